@@ -1,0 +1,30 @@
+# `make repro` runs the whole pipeline, `make test` the tests; both set up the environment when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: repro test lint pretrain clean
+
+repro: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Make the embedded backbone anew (hours on a CPU); goes on from its last checkpoint.
+pretrain: $(INSTALLED)
+	$(BIN)/python stages/pretrain.py
+
+# Everything that a run made, but neither the environment nor DVC's cache of earlier runs.
+clean: $(INSTALLED)
+	$(BIN)/python -c "import shutil; [shutil.rmtree(p, ignore_errors=True) for p in ('.checkpoints', '.pytest_cache', '.ruff_cache')]"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc gc --workspace --force
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,dev]'
+	touch $@
