@@ -1,0 +1,180 @@
+"""CLIP with prompts: the towers of any open_clip model with built-in transformers, with tokens inserted.
+
+Nothing of open_clip is edited or copied: the wrapped model's own layers are called in its own order (method.md 3
+describes where prompts enter). Without prompts the features equal the model's.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DEEP_MODES = ("add", "replace")
+
+
+def _check_towers(model: nn.Module) -> nn.Module:
+    """Return the module that holds the text tower's layers, or raise a TypeError that says what is unsupported."""
+    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.transformer import TextTransformer, VisionTransformer
+
+    works = "models with open_clip's built-in ViT and causal text transformer work, such as ViT-B-16 or ViT-B-32"
+    if not isinstance(model, (CLIP, CustomTextCLIP)):
+        raise TypeError(f"cannot insert prompts into {type(model).__name__}; {works}")
+    visual = model.visual
+    if not isinstance(visual, VisionTransformer):
+        raise TypeError(f"cannot insert prompts into the image tower {type(visual).__name__}; {works}")
+    if visual.attn_pool is not None or visual.pool_type not in ("tok", "avg"):
+        raise TypeError(f"cannot insert prompts into an image tower with attentional pooling; {works}")
+    text = model.text if isinstance(model, CustomTextCLIP) else model
+    if isinstance(model, CustomTextCLIP) and not isinstance(text, TextTransformer):
+        raise TypeError(f"cannot insert prompts into the text tower {type(text).__name__}; {works}")
+    if getattr(text, "cls_emb", None) is not None or getattr(text, "use_pad_mask", False):
+        raise TypeError(f"cannot insert prompts into a text tower with a class token or padding mask; {works}")
+    pool_type = text.text_pool_type if isinstance(model, CLIP) else text.pool_type
+    if text.attn_mask is None or pool_type not in ("argmax", "eos"):
+        raise TypeError(f"cannot insert prompts into a text tower that is not causal with an EOT token; {works}")
+    return text
+
+
+class PromptedCLIP(nn.Module):
+    """Encode images and token sequences with optional prompts.
+
+    Args:
+        model: an open_clip `CLIP` or `CustomTextCLIP` with the built-in ViT and causal text transformer.
+        deep: what happens to the N prompt positions before block l >= 1: "add" P[l] to the hidden states (the
+            released grounding code) or "replace" them by P[l] (MaPLe, VPT-deep).
+
+    Raises:
+        TypeError: a tower into which prompts cannot be inserted (SigLIP, timm, ResNet, Hugging Face text, CoCa).
+        ValueError: an unknown `deep`.
+    """
+
+    def __init__(self, model: nn.Module, deep: str = "add"):
+        super().__init__()
+        if deep not in DEEP_MODES:
+            raise ValueError(f"deep must be one of {DEEP_MODES}, not {deep!r}")
+        text = _check_towers(model)
+        self.model = model
+        self.deep = deep
+        self.text_is_model = text is model
+        eot = text.text_eos_id if self.text_is_model else text.eos_id
+        pool_type = text.text_pool_type if self.text_is_model else text.pool_type
+        self.eot_id = eot if pool_type == "eos" else None  # None: the largest id, as in OpenAI's vocabulary
+
+    @property
+    def text(self) -> nn.Module:
+        """The module with token_embedding, positional_embedding, transformer, ln_final and text_projection."""
+        return self.model if self.text_is_model else self.model.text
+
+    @property
+    def vision_width(self) -> int:
+        return self.model.visual.conv1.out_channels
+
+    @property
+    def text_width(self) -> int:
+        return self.text.token_embedding.embedding_dim
+
+    @property
+    def layers(self) -> int:
+        """The number of blocks of the shorter tower: the largest possible prompt depth."""
+        return min(len(self.model.visual.transformer.resblocks), len(self.text.transformer.resblocks))
+
+    @property
+    def context_length(self) -> int:
+        return self.text.positional_embedding.shape[0]
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The multiplier of the similarities, exp of the model's parameter."""
+        return self.model.logit_scale.exp()
+
+    def encode_image(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) and prompts None, (L, N, d_v) or (B, L, N, d_v) -> (B, E), L2-normalised."""
+        visual = self.model.visual
+        prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
+        hidden = visual.conv1(images).flatten(2).transpose(1, 2)
+        class_token = visual.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
+        hidden = torch.cat([class_token, hidden], dim=1) + visual.positional_embedding.to(hidden.dtype)
+        hidden = visual.patch_dropout(hidden)
+        hidden = visual.ln_pre(_insert(hidden, prompts))
+        hidden = self._run_blocks(visual.transformer, hidden, prompts, mask=None)
+        if prompts is not None:
+            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
+        pooled, _ = visual._pool(hidden)
+        return F.normalize(pooled if visual.proj is None else pooled @ visual.proj, dim=-1)
+
+    def encode_text(self, tokens: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """(B, context) token ids and prompts None, (L, N, d_t) or (B, L, N, d_t) -> (B, E), L2-normalised.
+
+        Prompts follow the start token; what then exceeds the context length is cut from the caption's end, keeping
+        EOT. Positions after the batch's last EOT are never computed: exact, as the attention is causal.
+        """
+        text = self.text
+        prompts = _per_sample(prompts, len(tokens), self.text_width, len(text.transformer.resblocks))
+        length = 0 if prompts is None else prompts.shape[2]
+        tokens, end = self._fit(tokens, self.context_length - length)
+        hidden = text.token_embedding(tokens).to(text.transformer.get_cast_dtype())
+        hidden = _insert(hidden, prompts)
+        hidden = hidden + text.positional_embedding[: hidden.shape[1]].to(hidden.dtype)
+        mask = text.attn_mask[: hidden.shape[1], : hidden.shape[1]]
+        hidden = self._run_blocks(text.transformer, hidden, prompts, mask)
+        pooled = text.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), end + length])
+        projection = text.text_projection
+        if projection is not None:
+            pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+        return F.normalize(pooled, dim=-1)
+
+    def _fit(self, tokens: Tensor, room: int) -> tuple[Tensor, Tensor]:
+        """Cut sequences to `room` tokens, keeping EOT, and the batch to its longest; also EOT's place in each row."""
+        if room < 2:
+            raise ValueError(f"the prompts leave {room} of {self.context_length} text positions; shorten the prompts")
+        is_end = tokens == (self.eot_id if self.eot_id is not None else tokens.max(dim=1, keepdim=True).values)
+        end = is_end.int().argmax(dim=1)
+        if int(end.max()) >= room:
+            ids = tokens.gather(1, end[:, None])
+            tokens = tokens[:, :room].clone()
+            too_long = end >= room
+            tokens[too_long, room - 1] = ids[too_long, 0]
+            end = end.clamp(max=room - 1)
+        return tokens[:, : int(end.max()) + 1], end
+
+    def _run_blocks(self, transformer: nn.Module, hidden: Tensor, prompts: Tensor | None, mask: Tensor | None):
+        if not transformer.batch_first:
+            raise TypeError("PromptedCLIP needs towers built with batch_first=True, open_clip's default")
+        for layer, block in enumerate(transformer.resblocks):
+            if prompts is not None and 1 <= layer < prompts.shape[1]:
+                hidden = _update(hidden, prompts[:, layer], self.deep)
+            hidden = block(hidden, attn_mask=mask)
+        return hidden
+
+
+def _per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:
+    """Check prompts and give them a batch dimension: (L, N, d) or (B, L, N, d) -> (B, L, N, d)."""
+    if prompts is None:
+        return None
+    if prompts.dim() == 3:
+        prompts = prompts.expand(batch, *prompts.shape)
+    if prompts.dim() != 4 or len(prompts) != batch or prompts.shape[-1] != width:
+        raise ValueError(f"prompts must be (L, N, {width}) or ({batch}, L, N, {width}), not {tuple(prompts.shape)}")
+    if not 1 <= prompts.shape[1] <= layers:
+        raise ValueError(f"prompts for {prompts.shape[1]} layers, but the tower has {layers}")
+    return prompts
+
+
+def _insert(hidden: Tensor, prompts: Tensor | None) -> Tensor:
+    """Put the first layer's prompts after the first token: (B, S, d) -> (B, 1 + N + S - 1, d)."""
+    if prompts is None:
+        return hidden
+    return torch.cat([hidden[:, :1], prompts[:, 0].to(hidden.dtype), hidden[:, 1:]], dim=1)
+
+
+def _update(hidden: Tensor, prompts: Tensor, deep: str) -> Tensor:
+    """Add to, or replace, the hidden states at the prompt positions 1..N."""
+    length = prompts.shape[1]
+    old = hidden[:, 1 : 1 + length]
+    new = prompts.to(hidden.dtype) if deep == "replace" else old + prompts.to(hidden.dtype)
+    return torch.cat([hidden[:, :1], new, hidden[:, 1 + length :]], dim=1)
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Switch gradients and training behaviour off for good; returns the model."""
+    return model.requires_grad_(False).eval()

@@ -1,0 +1,34 @@
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from lpi.encoder import PromptedCLIP, freeze
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 3},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 2},
+}
+sys.path.insert(0, str(ROOT))  # so that tests can import the stages
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> open_clip.CLIP:
+    """A CLIP of random weights with different widths and depths of the towers."""
+    torch.manual_seed(0)
+    return freeze(open_clip.CLIP(**TINY))
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_clip) -> PromptedCLIP:
+    return PromptedCLIP(tiny_clip)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    return open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])

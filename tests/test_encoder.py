@@ -1,0 +1,173 @@
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT
+
+from lpi.encoder import PromptedCLIP, freeze
+from lpi.parameters import PARAMETERS
+
+
+def assert_equals_open_clip(model, tokens):
+    encoder = PromptedCLIP(model)
+    size = model.visual.image_size[0]
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encoder.encode_image(images), model.encode_image(images, normalize=True), atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            encoder.encode_text(tokens), model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0
+        )
+
+
+CAPTIONS = ["a dog", "a photo of a big cat on a striped blue background, next to a small bird " * 12]
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16", "ViT-B-32", "ViT-B-32-quickgelu"])
+def test_without_prompts_equals_open_clip(name):
+    torch.manual_seed(0)
+    model = freeze(open_clip.create_model(name))
+    assert_equals_open_clip(model, open_clip.get_tokenizer(name)(CAPTIONS))
+
+
+def test_without_prompts_the_embedded_backbone_equals_open_clip():
+    name = f"local-dir:{ROOT / 'data' / 'backbone'}"
+    assert_equals_open_clip(freeze(open_clip.create_model(name)), open_clip.get_tokenizer(name)(CAPTIONS))
+
+
+def test_a_model_with_its_own_text_tower_equals_open_clip(tiny_clip, tiny_tokenizer):
+    from conftest import TINY
+
+    torch.manual_seed(0)
+    assert_equals_open_clip(freeze(open_clip.CustomTextCLIP(**TINY)), tiny_tokenizer(CAPTIONS))
+
+
+def naive_image(model, images, prompts, deep):
+    """method.md 3, one image at a time, tokens in a list."""
+    visual, features = model.visual, []
+    depth, length = prompts.shape[:2]
+    for image in images:
+        patches = visual.conv1(image[None])[0].flatten(1).T
+        tokens = torch.cat([visual.class_embedding[None], patches]) + visual.positional_embedding
+        hidden = visual.ln_pre(torch.stack([tokens[0], *prompts[0], *tokens[1:]]))
+        for layer, block in enumerate(visual.transformer.resblocks):
+            if 0 < layer < depth:
+                for n in range(length):
+                    hidden = hidden.clone()
+                    hidden[1 + n] = prompts[layer, n] + (hidden[1 + n] if deep == "add" else 0)
+            hidden = block(hidden[None])[0]
+        features.append(F.normalize(visual.ln_post(hidden[0]) @ visual.proj, dim=-1))
+    return torch.stack(features)
+
+
+def naive_text(model, tokens, prompts, deep):
+    """method.md 3, one caption at a time, over the full context."""
+    features, context = [], model.context_length
+    depth, length = prompts.shape[:2]
+    for row in tokens:
+        ids = row.tolist()
+        ids = ids[: ids.index(max(ids)) + 1]
+        if len(ids) + length > context:
+            ids = [*ids[: context - length - 1], ids[-1]]
+        words = model.token_embedding(torch.tensor(ids))
+        sequence = torch.zeros(context, words.shape[1])
+        sequence[: len(ids) + length] = torch.stack([words[0], *prompts[0], *words[1:]])
+        hidden = sequence + model.positional_embedding
+        for layer, block in enumerate(model.transformer.resblocks):
+            if 0 < layer < depth:
+                hidden = hidden.clone()
+                old = hidden[1 : 1 + length] if deep == "add" else 0
+                hidden[1 : 1 + length] = prompts[layer] + old
+            hidden = block(hidden[None], attn_mask=model.attn_mask)[0]
+        end = model.ln_final(hidden[len(ids) + length - 1])
+        features.append(F.normalize(end @ model.text_projection, dim=-1))
+    return torch.stack(features)
+
+
+@pytest.mark.parametrize("deep", ["add", "replace"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_prompts_enter_as_described(tiny_clip, tiny_tokenizer, deep, depth):
+    torch.manual_seed(1)
+    encoder = PromptedCLIP(tiny_clip, deep)
+    vision, text = torch.randn(depth, 3, encoder.vision_width), torch.randn(depth, 3, encoder.text_width)
+    images, tokens = torch.randn(4, 3, 16, 16), tiny_tokenizer(["a dog", "two cats on a mat", *CAPTIONS])
+    ours = encoder.encode_image(images, vision)
+    torch.testing.assert_close(ours, naive_image(tiny_clip, images, vision, deep), atol=1e-5, rtol=0)
+    ours = encoder.encode_text(tokens, text)
+    torch.testing.assert_close(ours, naive_text(tiny_clip, tokens, text, deep), atol=1e-5, rtol=0)
+
+
+def test_prompts_per_sample_equal_one_sample_at_a_time(tiny_encoder, tiny_tokenizer):
+    torch.manual_seed(2)
+    vision, text = torch.randn(2, 2, 3, tiny_encoder.vision_width), torch.randn(2, 2, 3, tiny_encoder.text_width)
+    images, tokens = torch.randn(2, 3, 16, 16), tiny_tokenizer(["a dog", "two cats on a mat"])
+    both = tiny_encoder.encode_image(images, vision), tiny_encoder.encode_text(tokens, text)
+    for i in range(2):
+        torch.testing.assert_close(both[0][i : i + 1], tiny_encoder.encode_image(images[i : i + 1], vision[i]))
+        torch.testing.assert_close(both[1][i : i + 1], tiny_encoder.encode_text(tokens[i : i + 1], text[i]))
+
+
+def test_a_longer_neighbour_in_the_batch_changes_nothing(tiny_encoder, tiny_tokenizer):
+    text = torch.randn(2, 3, tiny_encoder.text_width)
+    alone = tiny_encoder.encode_text(tiny_tokenizer(["a dog"]), text)
+    together = tiny_encoder.encode_text(tiny_tokenizer(["a dog", CAPTIONS[1]]), text)
+    torch.testing.assert_close(alone[0], together[0], atol=1e-6, rtol=0)
+
+
+def test_gradients_reach_the_prompts_and_nothing_else(tiny_clip, tiny_tokenizer):
+    encoder = PromptedCLIP(tiny_clip)
+    prompts = torch.zeros(2, 3, encoder.vision_width, requires_grad=True)
+    encoder.encode_image(torch.randn(2, 3, 16, 16), prompts)[:, 0].sum().backward()
+    assert (prompts.grad.abs().sum((1, 2)) > 0).all()
+    assert all(parameter.grad is None for parameter in tiny_clip.parameters())
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (torch.zeros(2, 3, 31), r"prompts must be \(L, N, 32\)"),
+        (torch.zeros(5, 2, 3, 32), r"\(2, L, N, 32\), not \(5, 2, 3, 32\)"),
+        (torch.zeros(4, 3, 32), "prompts for 4 layers, but the tower has 3"),
+    ],
+)
+def test_wrong_prompts_are_refused(tiny_encoder, prompts, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_encoder.encode_image(torch.zeros(2, 3, 16, 16), prompts)
+
+
+def test_prompts_that_fill_the_context_are_refused(tiny_encoder, tiny_tokenizer):
+    with pytest.raises(ValueError, match="leave 1 of 24 text positions"):
+        tiny_encoder.encode_text(tiny_tokenizer(["a dog"]), torch.zeros(1, 23, 24))
+
+
+@pytest.mark.parametrize("name", ["RN50", "ViT-B-16-SigLIP", "coca_ViT-B-32"])
+def test_other_towers_are_refused(name):
+    with torch.device("meta"):
+        model = open_clip.model.CLIP if name == "RN50" else None
+        config = open_clip.get_model_config(name)
+        config.pop("custom_text", None)
+        if name == "coca_ViT-B-32":
+            model = open_clip.coca_model.CoCa(**config)
+        elif name == "RN50":
+            model = open_clip.CLIP(**config)
+        else:
+            config["text_cfg"] = open_clip.get_model_config("ViT-B-16")["text_cfg"]
+            model = open_clip.CustomTextCLIP(
+                embed_dim=512,
+                vision_cfg={"timm_model_name": "vit_tiny_patch16_224", "image_size": 224, "timm_pool": "token"},
+                text_cfg=config["text_cfg"],
+            )
+    with pytest.raises(TypeError, match="such as ViT-B-16 or ViT-B-32"):
+        PromptedCLIP(model)
+
+
+def test_a_plain_module_is_refused():
+    with pytest.raises(TypeError, match="cannot insert prompts into Linear"):
+        PromptedCLIP(torch.nn.Linear(2, 2))
+
+
+def test_unknown_deep_mode_is_refused(tiny_clip):
+    with pytest.raises(ValueError, match="'append'"):
+        PromptedCLIP(tiny_clip, deep="append")
+    assert set(PARAMETERS["prompts.deep"].choices) == {"add", "replace"}
