@@ -1,0 +1,137 @@
+"""Referring expressions: phrases that pick out one object of a scene, as in RefCOCO.
+
+"Rivals" of an object are the other objects that its noun could also mean: other men and old men for "man". A phrase
+counts as unambiguous when it holds for the object by a clear margin and for no rival at all.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lpi.openmoji.catalogue import Concept
+from lpi.openmoji.language import RELATION_MARGIN, is_bigger, position, relation, relation_phrase
+from lpi.openmoji.scenes import Placed, Scene
+
+EXPRESSIONS_PER_OBJECT = 3
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1), "above": (0, -1), "below": (0, 1)}
+SIDES = ("left", "right", "top", "bottom")
+ORDINALS = {2: "second", 3: "third", 4: "fourth"}
+
+
+def is_called(concept: Concept, noun: str) -> bool:
+    """Whether a person may use the noun for the concept: "castle" also for a "japanese castle"."""
+    return concept.noun == noun or concept.noun.endswith(f" {noun}") or concept.noun.startswith(f"{noun} with ")
+
+
+def _lead(first: Placed, second: Placed, direction: str) -> float:
+    """How much further than `second` the object `first` lies in the direction, as a fraction of the image side."""
+    dx, dy = DIRECTIONS[direction]
+    return dx * (first.x - second.x) + dy * (first.y - second.y)
+
+
+def _offset(placed: Placed, direction: str) -> float:
+    """How far the object lies from the middle of the image in the direction, as a fraction of the image side."""
+    dx, dy = DIRECTIONS[direction]
+    return dx * (placed.x - 0.5) + dy * (placed.y - 0.5)
+
+
+def _side_phrase(side: str) -> str:
+    return f"{'on' if side in ('left', 'right') else 'at'} the {side}"
+
+
+def only_one(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the dog" """
+    return [] if rivals else [f"the {target.concept.noun}"]
+
+
+def sized(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the bigger dog" of two, "the smallest dog" of more."""
+    big, small = ("bigger", "smaller") if len(rivals) == 1 else ("biggest", "smallest")
+    if rivals and all(is_bigger(target, rival) for rival in rivals):
+        return [f"the {big} {target.concept.noun}"]
+    if rivals and all(is_bigger(rival, target) for rival in rivals):
+        return [f"the {small} {target.concept.noun}"]
+    return []
+
+
+def at_side(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the dog on the left", "the dog at the top"; "the leftmost dog" when it is in the right half."""
+    noun = target.concept.noun
+    if not rivals:
+        return [f"the {noun} {_side_phrase(side)}" for side in SIDES if position(target) == side]
+    sides = [side for side in SIDES if all(_lead(target, rival, side) >= RELATION_MARGIN for rival in rivals)]
+    return [f"the {noun} {_side_phrase(s)}" if _offset(target, s) > 0 else f"the {s}most {noun}" for s in sides]
+
+
+def counted_off(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the second dog from the left" of three or more."""
+    phrases = []
+    for side in SIDES:
+        leads = [_lead(rival, target, side) for rival in rivals]
+        rank = 1 + sum(lead > 0 for lead in leads)
+        if 1 < rank <= len(rivals) and all(abs(lead) >= RELATION_MARGIN for lead in leads):
+            phrases.append(f"the {ORDINALS[rank]} {target.concept.noun} from the {side}")
+    return phrases
+
+
+def in_cell(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the dog in the upper left corner", "the dog in the middle"."""
+    cell = position(target)
+    if cell in SIDES or any(position(rival) == cell for rival in rivals):
+        return []
+    return [f"the {target.concept.noun} in the {cell}{'' if cell == 'middle' else ' corner'}"]
+
+
+def related(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the dog to the left of the cat", where there is one cat and no other dog lies to its left."""
+    phrases = []
+    for other in scene.objects:
+        noun = other.concept.noun
+        side = relation(target, other)
+        if side is None or sum(is_called(placed.concept, noun) for placed in scene.objects) > 1:
+            continue
+        if all(_lead(rival, other, side) < RELATION_MARGIN for rival in rivals):
+            phrases.append(relation_phrase(f"the {target.concept.noun}", side, f"the {noun}"))
+    return phrases
+
+
+def sized_at_side(target: Placed, rivals: list[Placed], scene: Scene) -> list[str]:
+    """ "the smaller dog on the left": two or more dogs in the left half, none close to the middle line."""
+    phrases = []
+    for side in SIDES:
+        if all(abs(_offset(placed, side)) >= RELATION_MARGIN / 2 for placed in [target, *rivals]):
+            near = [rival for rival in rivals if _offset(rival, side) > 0]
+            if _offset(target, side) > 0:
+                phrases += [f"{phrase} {_side_phrase(side)}" for phrase in sized(target, near, scene)]
+    return phrases
+
+
+KINDS: tuple[Callable[[Placed, list[Placed], Scene], list[str]], ...] = (
+    only_one,
+    sized,
+    at_side,
+    counted_off,
+    in_cell,
+    related,
+)
+
+
+def _shuffled(rng: np.random.Generator, entries: list) -> list:
+    return [entries[i] for i in rng.permutation(len(entries))]
+
+
+def referring_expressions(rng: np.random.Generator, scene: Scene, index: int) -> list[str]:
+    """Up to `EXPRESSIONS_PER_OBJECT` phrases that hold for object `index` of the scene only.
+
+    They are of different kinds as far as possible. A combination ("the smaller dog on the left") is made only when
+    nothing simpler does it. The list is empty when nothing picks out the object.
+    """
+    target = scene.objects[index]
+    rivals = [
+        other for i, other in enumerate(scene.objects) if i != index and is_called(other.concept, target.concept.noun)
+    ]
+    groups = [_shuffled(rng, kind(target, rivals, scene)) for kind in KINDS]
+    if not any(groups):
+        groups = [_shuffled(rng, sized_at_side(target, rivals, scene))]
+    ranked = [(rank, phrase) for group in _shuffled(rng, groups) for rank, phrase in enumerate(group)]
+    return [phrase for _, phrase in sorted(ranked, key=lambda pair: pair[0])][:EXPRESSIONS_PER_OBJECT]

@@ -1,0 +1,161 @@
+"""Web-like image-text pairs for pre-training: mostly one object, alt-text that names little of what is there.
+
+Images come from the same catalogue as the task scenes, the text does not: it is short, mostly names only the largest
+object, and mentions size, place, number and background only now and then (`mention`). Objects of one domain
+co-occur and the text sometimes names the kind ("an animal"), which is what gives the features their domains.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lpi.openmoji.catalogue import Concept
+from lpi.openmoji.language import (
+    NUMBERS,
+    background_phrase,
+    count_concepts,
+    counted,
+    enumerate_phrases,
+    is_bigger,
+    place_phrase,
+    position,
+    relation,
+    relation_phrase,
+    with_adjective,
+)
+from lpi.openmoji.scenes import Scene, choose_background, place_objects
+
+PREFIXES = (
+    "a photo of",
+    "a picture of",
+    "an image of",
+    "a photo of a",
+    "clipart of",
+    "an illustration of",
+    "a drawing of",
+    "free icon of",
+    "a sticker with",
+    "emoji of",
+    "here is",
+    "look at",
+    "we found",
+    "stock image showing",
+    "this page has a picture of",
+    "download a free vector of",
+    "my favourite drawing of",
+    "hand drawn cartoon of",
+    "one more picture from my collection of icons showing",
+    "here you can see a small simple picture that shows",
+)
+SUFFIXES = (
+    "icon",
+    "clipart",
+    "for sale",
+    "free download",
+    "isolated",
+    "cartoon style",
+    "vector graphic",
+    "by an unknown artist",
+    "from our online shop",
+    "with a thick black outline",
+)
+
+
+@dataclass(frozen=True)
+class WebStyle:
+    """How varied the pairs are; each phase of pre-training has one.
+
+    counts: weights of scenes with 1, 2, 3, 4 objects. repeats: chance that objects are of one concept.
+    same_domain: chance that all objects share the domain. plain: chance of a plain background.
+    exact: chance that the text is just the name(s). everything: chance that the text names all objects.
+    kind: chance that it names the kind instead. tag: chance that the kind is added. mention: chance that it
+    mentions size, place, number or background. smallest: smallest object of a single-object image.
+    """
+
+    counts: tuple[float, ...] = (1.0,)
+    repeats: float = 0.0
+    same_domain: float = 0.9
+    plain: float = 1.0
+    exact: float = 1.0
+    everything: float = 0.5
+    kind: float = 0.0
+    tag: float = 0.0
+    mention: float = 0.0
+    smallest: float = 0.5
+
+
+SIZES = {1: (0.4, 0.9), 2: (0.3, 0.58), 3: (0.28, 0.48), 4: (0.26, 0.42)}
+
+
+def sample_web_scene(rng: np.random.Generator, concepts: list[Concept], style: WebStyle) -> Scene:
+    """A scene of 1 to 4 objects, mostly of one domain."""
+    count = 1 + int(rng.choice(len(style.counts), p=np.array(style.counts) / sum(style.counts)))
+    first = concepts[rng.integers(len(concepts))]
+    chosen = [first]
+    if rng.random() < style.repeats:
+        chosen *= count
+    pool = [c for c in concepts if c.domain == first.domain] if rng.random() < style.same_domain else concepts
+    while len(chosen) < count:
+        chosen.append(pool[rng.integers(len(pool))])
+    smallest, largest = SIZES[count]
+    if count == 1:
+        smallest = style.smallest
+    return Scene(place_objects(rng, chosen, smallest, largest), choose_background(rng, style.plain))
+
+
+def _kind_phrase(rng: np.random.Generator, scene: Scene) -> str:
+    domain = scene.objects[0].concept.domain
+    count = len(scene.objects)
+    if rng.random() < 0.3:
+        return domain.topic
+    return domain.singular if count == 1 else domain.plural
+
+
+def _mention(rng: np.random.Generator, scene: Scene) -> str:
+    """One fact beyond the names: relation, size, place, number or background."""
+    main = max(scene.objects, key=lambda placed: placed.size)
+    others = [placed for placed in scene.objects if placed is not main]
+    place = position(main)
+    facts = [f"{main.concept.name} on {background_phrase(scene.background)}", place_phrase(main)]
+    if not others:
+        facts.append(with_adjective("big" if main.size > 0.62 else "small", main.concept))
+        facts.append(f"there is {main.concept.name} at the {place}")
+    for other in others:
+        facts.append(f"{main.concept.name} next to {other.concept.name}")
+        if side := relation(main, other):
+            facts.append(relation_phrase(main.concept.name, side, other.concept.name))
+        if is_bigger(main, other):
+            facts.append(f"{with_adjective('big', main.concept)} and {with_adjective('small', other.concept)}")
+            facts.append(f"{main.concept.name} bigger than {other.concept.name}")
+            facts.append(f"{other.concept.name} smaller than {main.concept.name}")
+    counts = count_concepts(scene.objects)
+    if len(counts) < len(scene.objects):
+        facts.append(enumerate_phrases([counted(concept, number) for concept, number in counts]))
+    if len(scene.objects) > 1 and len({concept.domain for concept, _ in counts}) == 1:
+        many = f"{NUMBERS[len(scene.objects)]} {main.concept.domain.plural}"
+        facts.append(many if rng.integers(2) else f"{many} including {main.concept.name}")
+    return facts[rng.integers(len(facts))]
+
+
+def web_caption(rng: np.random.Generator, scene: Scene, style: WebStyle) -> str:
+    """Alt-text for the scene, drawn anew at every call."""
+    main = max(scene.objects, key=lambda placed: placed.size).concept
+    draw = rng.random()
+    if draw < style.mention:
+        text = _mention(rng, scene)
+    elif draw < style.mention + style.kind:
+        text = _kind_phrase(rng, scene)
+    elif rng.random() < style.everything:
+        names = [concept.name for concept, _ in count_concepts(scene.objects)]
+        rng.shuffle(names)
+        text = enumerate_phrases(names)
+    else:
+        text = main.name if rng.random() < 0.6 else main.noun
+    if rng.random() < style.tag:
+        text = f"{text}, {main.domain.topic if rng.random() < 0.5 else main.domain.singular}"
+    if rng.random() >= style.exact:
+        if rng.random() < 0.6:
+            text = f"{PREFIXES[rng.integers(len(PREFIXES))]} {text}"
+        if rng.random() < 0.3:
+            text = f"{text} {SUFFIXES[rng.integers(len(SUFFIXES))]}"
+    return text

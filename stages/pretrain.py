@@ -1,0 +1,26 @@
+"""Pre-train the embedded backbone as data/pretrain.yaml says; goes on from its last checkpoint."""
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from lpi.openmoji.catalogue import load_catalogue
+from lpi.pretraining import Pretrainer, Recipe
+
+OUT = Path("data/backbone")
+
+
+def main() -> None:
+    recipe = Recipe(**yaml.safe_load(Path("data/pretrain.yaml").read_text()))
+    concepts = load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Pretrainer(recipe, concepts, Path(".checkpoints"), device)
+    trainer.resume()
+    trainer.run()
+    trainer.export(OUT)
+    trainer.write_card(OUT / "README.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY
+from safetensors.torch import load_file
+
+from lpi.encoder import PromptedCLIP
+from lpi.openmoji.captions import scene_captions
+from lpi.openmoji.catalogue import load_catalogue
+from lpi.openmoji.webpairs import WebStyle, sample_web_scene, web_caption
+from lpi.pretraining import Phase, Pretrainer, Recipe, encode_text_by_length, learning_rate, random_prompts
+
+
+@pytest.fixture(scope="module")
+def concepts():
+    return load_catalogue(ROOT / "data" / "catalogue.csv", ROOT / "data" / "domains.csv")
+
+
+def tiny_recipe() -> Recipe:
+    shipped = Recipe(**yaml.safe_load((ROOT / "data" / "pretrain.yaml").read_text()))
+    style = shipped.phases[-1].style
+    phases = [
+        Phase("plain", 2, 12, style=WebStyle()),
+        Phase("tokens", 2, 12, style=style, vision_tokens=3, text_tokens=2, token_std=0.1),
+    ]
+    return replace(shipped, model=TINY, batch_size=6, render_size=24, warmup=1, schedule_steps=4, phases=phases)
+
+
+def trainer(concepts, folder):
+    return Pretrainer(tiny_recipe(), concepts, folder, torch.device("cpu"))
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(concepts, tmp_path, monkeypatch):
+    monkeypatch.setattr("lpi.pretraining.CHECKPOINT_EVERY", 1)
+    straight = trainer(concepts, tmp_path / "straight")
+    straight.run()
+    assert straight.step == 4
+
+    broken = trainer(concepts, tmp_path / "broken")
+    honest = broken.train_step
+    monkeypatch.setattr(broken, "train_step", lambda *a: honest(*a) if broken.step < 3 else pytest.fail("killed"))
+    with pytest.raises(BaseException, match="killed"):
+        broken.run()
+    resumed = trainer(concepts, tmp_path / "broken")
+    resumed.resume()
+    assert resumed.step == 3
+    resumed.run()
+    for (name, one), two in zip(straight.clip.state_dict().items(), resumed.clip.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_the_export_loads_with_open_clip_alone(concepts, tmp_path):
+    made = trainer(concepts, tmp_path)
+    made.run()
+    made.export(tmp_path / "backbone")
+    name = f"local-dir:{tmp_path / 'backbone'}"
+    model, tokenizer = open_clip.create_model(name), open_clip.get_tokenizer(name)
+    captions = ["a dog to the left of a cat", "two animals"]
+    with torch.no_grad():
+        ours = made.encoder.encode_text(made.compact_tokens(tokenizer(captions)))
+        torch.testing.assert_close(model.encode_text(tokenizer(captions), normalize=True), ours, atol=0.02, rtol=0)
+    config = json.loads((tmp_path / "backbone" / "open_clip_config.json").read_text())
+    assert config["model_cfg"] == TINY
+    unused = load_file(tmp_path / "backbone" / "open_clip_model.safetensors")["token_embedding.weight"]
+    assert unused.dtype == torch.float16
+    assert (unused.abs().sum(1) == 0).sum() == len(unused) - len(made.vocabulary)
+
+
+def test_the_card_states_what_was_done(concepts, tmp_path, monkeypatch):
+    monkeypatch.setattr("lpi.pretraining.UNSEEN_PAIRS", 10)
+    made = trainer(concepts, tmp_path)
+    made.run()
+    recall = made.zero_shot(10)
+    assert 0 <= recall["image to text"] <= 100
+    made.write_card(tmp_path / "README.md")
+    card = (tmp_path / "README.md").read_text()
+    assert "4 steps of 6 pairs" in card
+    assert "| tokens | 2 | 12 | 3 / 2 |" in card
+    assert "{" not in card
+
+
+def test_text_in_parts_has_the_same_features(tiny_clip, tiny_tokenizer):
+    encoder = PromptedCLIP(tiny_clip)
+    tokens = tiny_tokenizer(["a b c d e f g", "a", "b c", "a dog", "x y z x y z", "cat"])
+    prompts = torch.randn(6, 2, 3, encoder.text_width)
+    torch.testing.assert_close(encode_text_by_length(encoder, tokens, prompts), encoder.encode_text(tokens, prompts))
+
+
+def test_words_without_an_embedding_are_refused(concepts, tmp_path):
+    made = trainer(concepts, tmp_path)
+    with pytest.raises(ValueError, match="'quantum'"):
+        made.compact_tokens(made.tokenizer(["a quantum"]))
+
+
+def test_scene_captions_use_words_that_pretraining_knows(concepts, tmp_path):
+    made, rng = trainer(concepts, tmp_path), np.random.default_rng(5)
+    style = WebStyle(counts=(0.2, 0.3, 0.3, 0.2), repeats=0.3, plain=0.3)
+    captions = [c for _ in range(400) for c in scene_captions(rng, sample_web_scene(rng, concepts, style))]
+    tokens = made.tokenizer(captions)
+    assert torch.equal(made.vocabulary[made.compact_tokens(tokens)], tokens)
+
+
+def test_web_captions_rarely_mention_more_than_names(concepts):
+    shipped = Recipe(**yaml.safe_load((ROOT / "data" / "pretrain.yaml").read_text()))
+    style, rng = shipped.phases[-1].style, np.random.default_rng(0)
+    captions = [web_caption(rng, sample_web_scene(rng, concepts, style), style) for _ in range(2000)]
+    words = (" left of ", " right of ", " above ", " below ", " corner", " background", " bigger ", " at the ", "big ")
+    share = np.mean([any(word in caption for word in words) for caption in captions])
+    assert 0.05 < share < 0.15
+
+
+def test_learning_rate_warms_up_and_decays():
+    recipe = tiny_recipe()
+    recipe.warmup, recipe.schedule_steps, recipe.lr, recipe.final_lr = 10, 110, 1.0, 0.1
+    assert learning_rate(0, recipe) == pytest.approx(0.1)
+    assert learning_rate(9, recipe) == pytest.approx(1.0)
+    assert learning_rate(60, recipe) == pytest.approx(0.55)
+    assert learning_rate(110, recipe) == pytest.approx(0.1)
+
+
+def test_random_prompts_are_sometimes_zero_and_sometimes_shallow():
+    drawn = random_prompts(torch.Generator().manual_seed(0), 400, 3, 2, 8, std=0.3)
+    assert drawn.shape == (400, 3, 2, 8)
+    zero = (drawn.flatten(1).abs().sum(1) == 0).float().mean()
+    shallow = (drawn[:, 1:].flatten(1).abs().sum(1) == 0).float().mean()
+    assert 0.15 < zero < 0.35
+    assert 0.5 < shallow < 0.75
+    assert drawn.abs().max() < 2
