@@ -1,0 +1,40 @@
+"""Semantic similarity of tasks from frozen features, using nothing that is not known yet (method.md 6)."""
+
+from typing import Literal
+
+import numpy as np
+
+Source = Literal["captions", "images", "both", "names"]
+
+
+def normalised(x: np.ndarray) -> np.ndarray:
+    """Rows of unit length; zero rows stay zero: (..., E) -> (..., E)."""
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+
+
+def task_vector(features: dict[str, np.ndarray], source: Source) -> np.ndarray:
+    """One task's vector: the normalised mean of its frozen training features, (E,).
+
+    Args:
+        features: "image" (n, E), "text" (m, E) and, for source "names", "names" (k, E), all L2-normalised.
+        source: "captions", "images", "both" (mean of these two vectors), or "names" of the task.
+    """
+    if source == "both":
+        return normalised(task_vector(features, "captions") + task_vector(features, "images"))
+    key = {"captions": "text", "images": "image", "names": "names"}[source]
+    return normalised(features[key].mean(axis=0))
+
+
+def similarity_matrix(vectors: np.ndarray, centre: bool) -> np.ndarray:
+    """Cosines between the tasks known at a time: (t + 1, E) -> (t + 1, t + 1) in [-1, 1].
+
+    `centre` subtracts the mean of these vectors first, because the features of CLIP lie in a narrow cone. Called with
+    the vectors of tasks 0..t when task t is trained, so later tasks cannot leak in.
+    One task alone is similar to itself.
+    """
+    if centre and len(vectors) > 1:
+        vectors = vectors - vectors.mean(axis=0)
+    similarity = normalised(vectors) @ normalised(vectors).T
+    np.fill_diagonal(similarity, 1.0)
+    return np.clip(similarity, -1, 1)

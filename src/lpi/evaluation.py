@@ -1,0 +1,194 @@
+"""Evaluate after every task on all tasks seen so far, with the task of a query unknown (docs/protocol.md).
+
+Encoding is incremental: an item is encoded again only when the prompts it is routed to change, so the whole stream
+costs little more than one pass over the test items instead of one per task.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lpi.features import MODALITIES, encode
+from lpi.methods.base import Method
+from lpi.metrics import hit_ranks, recall_at
+from lpi.routing import key_distances
+from lpi.stream import TaskData
+
+DIRECTIONS = ("i2t", "t2i")
+CUTOFFS = (1, 5, 10)
+Ranks = dict[str, np.ndarray]
+
+
+class FeatureCache:
+    """Features of the items under the prompts that they are routed to, encoded at most once per prompt set."""
+
+    def __init__(self, items: int):
+        self._rows: dict[str, np.ndarray] = {}
+        self._known: dict[str, np.ndarray] = {}
+        self._items = items
+        self.encoded = 0
+
+    def lookup(self, fingerprint: str, rows: np.ndarray, encode_rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Features (len(rows), E) of the item rows; those not known yet come from `encode_rows`."""
+        known = self._known.setdefault(fingerprint, np.zeros(self._items, bool))
+        missing = rows[~known[rows]]
+        if len(missing):
+            new = encode_rows(missing)
+            store = self._rows.setdefault(fingerprint, np.zeros((self._items, new.shape[1]), np.float32))
+            store[missing] = new
+            known[missing] = True
+            self.encoded += len(missing)
+        return self._rows[fingerprint][rows]
+
+
+@dataclass
+class StreamResult:
+    """What the evaluation of a whole stream gives.
+
+    Attributes:
+        recall: "i2t" or "t2i" -> K -> (T, T) percent, NaN above the diagonal; row i after task i.
+        ahead: the same (T, T) shape, but only the cells [t - 1, t]: recall on task t before it is trained, in the
+            gallery of tasks 0..t, for forward transfer.
+        confusion: "image" or "text" -> (T, T) counts after the last task, true task in rows.
+        encoded: number of items encoded under prompts, both modalities.
+        scores: (images, captions) similarities after the last task.
+    """
+
+    recall: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
+    ahead: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
+    confusion: dict[str, np.ndarray] = field(default_factory=dict)
+    encoded: int = 0
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The evaluation items of all tasks, task after task.
+
+    Attributes:
+        data: images and captions of all tasks, concatenated.
+        task: "image" (n,) and "text" (m,): the task of every item.
+        frozen: "image" (n, E) and "text" (m, E): frozen features.
+    """
+
+    data: TaskData
+    task: dict[str, np.ndarray]
+    frozen: dict[str, np.ndarray]
+
+    @classmethod
+    def build(cls, parts: list[TaskData], features: list[dict[str, np.ndarray]]) -> "Gallery":
+        counts = {"image": [len(part.images) for part in parts], "text": [len(part.tokens) for part in parts]}
+        return cls(
+            TaskData.concatenate(parts),
+            {modality: np.repeat(np.arange(len(parts)), counts[modality]) for modality in MODALITIES},
+            {modality: np.concatenate([part[modality] for part in features]) for modality in MODALITIES},
+        )
+
+    def seen(self, modality: str, last: int) -> np.ndarray:
+        """Rows of the items of tasks 0..last."""
+        return np.flatnonzero(self.task[modality] <= last)
+
+    def ranks(self, scores: np.ndarray) -> Ranks:
+        """Ranks of all queries of the first n images and m captions: scores (n, m) -> i2t (n,), t2i (m,)."""
+        images, captions = scores.shape
+        positives = self.data.positives()[:images]
+        owners = [[owner] for owner in self.data.owners[:captions]]
+        return {"i2t": hit_ranks(scores, positives), "t2i": hit_ranks(scores.T, owners)}
+
+
+def _record(
+    matrices: dict[str, dict[int, np.ndarray]], gallery: Gallery, ranks: Ranks, row: int, columns: range, tasks: int
+) -> None:
+    """Enter the recalls on the queries of the tasks `columns` into row `row`."""
+    for direction, modality in zip(DIRECTIONS, MODALITIES, strict=True):
+        of = gallery.task[modality][: len(ranks[direction])]
+        for k in CUTOFFS:
+            matrix = matrices.setdefault(direction, {}).setdefault(k, np.full((tasks, tasks), np.nan))
+            for task in columns:
+                matrix[row, task] = recall_at(ranks[direction][of == task], k)
+
+
+def frozen_result(gallery: Gallery, tasks: int) -> StreamResult:
+    """The zero-shot rows: the same galleries, frozen features."""
+    result = StreamResult()
+    scores = gallery.frozen["image"] @ gallery.frozen["text"].T
+    for after in range(tasks):
+        images, captions = (len(gallery.seen(modality, after)) for modality in MODALITIES)
+        ranks = gallery.ranks(scores[:images, :captions])
+        _record(result.recall, gallery, ranks, after, range(after + 1), tasks)
+        if after:
+            _record(result.ahead, gallery, ranks, after - 1, range(after, after + 1), tasks)
+    result.scores = scores
+    return result
+
+
+def evaluate_stream(
+    states: Iterable[Method],
+    gallery: Gallery,
+    keys: dict[str, list[np.ndarray]],
+    metric: str,
+    normalise: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> StreamResult:
+    """Evaluate the method as it was after each task.
+
+    Args:
+        states: the method after task 0, 1, ..., T - 1; may be one object that is reloaded between the steps.
+        gallery: the evaluation items of all tasks.
+        keys: "image" and "text": every task's routing centres, (k, E) each.
+        metric: of the routing.
+        normalise: uint8 images -> model input.
+        device: where to encode.
+    """
+    tasks = len(keys["image"])
+    distances = {modality: key_distances(gallery.frozen[modality], keys[modality], metric) for modality in MODALITIES}
+    caches = {modality: FeatureCache(len(gallery.task[modality])) for modality in MODALITIES}
+    result = StreamResult()
+    for after, method in enumerate(tqdm(states, total=tasks, desc="evaluation", unit="task")):
+        features = {}
+        last = min(after + 1, tasks - 1)  # with the next task, for forward transfer
+        for modality in MODALITIES:
+            rows = gallery.seen(modality, last)
+            routes = distances[modality][rows, : after + 1].argmin(1)
+            features[modality] = _encode_routed(
+                method, modality, gallery, rows, routes, caches[modality], normalise, device
+            )
+            if after == tasks - 1:
+                pairs = gallery.task[modality][rows] * tasks + routes
+                result.confusion[modality] = np.bincount(pairs, minlength=tasks**2).reshape(tasks, tasks)
+        result.scores = features["image"] @ features["text"].T
+        images, captions = (len(gallery.seen(modality, after)) for modality in MODALITIES)
+        seen = gallery.ranks(result.scores[:images, :captions])
+        _record(result.recall, gallery, seen, after, range(after + 1), tasks)
+        if last > after:
+            _record(result.ahead, gallery, gallery.ranks(result.scores), after, range(last, last + 1), tasks)
+    result.encoded = sum(cache.encoded for cache in caches.values())
+    return result
+
+
+def _encode_routed(
+    method: Method,
+    modality: str,
+    gallery: Gallery,
+    rows: np.ndarray,
+    routes: np.ndarray,
+    cache: FeatureCache,
+    normalise: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> np.ndarray:
+    """Features (len(rows), E) of the items, each under the prompts of its route."""
+    features = np.empty((len(rows), gallery.frozen[modality].shape[1]), np.float32)
+    for task in np.unique(routes):
+
+        def encode_rows(missing: np.ndarray, task: int = int(task)) -> np.ndarray:
+            if modality == "image":
+                return encode(lambda x: method.encode_image(normalise(x), task), gallery.data.images[missing], device)
+            return encode(lambda x: method.encode_text(x.long(), task), gallery.data.tokens[missing], device)
+
+        chosen = routes == task
+        features[chosen] = cache.lookup(method.fingerprint(int(task)), rows[chosen], encode_rows)
+    return features

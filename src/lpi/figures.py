@@ -1,0 +1,342 @@
+"""The report's figures: plain arrays in, one PNG out, at the size at which it is printed.
+
+Every function writes `path` (200 dots per inch) and returns the matplotlib Figure it wrote. The same input gives the
+same bytes, whatever the user's matplotlib settings are; pyplot is not involved, so no backend is chosen for the user.
+Colours are safe for colour-blind readers; methods and right answers also differ in marker, order or a check mark.
+"""
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, groupby
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+DPI = 200
+COLUMN = 3.4  # inches: one column of a two-column page
+PAGE = 7.0  # inches: both columns
+FONT = 7.0  # points
+LETTER = 0.6  # a letter's width as a share of the font size, on the generous side
+MARGIN = 0.6  # inches: what the y axis and its labels take
+MOST_PRINTED = 12  # tasks up to which heat maps print their values
+DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
+FROZEN = "frozen"  # the method that is drawn as the reference
+GREY = "0.45"
+GREEN = "#009E73"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+CHECK = "\N{CHECK MARK}"
+CENTRED = {"horizontalalignment": "center", "verticalalignment": "center"}
+NOT_LOSSES = ("task", "epoch")
+THUMBNAIL = 1.1  # inches: the largest image of a retrieval sheet
+CAPTION = 1.7  # inches: the narrowest caption column
+SHEET_HEADER = 0.55  # inches
+
+_STYLE = {
+    "figure.dpi": DPI,
+    "font.size": FONT,
+    "axes.titlesize": FONT + 1,
+    "axes.labelsize": FONT + 0.5,
+    "xtick.labelsize": FONT,
+    "ytick.labelsize": FONT,
+    "legend.fontsize": FONT,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "text.parse_math": False,  # a dollar sign in a caption is a dollar sign
+}
+_house_style = style.context(["default", _STYLE])  # as a decorator: the settings hold inside the function only
+
+
+@_house_style
+def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: str) -> Figure:
+    """Heat map of R[i, j], (T, T) in percent; what lies above the diagonal is left blank.
+
+    The colours run from 0 to the largest value, rounded up to a multiple of ten.
+    """
+    matrix = _square(matrix, names)
+    shown = np.ma.masked_invalid(np.where(np.tri(len(matrix), dtype=bool), matrix, np.nan))
+    figure, axes = _new(COLUMN, COLUMN)
+    top = 10 * max(1, math.ceil(shown.max() / 10)) if shown.count() else 10
+    printed = len(matrix) <= MOST_PRINTED
+    _heat_map(axes, shown, names, colormaps["Blues"], (0, top), unit=None if printed else "recall (%)")
+    if printed:
+        decimals = 1 if len(matrix) <= DECIMALS_UP_TO else 0
+        _print_cells(axes, [[f"{value:.{decimals}f}" for value in row] for row in matrix])
+    axes.set(title=title, xlabel="evaluated on task (recall in %)", ylabel="after training task")
+    return _save(_with_square_axes(figure), path)
+
+
+@_house_style
+def recall_over_stream(curves: Mapping[str, Sequence[float]], names: Sequence[str], path: Path, ylabel: str) -> Figure:
+    """One line per method: its value (mean recall over the tasks seen so far) after each task of the stream.
+
+    A curve may be shorter than the stream, of a run that is not finished. "frozen" is drawn as a grey reference.
+    """
+    figure, axes = _new(COLUMN, 2.7)
+    axes.grid(axis="y")
+    looks = _looks(curves)
+    for method, values in curves.items():
+        if len(values) > len(names):
+            raise ValueError(f"the curve {method!r} has {len(values)} points for {len(names)} tasks")
+        axes.plot(range(len(values)), values, label=method, **looks[method])
+    _name_ticks(axes, names, room=COLUMN - MARGIN)
+    axes.set(xlabel="after training task")
+    axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)  # above the axis, where a long label fits
+    _legend_above(figure, columns=3)
+    return _save(figure, path)
+
+
+@_house_style
+def forgetting_bars(per_method: Mapping[str, ArrayLike], names: Sequence[str], path: Path) -> Figure:
+    """Forgetting of every task but the last, one bar per method: (T - 1,) values for T names, positive = worse."""
+    figure, axes = _new(PAGE, 2.2)
+    axes.grid(axis="y")
+    axes.axhline(0, color="black", linewidth=0.6)
+    looks = _looks(per_method)
+    width = 0.8 / max(1, len(per_method))
+    for place, (method, values) in enumerate(per_method.items()):
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != (len(names) - 1,):
+            raise ValueError(f"forgetting of {method!r} must be ({len(names) - 1},), not {values.shape}")
+        centre = np.arange(len(values)) + (place - (len(per_method) - 1) / 2) * width
+        axes.bar(centre, values, 0.92 * width, label=method, color=looks[method]["color"])
+    _name_ticks(axes, names[:-1], room=PAGE - MARGIN)
+    axes.tick_params(axis="x", length=0)
+    axes.spines["bottom"].set_visible(False)
+    axes.set(xlim=(-0.5, len(names) - 1.5), ylabel="forgetting (points)\nbest earlier recall \N{MINUS SIGN} last")
+    _legend_above(figure, columns=6)
+    return _save(figure, path)
+
+
+@_house_style
+def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, threshold: float) -> Figure:
+    """Heat map of the (T, T) semantic similarity, colours centred at 0; pairs above the threshold are outlined.
+
+    The diagonal, always 1, is left blank so that the colours are spent on the pairs; up to 12 tasks the outlined
+    values are printed. NaN cells stay blank.
+    """
+    similarity = _square(similarity, names)
+    pairs = np.ma.masked_invalid(np.where(np.eye(len(similarity), dtype=bool), np.nan, similarity))
+    above = (pairs > threshold).filled(False)
+    figure, axes = _new(COLUMN, COLUMN)
+    limit = max(0.1, math.ceil(10 * np.abs(pairs).max()) / 10) if pairs.count() else 1.0
+    _heat_map(axes, pairs, names, colormaps["RdBu_r"], (-limit, limit), "semantic similarity")
+    for row, column in np.argwhere(above):
+        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, linewidth=1.2, zorder=3, clip_on=False))
+    if len(similarity) <= MOST_PRINTED:
+        _print_cells(axes, np.where(above, [[_short(value) for value in row] for row in similarity], ""))
+    axes.set(xlabel=f"outlined: above the threshold {threshold:.3g}")
+    return _save(_with_square_axes(figure), path)
+
+
+@_house_style
+def routing_confusion(counts: ArrayLike, names: Sequence[str], path: Path, title: str) -> Figure:
+    """Heat map of (T, T) query counts, true task in rows, as percent of the row; cells without queries stay blank."""
+    counts = _square(counts, names)
+    totals = counts.sum(axis=1, keepdims=True)
+    percent = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    shown = np.ma.masked_equal(percent, 0)
+    figure, axes = _new(COLUMN, COLUMN)
+    printed = len(counts) <= MOST_PRINTED
+    _heat_map(axes, shown, names, colormaps["Blues"], (0, 100), unit=None if printed else "share of queries (%)")
+    if printed:
+        _print_cells(axes, [[f"{value:.0f}" if value >= 0.5 else "<1" for value in row] for row in percent])
+    axes.set(title=title, xlabel="routed to task (% of the true task's queries)", ylabel="true task")
+    return _save(_with_square_axes(figure), path)
+
+
+@_house_style
+def training_curves(records: Sequence[Mapping], path: Path) -> Figure:
+    """One panel per loss term over the whole stream, with the tasks as alternating bands.
+
+    Args:
+        records: in the order of training, one per epoch: task (str), epoch (int) and the loss terms. Every further
+            key is a term; a term may be absent from some tasks (the task contrast starts with the second one).
+        path: the PNG to write.
+    """
+    terms = list(dict.fromkeys(key for record in records for key in record if key not in NOT_LOSSES))
+    if not terms:
+        raise ValueError("training curves need at least one record with a loss term")
+    tasks = _runs([record["task"] for record in records])
+    figure = Figure(figsize=(PAGE, 0.95 * len(terms) + 0.75), layout="constrained")
+    panels = figure.subplots(len(terms), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, term, colour in zip(panels, terms, cycle(COLOURS)):
+        values = np.array([record.get(term, np.nan) for record in records], dtype=np.float64)
+        for place, (_, first, last) in enumerate(tasks):
+            if place % 2:
+                axes.axvspan(first - 0.5, last - 0.5, color="0.94", linewidth=0)
+            axes.plot(range(first, last), values[first:last], color=colour, marker=".", markersize=2.5)
+        axes.set(ylabel=term, xlim=(-0.5, len(records) - 0.5))
+    figure.align_ylabels(panels)
+    names = [name for name, _, _ in tasks]
+    room = (PAGE - MARGIN) * len(tasks) * min(last - first for _, first, last in tasks) / len(records)
+    _name_ticks(panels[-1], names, room, places=[(first + last - 1) / 2 for _, first, last in tasks])
+    panels[-1].set(xlabel="training stream, one point per epoch")
+    for axes in panels:
+        axes.tick_params(axis="x", length=0)
+    return _save(figure, path)
+
+
+@_house_style
+def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, bool]]]], path: Path, title: str) -> Figure:
+    """Queries and what they retrieved, best first from left to right.
+
+    Args:
+        rows: (caption, [(image, is correct), ...]) for each query; images are (H, W, 3) uint8 of any size. Right ones
+            get a thick green frame and a check mark, wrong ones a thin grey frame.
+        path: the PNG to write.
+        title: printed above.
+    """
+    most = max((len(images) for _, images in rows), default=0)
+    if most == 0:
+        raise ValueError("a retrieval sheet needs at least one query with one image")
+    side = min(THUMBNAIL, (PAGE - CAPTION) / most)
+    left = PAGE - most * side
+    height = SHEET_HEADER + side * len(rows)
+    figure = Figure(figsize=(PAGE, height))
+    axes = figure.add_axes((0, 0, 1, 1))  # the axes' units are inches from the upper left corner
+    axes.text(0.08, 0.18, title, fontsize=FONT + 1, verticalalignment="center")
+    for rank in range(most):
+        axes.text(left + (rank + 0.5) * side, SHEET_HEADER - 0.1, f"{rank + 1}", color=GREY, **CENTRED)
+    for row, (caption, images) in enumerate(rows):
+        upper = SHEET_HEADER + row * side
+        axes.text(0.08, upper + side / 2, _wrap(caption, left - 0.2, side), va="center", linespacing=1.15)
+        for rank, (image, correct) in enumerate(images):
+            _thumbnail(axes, image, correct, left + rank * side, upper, side)
+    axes.axis("off")
+    axes.set(xlim=(0, PAGE), ylim=(height, 0))
+    return _save(figure, path)
+
+
+def _new(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _with_square_axes(figure: Figure) -> Figure:
+    """Change the figure's height so that its first axes become square and nothing is left empty."""
+    figure.draw_without_rendering()
+    width, height = figure.axes[0].bbox.size / figure.dpi
+    figure.set_figheight(figure.get_figheight() + width - height)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Figure:
+    """Write the PNG without the metadata that would change its bytes with matplotlib's version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", metadata={"Software": None})
+    return figure
+
+
+def _square(matrix: ArrayLike, names: Sequence[str]) -> np.ndarray:
+    """(T, T) float64 for T names, or a ValueError."""
+    matrix = np.asarray(matrix, dtype=np.float64)
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"the matrix of {len(names)} tasks must be square with that side, not {matrix.shape}")
+    return matrix
+
+
+def _heat_map(
+    axes: Axes,
+    values: np.ma.MaskedArray,
+    names: Sequence[str],
+    colours: Colormap,
+    limits: tuple[float, float],
+    unit: str | None,
+) -> None:
+    """Draw (T, T) values with row 0 at the top; masked cells stay blank; a colour bar if there is a unit.
+
+    Cell (i, j) covers j..j+1 on the x axis and i..i+1 on the y axis.
+    """
+    mesh = axes.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
+    axes.set(xlim=(0, len(names)), ylim=(len(names), 0))
+    middles = np.arange(len(names)) + 0.5
+    axes.set_xticks(middles, names, rotation=90)
+    axes.set_yticks(middles, names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if unit is not None:
+        bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.04, 0, 0.045, 1)), label=unit)
+        bar.outline.set_visible(False)
+
+
+def _print_cells(axes: Axes, texts: Sequence[Sequence[str]]) -> None:
+    """Write the text of every cell that is drawn, in black or white: whichever has the higher contrast by WCAG 2."""
+    mesh = axes.collections[0]
+    for (row, column), value in np.ma.ndenumerate(mesh.get_array()):
+        red, green, blue, _ = mesh.to_rgba(value)
+        dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
+        axes.text(column + 0.5, row + 0.5, texts[row][column], color="white" if dark else "black", **CENTRED)
+
+
+def _short(value: float) -> str:
+    """A similarity in as little room as possible: 0.42 -> ".42", 1.0 -> "1"."""
+    return "1" if value >= 0.995 else f"{value:.2f}".replace("0.", ".", 1)
+
+
+def _looks(methods: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Colour, marker and line of each method, in their order; the frozen model is dashed grey and uses none up."""
+    trained = [method for method in methods if method != FROZEN]
+    looks = {FROZEN: {"color": GREY, "marker": ".", "linestyle": "--"}}
+    for method, colour, marker in zip(trained, cycle(COLOURS), cycle(MARKERS)):
+        looks[method] = {"color": colour, "marker": marker, "linestyle": "-"}
+    return looks
+
+
+def _legend_above(figure: Figure, columns: int) -> None:
+    figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2, handlelength=2.2)
+
+
+def _name_ticks(axes: Axes, names: Sequence[str], room: float, places: Sequence[float] | None = None) -> None:
+    """Task names on the x axis, upright when the longest does not fit into its share of `room` inches."""
+    longest = max((len(name) for name in names), default=0) * FONT * LETTER / 72
+    fits = longest * len(names) < room
+    axes.set_xticks(range(len(names)) if places is None else places, names, rotation=0 if fits else 90)
+
+
+def _wrap(caption: str, width: float, height: float) -> str:
+    """Break a caption into lines that fit into width x height inches; what does not fit ends in an ellipsis."""
+    letters = max(1, int(width * 72 / (FONT * LETTER)))
+    lines = max(1, int(height * 72 / (FONT * 1.4)))
+    return "\n".join(textwrap.wrap(caption, letters, max_lines=lines, placeholder=" …"))
+
+
+def _thumbnail(axes: Axes, image: np.ndarray, correct: bool, left: float, upper: float, side: float) -> None:
+    """Draw an image, its longer side 0.9 of the cell's, centred in the cell; coordinates in inches, y downwards."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"retrieved images must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    scale = 0.9 * side / max(image.shape[:2])
+    height, width = (scale * pixels for pixels in image.shape[:2])
+    x, y = left + (side - width) / 2, upper + (side - height) / 2
+    axes.imshow(image, extent=(x, x + width, y + height, y), aspect="auto")
+    colour, thickness = (GREEN, 2.5) if correct else ("0.75", 0.6)
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=thickness, zorder=3))
+    if correct:
+        badge = {"boxstyle": "circle,pad=0.15", "facecolor": GREEN, "edgecolor": "white", "linewidth": 0.8}
+        axes.text(x + 0.06, y + 0.06, CHECK, color="white", fontsize=FONT, bbox=badge, zorder=4, **CENTRED)
+
+
+def _runs(tasks: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Consecutive equal names: ["a", "a", "b"] -> [("a", 0, 2), ("b", 2, 3)]."""
+    runs, first = [], 0
+    for name, group in groupby(tasks):
+        last = first + len(list(group))
+        runs.append((name, first, last))
+        first = last
+    return runs

@@ -1,0 +1,22 @@
+"""Methods of continual retrieval by name. A new one is a file here, an entry below and in `lpi.parameters.METHODS`."""
+
+import torch
+
+from lpi.backbone import Backbone
+from lpi.methods.base import Method, neutral_anchor
+from lpi.methods.frozen import Frozen
+from lpi.methods.lpi import LPI
+from lpi.methods.shared import Joint, Shared
+from lpi.parameters import Parameters
+
+REGISTRY: dict[str, type[Method]] = {"lpi": LPI, "frozen": Frozen, "shared": Shared, "joint": Joint}
+
+
+def create_method(parameters: Parameters, backbone: Backbone, device: torch.device) -> Method:
+    """The method that the parameters name, before its first task, on `device`.
+
+    Its random start is a function of `seed` and of the number of tasks it has finished (see `lpi.training.seed_all`).
+    """
+    encoder = backbone.encoder(parameters["prompts.deep"]).to(device)
+    anchor = neutral_anchor(encoder, backbone.tokenizer, parameters["prompt_length"])
+    return REGISTRY[parameters["method"]](encoder, parameters, anchor)

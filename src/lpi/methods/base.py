@@ -1,0 +1,102 @@
+"""The verbs that every method of continual retrieval has; training and evaluation know nothing else of it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lpi.encoder import PromptedCLIP
+from lpi.losses import contrastive_loss
+from lpi.parameters import Parameters
+
+ANCHOR_PHRASE = "a photo of a"
+
+
+class Method(nn.Module, ABC):
+    """What is learned along the stream on top of a frozen encoder.
+
+    The life of a method: `load_tensors` (what earlier tasks left), then per task `begin_task`, `losses` on many
+    batches, `end_task`, and `tensors` to save it. Afterwards `encode_image` and `encode_text` serve queries that were
+    routed to a task.
+
+    Attributes:
+        offline: it is trained once, on all tasks together, before the stream starts, and not again.
+        tasks: the number of tasks finished, or begun.
+    """
+
+    offline = False
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__()
+        self._frozen = [encoder]  # in a list: not a submodule, so that nothing here can train or save it
+        self.parameters_file = parameters
+        self.anchor = anchor
+        self.tasks = 0
+
+    @property
+    def encoder(self) -> PromptedCLIP:
+        return self._frozen[0]
+
+    @abstractmethod
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        """Prepare the next task; (t + 1, t + 1) semantic similarities of the tasks so far -> what is to be trained."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        """Weighted loss terms of a batch, (B, 3, H, W) and (B, context), row i belonging to row i."""
+
+    @abstractmethod
+    def end_task(self) -> None:
+        """Finish the task: what must not change any more is frozen."""
+
+    @abstractmethod
+    def prompts(self, route: int) -> tuple[Tensor | None, Tensor | None]:
+        """Vision and text prompts of a query that was routed to task `route`."""
+
+    @property
+    @abstractmethod
+    def parameters_per_task(self) -> int:
+        """Numbers that have to be kept per task."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learned, by name."""
+        return dict(self.state_dict())
+
+    @abstractmethod
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        """Restore what `tensors` gave after `tasks` tasks."""
+
+    def encode_image(self, images: Tensor, route: int) -> Tensor:
+        """(B, 3, H, W) -> (B, E) features of images that were routed to task `route`."""
+        return self.encoder.encode_image(images, self.prompts(route)[0])
+
+    def encode_text(self, tokens: Tensor, route: int) -> Tensor:
+        """(B, context) -> (B, E) features of captions that were routed to task `route`."""
+        return self.encoder.encode_text(tokens, self.prompts(route)[1])
+
+    def fingerprint(self, route: int) -> str:
+        """Equal fingerprints mean equal features: lets evaluation reuse what it has encoded."""
+        digest = hashlib.sha256()
+        for prompts in self.prompts(route):
+            digest.update(b"none" if prompts is None else prompts.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def retrieval_loss(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
+        """Contrastive loss of the batch under the given prompts, with the model's frozen logit scale."""
+        image_features = self.encoder.encode_image(images, vision)
+        text_features = self.encoder.encode_text(tokens, text)
+        return contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)
+
+
+def neutral_anchor(encoder: PromptedCLIP, tokenizer, length: int) -> tuple[Tensor, Tensor]:
+    """First-layer prompts that leave the features almost alone: (N, d_v) zeros and (N, d_t) embeddings.
+
+    Text: the token embeddings of "a photo of a", repeated or cut to N tokens, a prefix that captions often have.
+    """
+    token_ids = tokenizer([ANCHOR_PHRASE])[0, 1:]
+    token_ids = token_ids[: int(token_ids.argmax())]  # up to EOT, the largest id
+    repeated = token_ids.repeat(-(-length // len(token_ids)))[:length]
+    embedding = encoder.text.token_embedding.weight
+    text = embedding.detach()[repeated.to(embedding.device)].float()
+    return torch.zeros(length, encoder.vision_width, device=text.device), text

@@ -1,0 +1,29 @@
+"""The zero-shot backbone: nothing is learned."""
+
+from torch import Tensor, nn
+
+from lpi.methods.base import Method
+
+
+class Frozen(Method):
+    """Features without prompts, whatever the route."""
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        self.tasks += 1
+        return []
+
+    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        return {"retrieval": self.retrieval_loss(images, tokens, None, None)}
+
+    def end_task(self) -> None:
+        """There is nothing to finish."""
+
+    def prompts(self, route: int) -> tuple[None, None]:
+        return None, None
+
+    @property
+    def parameters_per_task(self) -> int:
+        return 0
+
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        self.tasks = tasks

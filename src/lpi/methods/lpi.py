@@ -1,0 +1,111 @@
+"""LPI: low-rank prompts per task with cross-modal interaction, layer alignment and task contrast (docs/method.md)."""
+
+import torch
+from torch import Tensor, nn
+
+from lpi.encoder import PromptedCLIP
+from lpi.losses import (
+    bordered,
+    cosines_from_gram,
+    cp_gram,
+    cp_gram_row,
+    layer_alignment_loss,
+    task_contrast_from_cosines,
+)
+from lpi.methods.base import Method
+from lpi.parameters import Parameters
+from lpi.prompts import LowRankPrompts, PromptInteraction
+
+
+class TaskPrompts(nn.Module):
+    """One task's factors and, where there are several layers, the interaction of its two modalities."""
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__()
+        start, depth = parameters["prompts.start"], parameters["depth"]
+        widths = encoder.vision_width, encoder.text_width
+        self.factors = LowRankPrompts(
+            depth, parameters["prompt_length"], *widths, parameters["rank"], start, parameters["prompts.scale"]
+        )
+        if start == "neutral":
+            self.factors.set_anchor(*anchor)
+        self.interaction = None
+        if depth > 1 and parameters["interaction.rank"] > 0:
+            self.interaction = PromptInteraction(
+                depth,
+                *widths,
+                parameters["interaction.rank"],
+                parameters["interaction.blend"],
+                parameters["interaction.norm"],
+            )
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The prompts as they are inserted: (L, N, d_v) and (L, N, d_t)."""
+        vision, text = self.factors()
+        return (vision, text) if self.interaction is None else self.interaction(vision, text)
+
+
+class LPI(Method):
+    """Every task has its own `TaskPrompts`; finished ones never change."""
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__(encoder, parameters, anchor)
+        self.task_prompts = nn.ModuleList()
+
+    def _append(self) -> TaskPrompts:
+        prompts = TaskPrompts(self.encoder, self.parameters_file, self.anchor).to(self.anchor[0].device)
+        self.task_prompts.append(prompts)
+        self.tasks = len(self.task_prompts)
+        return prompts
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        finished = [prompts.factors for prompts in self.task_prompts]
+        current = self._append()
+        self._related = similarity > self.parameters_file["loss.task_threshold"]
+        self._earlier = {}
+        for modality in ("vision", "text") if finished else ():
+            factors = [getattr(task, f"{modality}_factors") for task in finished]
+            stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
+            self._earlier[modality] = stacked, cp_gram(*stacked)
+        return list(current.parameters())
+
+    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        current, weights = self.task_prompts[-1], self.parameters_file
+        vision, text = current()
+        terms = {"retrieval": self.retrieval_loss(images, tokens, vision, text)}
+        if weights["loss.alignment"]:
+            alignment = layer_alignment_loss(vision, text, weights["loss.alignment_temperature"])
+            terms["alignment"] = weights["loss.alignment"] * alignment
+        if weights["loss.task"] and self._earlier:
+            terms["task_contrast"] = weights["loss.task"] * self._task_contrast(current.factors)
+        return terms
+
+    def _task_contrast(self, factors: LowRankPrompts) -> Tensor:
+        """The mean over both modalities of the task contrast of the low-rank parts, without dense tensors."""
+        total = torch.zeros((), device=factors.layer_factor.device)
+        for modality, (earlier, gram) in self._earlier.items():
+            row, corner = cp_gram_row(getattr(factors, f"{modality}_factors"), earlier)
+            total = total + task_contrast_from_cosines(
+                cosines_from_gram(bordered(gram, row, corner)),
+                self._related,
+                self.parameters_file["loss.task_temperature"],
+                self.parameters_file["loss.task_form"],
+            )
+        return total / len(self._earlier)
+
+    def end_task(self) -> None:
+        self.task_prompts.requires_grad_(False)
+
+    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self.task_prompts[route]()
+
+    @property
+    def parameters_per_task(self) -> int:
+        return sum(parameter.numel() for parameter in self.task_prompts[0].parameters())
+
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        while self.tasks < tasks:
+            self._append()
+        self.load_state_dict(tensors)
+        self.end_task()

@@ -1,0 +1,76 @@
+"""Read what evaluation wrote and condense it into the numbers of metrics/summary.json."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lpi.evaluation import CUTOFFS, DIRECTIONS
+from lpi.metrics import average_recall, backward_transfer, forgetting, forward_transfer, last_recall
+
+Matrices = dict[str, dict[int, np.ndarray]]
+
+
+def read_matrix(path: Path) -> np.ndarray:
+    """A matrix that stages/evaluate.py wrote: (T, T), NaN where blank."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return np.array([[float(cell) if cell else np.nan for cell in row[1:]] for row in rows])
+
+
+def read_matrices(folder: Path, prefix: str = "") -> Matrices:
+    """Direction -> K -> (T, T) percent; the cells above the diagonal next to it are the recall before training."""
+    return {d: {k: read_matrix(folder / f"{prefix}{d}_r{k}.csv") for k in CUTOFFS} for d in DIRECTIONS}
+
+
+def lower(matrix: np.ndarray) -> np.ndarray:
+    """The matrix with NaN above the diagonal."""
+    return np.where(np.tri(len(matrix), dtype=bool), matrix, np.nan)
+
+
+def _percent(value: float) -> float:
+    return round(float(value), 2)
+
+
+def _per_cutoff(matrices: dict[int, np.ndarray], measure: Callable[[np.ndarray], float]) -> dict[str, float]:
+    return {f"r{k}": _percent(measure(matrix)) for k, matrix in matrices.items()}
+
+
+def summarise(recall: Matrices, frozen: Matrices, confusion: dict[str, np.ndarray], parameters_per_task: int) -> dict:
+    """The nested numbers of metrics/summary.json, in percent (README, "How results are measured").
+
+    `relative` is average recall minus the frozen model's under the same galleries; `mean` is over both directions.
+    """
+    summary: dict = {}
+    for direction in DIRECTIONS:
+        ours, base = recall[direction], frozen[direction]
+        summary[direction] = {
+            "average_recall": _per_cutoff(ours, average_recall),
+            "last": _per_cutoff(ours, last_recall),
+            "forgetting": _per_cutoff(ours, forgetting),
+            "backward_transfer": {"r1": _percent(backward_transfer(ours[1]))},
+            "forward_transfer": {"r1": _percent(forward_transfer(ours[1], base[1].diagonal()))},
+            "relative": {"r1": _percent(average_recall(ours[1]) - average_recall(base[1]))},
+        }
+    summary["mean"] = {
+        name: {"r1": _percent(np.mean([summary[direction][name]["r1"] for direction in DIRECTIONS]))}
+        for name in ("average_recall", "last", "forgetting", "relative")
+    }
+    summary["frozen"] = {
+        direction: {
+            "average_recall": _per_cutoff(frozen[direction], average_recall),
+            "forgetting": {"r1": _percent(forgetting(frozen[direction][1]))},
+        }
+        for direction in DIRECTIONS
+    }
+    summary["routing_accuracy"] = {
+        modality: _percent(100 * np.trace(counts) / counts.sum()) for modality, counts in confusion.items()
+    }
+    summary["parameters_per_task"] = parameters_per_task
+    return summary
+
+
+def seen_recall(matrix: np.ndarray) -> np.ndarray:
+    """Mean recall over the tasks seen after each task: (T, T) -> (T,)."""
+    return np.nanmean(lower(matrix), axis=1)

@@ -1,0 +1,51 @@
+"""What a method has learned, on disk: `state.safetensors` and the training log `log.csv` of one task."""
+
+import csv
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from lpi.coco import DataError
+from lpi.methods.base import Method
+
+
+def save_state(folder: Path, method: Method, records: list[dict[str, float]]) -> None:
+    """Write the method's tensors with the number of finished tasks, and the records of its last training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(method.tensors().items())}
+    facts = {"tasks": method.tasks, "parameters_per_task": method.parameters_per_task if method.tasks else 0}
+    partial = folder / "state.part"
+    save_file(tensors, partial, metadata={"lpi": json.dumps(facts)})
+    partial.replace(folder / "state.safetensors")
+    fields = list(dict.fromkeys(key for record in records for key in record)) or ["epoch", "loss"]
+    with (folder / "log.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" for key, value in record.items()} for record in records)
+
+
+def load_state(folder: Path, method: Method) -> None:
+    """Restore what `save_state` wrote.
+
+    Raises:
+        DataError: the file is missing, or belongs to another method or other settings.
+    """
+    path = folder / "state.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tasks = json.loads(file.metadata()["lpi"])["tasks"]
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; `dvc repro train@{folder.name}` makes it") from None
+    try:
+        method.load_tensors(tensors, tasks)
+    except RuntimeError as error:
+        raise DataError(f"{path} does not fit the parameters; run `dvc repro`: {error}") from None
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The records of one task."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

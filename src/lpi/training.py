@@ -1,0 +1,122 @@
+"""Train a method on one task: batches, optimizer, schedule, progress."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lpi.methods.base import Method
+from lpi.parameters import Parameters
+from lpi.stream import TaskData
+
+
+def seed_all(seed: int, task: int) -> np.random.Generator:
+    """Seed torch for this task and return the generator of its batches; tasks are independent of each other."""
+    sequence = np.random.SeedSequence((seed, task))
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    return np.random.default_rng(sequence)
+
+
+def epoch_batches(owners: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Caption rows of one epoch in batches: every caption once, never two captions of one image in a batch.
+
+    In each of several rounds, every image that has captions left gives one, and the round is cut into batches of
+    equal size (up to one), at most `batch_size`.
+
+    Args:
+        owners: (m,) the image row of every caption.
+    """
+    shuffled = rng.permutation(len(owners))
+    order = shuffled[np.argsort(owners[shuffled], kind="stable")]
+    _, first, counts = np.unique(owners[order], return_index=True, return_counts=True)
+    for turn in range(counts.max()):
+        rows = order[first[counts > turn] + turn]
+        yield from np.array_split(rng.permutation(rows), math.ceil(len(rows) / batch_size))
+
+
+def updates_per_epoch(owners: np.ndarray, batch_size: int) -> int:
+    """How many batches `epoch_batches` gives."""
+    counts = np.bincount(owners)
+    return sum(math.ceil((counts > turn).sum() / batch_size) for turn in range(counts.max()))
+
+
+def build_optimizer(parameters: Parameters, trained: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD or AdamW over the current task's parameters only."""
+    lr, decay, momentum = parameters["lr"], parameters["optimizer.weight_decay"], parameters["optimizer.momentum"]
+    if parameters["optimizer.name"] == "sgd":
+        return torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=decay)
+    return torch.optim.AdamW(trained, lr=lr, betas=(momentum, 0.999), weight_decay=decay)
+
+
+def cosine(lr: float, total: int) -> Callable[[int], float]:
+    """Learning rate by update: from `lr` towards 0 over `total` updates."""
+    return lambda step: lr * (1 + math.cos(math.pi * step / total)) / 2
+
+
+def train_task(
+    method: Method,
+    data: TaskData,
+    similarity: np.ndarray,
+    parameters: Parameters,
+    normalise: Callable[[Tensor], Tensor],
+    rng: np.random.Generator,
+    device: torch.device,
+    title: str,
+    passes: int = 1,
+) -> list[dict[str, float]]:
+    """Let the method learn one task; returns per epoch the mean of every weighted loss term.
+
+    Args:
+        method: with all earlier tasks loaded.
+        data: the task's training split.
+        similarity: (t + 1, t + 1) semantic similarities of the tasks so far.
+        parameters: lr, epochs, batch_size, optimizer.* and what the method reads.
+        normalise: uint8 images -> model input.
+        rng: of the batches.
+        device: where to compute.
+        title: shown beside the progress bar.
+        passes: multiplies the number of epochs.
+
+    Raises:
+        FloatingPointError: the loss is not finite; names the epoch and the terms.
+    """
+    trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
+    records: list[dict[str, float]] = []
+    if trained:
+        images = torch.from_numpy(np.array(data.images)).to(device)
+        tokens = torch.from_numpy(data.tokens).long().to(device)
+        owners = torch.from_numpy(data.owners).to(device)
+        epochs = parameters["epochs"] * passes
+        total = epochs * updates_per_epoch(data.owners, parameters["batch_size"])
+        optimizer = build_optimizer(parameters, trained)
+        schedule = cosine(parameters["lr"], total)
+        step = 0
+        with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1) as progress:
+            for epoch in range(epochs):
+                sums: dict[str, float] = defaultdict(float)
+                batches = list(epoch_batches(data.owners, parameters["batch_size"], rng))
+                for batch in batches:
+                    rows = torch.from_numpy(batch).to(device)
+                    for group in optimizer.param_groups:
+                        group["lr"] = schedule(step)
+                    terms = method.losses(normalise(images[owners[rows]]), tokens[rows])
+                    loss = sum(terms.values())
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    step += 1
+                    for name, value in {"loss": loss, **terms}.items():
+                        sums[name] += value.item() / len(batches)
+                    progress.update(len(batch))
+                records.append({"epoch": epoch, **sums})
+                if not math.isfinite(sums["loss"]):
+                    raise FloatingPointError(
+                        f"{title}, epoch {epoch}: the loss is not finite: {dict(sums)}; lower lr or check loss.*"
+                    )
+                progress.set_postfix({name: f"{value:.3f}" for name, value in sums.items()}, refresh=False)
+    method.end_task()
+    return records

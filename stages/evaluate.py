@@ -1,0 +1,90 @@
+"""Recall after every task on all tasks seen so far, for the method and for the frozen backbone beside it."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lpi.backbone import Backbone, device_from_environment
+from lpi.cost import measured
+from lpi.evaluation import DIRECTIONS, Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.features import MODALITIES, load_features
+from lpi.methods import create_method
+from lpi.methods.base import Method
+from lpi.parameters import Parameters, load_chain, load_parameters
+from lpi.state import load_state
+from lpi.stream import TaskData
+
+MATRICES = Path("metrics/matrices")
+OUT = Path("data/evaluation")
+SHOWN = 5  # retrieved images per example query
+
+
+def write_matrix(path: Path, matrix: np.ndarray, names: list[str]) -> None:
+    """A matrix with the tasks' names: row = after that task, column = on that task; blank = not measured."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["after", *names])
+        for name, row in zip(names, matrix, strict=True):
+            writer.writerow([name, *("" if np.isnan(value) else f"{value:.4f}" for value in row)])
+
+
+def write_result(prefix: str, result: StreamResult, names: list[str]) -> None:
+    for direction in DIRECTIONS:
+        for k, matrix in result.recall[direction].items():
+            ahead = result.ahead.get(direction, {}).get(k, np.full_like(matrix, np.nan))
+            filled = np.where(np.isnan(matrix), ahead, matrix)
+            write_matrix(MATRICES / f"{prefix}{direction}_r{k}.csv", filled, names)
+
+
+def states(method: Method, tasks: list[str]) -> Iterator[Method]:
+    """The method as it was after each task."""
+    for task in tasks:
+        load_state(Path("data/states") / task, method)
+        yield method
+
+
+def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict]:
+    """For the first caption of each task: the images found first after the last task, and whether they are right."""
+    chosen = []
+    for task in range(tasks):
+        query = int(np.flatnonzero(gallery.task["text"] == task)[0])
+        best = np.argsort(-result.scores[:, query], kind="stable")[:SHOWN]
+        right = [bool(image == gallery.data.owners[query]) for image in best]
+        chosen.append({"caption": gallery.data.captions[query], "images": best.tolist(), "right": right})
+    return chosen
+
+
+def main(parameters: Parameters) -> None:
+    tasks, device, split = load_chain(), device_from_environment(), parameters["evaluation.split"]
+    names = json.loads(Path("data/stream/stream.json").read_text("utf-8"))["names"]
+    backbone = Backbone(parameters["backbone"])
+    gallery = Gallery.build(
+        [TaskData.load(Path("data/stream") / split / task) for task in tasks],
+        [load_features(Path("data/features"), split, task) for task in tasks],
+    )
+    keys = {modality: [np.load(f"data/keys/{task}_{modality}.npy") for task in tasks] for modality in MODALITIES}
+    method = create_method(parameters, backbone, device)
+    metric = parameters["routing.metric"]
+    result = evaluate_stream(states(method, tasks), gallery, keys, metric, backbone.normalise, device)
+    frozen = frozen_result(gallery, len(tasks))
+    write_result("", result, names)
+    write_result("frozen_", frozen, names)
+    OUT.mkdir(parents=True, exist_ok=True)
+    for modality in MODALITIES:
+        write_matrix(OUT / f"confusion_{modality}.csv", result.confusion[modality].astype(float), names)
+    facts = {
+        "parameters_per_task": method.parameters_per_task,
+        "examples": examples(gallery, result, len(tasks)),
+        "items": sum(len(gallery.task[modality]) for modality in MODALITIES),
+        "encoded": result.encoded,
+    }
+    (OUT / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    with measured(Path("data/costs/evaluate.json")):
+        main(load_parameters())

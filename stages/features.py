@@ -1,0 +1,18 @@
+"""Encode the whole stream once with the frozen backbone."""
+
+from pathlib import Path
+
+from lpi.backbone import Backbone, device_from_environment
+from lpi.cost import measured
+from lpi.features import extract_features
+from lpi.parameters import load_chain, load_parameters
+
+
+def main() -> None:
+    backbone = Backbone(load_parameters()["backbone"])
+    extract_features(Path("data/stream"), Path("data/features"), load_chain(), backbone, device_from_environment())
+
+
+if __name__ == "__main__":
+    with measured(Path("data/costs/features.json")):
+        main()

@@ -1,0 +1,26 @@
+"""Routing keys: k-means centres of every task's frozen training features, images and captions apart."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lpi.features import MODALITIES, load_features
+from lpi.parameters import load_chain, load_parameters
+from lpi.routing import task_keys
+
+OUT = Path("data/keys")
+
+
+def main() -> None:
+    parameters = load_parameters()
+    OUT.mkdir(parents=True, exist_ok=True)
+    for task in load_chain():
+        features = load_features(Path("data/features"), "train", task)
+        for modality in MODALITIES:
+            np.save(
+                OUT / f"{task}_{modality}.npy", task_keys(features[modality], parameters["routing.clusters"], seed=0)
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Train one task: `python stages/train.py TASK PREVIOUS` starts from the state that PREVIOUS left."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lpi.backbone import Backbone, device_from_environment
+from lpi.cost import measured
+from lpi.methods import create_method
+from lpi.parameters import load_parameters
+from lpi.state import load_state, save_state
+from lpi.stream import TaskData
+from lpi.training import seed_all, train_task
+
+STATES = Path("data/states")
+
+
+def main(task: str, previous: str) -> None:
+    parameters, device = load_parameters(), device_from_environment()
+    backbone = Backbone(parameters["backbone"])
+    method = create_method(parameters, backbone, device)
+    load_state(STATES / previous, method)
+    records = []
+    if method.offline:
+        method.tasks += 1
+    else:
+        rng = seed_all(parameters["seed"], task=method.tasks + 1)
+        data = TaskData.load(Path("data/stream/train") / task)
+        similarity = np.load(f"data/distances/{task}.npy")
+        records = train_task(method, data, similarity, parameters, backbone.normalise, rng, device, task)
+    save_state(STATES / task, method, records)
+
+
+if __name__ == "__main__":
+    with measured(Path(f"data/costs/train_{sys.argv[1]}.json")):
+        main(*sys.argv[1:])

@@ -1,0 +1,26 @@
+"""Check every parameter before anything runs; everything else depends on this stage."""
+
+import json
+import sys
+from pathlib import Path
+
+from lpi.parameters import PARAMETERS, ParameterError, check_against_backbone, load_chain, load_parameters
+
+OUT = Path("data/parameters.txt")
+
+
+def main() -> None:
+    try:
+        parameters = load_parameters()
+        for name in PARAMETERS:
+            parameters[name]  # raises when it is missing
+        load_chain()
+        config = json.loads(Path("data/backbone/open_clip_config.json").read_text("utf-8"))
+        check_against_backbone(parameters, config["model_cfg"])
+    except ParameterError as error:
+        sys.exit(f"error: {error}")
+    OUT.write_text("".join(f"{name}: {kind.help}\n" for name, kind in PARAMETERS.items()), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+
+from lpi.encoder import PromptedCLIP
+from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
+from lpi.methods import REGISTRY
+from lpi.methods.base import neutral_anchor
+from lpi.parameters import Parameters, flatten
+from lpi.prompts import cp_prompt
+from lpi.state import load_state, read_log, save_state
+from lpi.stream import TaskData
+from lpi.training import seed_all, train_task
+
+CAPTIONS = [
+    "a dog",
+    "a cat",
+    "two birds",
+    "a small dog",
+    "a red car",
+    "a boat",
+    "cats",
+    "dogs and cats",
+    "a bird",
+    "cars",
+]
+
+
+def settings(**changes) -> Parameters:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = {name: value for name, value in flatten(tree) if not name.startswith("tasks.")}
+    small = {"depth": 2, "epochs": 1, "batch_size": 3, "rank": 3, "prompt_length": 3, "interaction.rank": 2}
+    return Parameters(values | small | changes)
+
+
+@pytest.fixture
+def make(tiny_clip, tiny_tokenizer):
+    def make(parameters):
+        torch.manual_seed(3)
+        encoder = PromptedCLIP(tiny_clip, parameters["prompts.deep"])
+        anchor = neutral_anchor(encoder, tiny_tokenizer, parameters["prompt_length"])
+        return REGISTRY[parameters["method"]](encoder, parameters, anchor)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def tasks(tiny_tokenizer) -> list[TaskData]:
+    rng = np.random.default_rng(0)
+    tokens = tiny_tokenizer(CAPTIONS).numpy().astype(np.int32)
+    owners = np.repeat(np.arange(5), 2)
+    return [TaskData(rng.integers(0, 256, (5, 16, 16, 3), np.uint8), tokens, owners, CAPTIONS) for _ in range(3)]
+
+
+def normalise(images):
+    return images.permute(0, 3, 1, 2).float() / 255 - 0.5
+
+
+def learn(method, data, parameters, similarity=None):
+    task = method.tasks
+    if similarity is None:
+        similarity = np.eye(task + 1)
+    rng = seed_all(parameters["seed"], task)
+    return train_task(method, data, similarity, parameters, normalise, rng, torch.device("cpu"), "test")
+
+
+def test_neutral_anchor_repeats_the_phrase(tiny_encoder, tiny_tokenizer):
+    vision, text = neutral_anchor(tiny_encoder, tiny_tokenizer, 6)
+    words = tiny_tokenizer(["a photo of a"])[0, 1:5]
+    embedding = tiny_encoder.text.token_embedding(words)
+    assert vision.shape == (6, 32)
+    assert vision.abs().max() == 0
+    torch.testing.assert_close(text, torch.cat([embedding, embedding[:2]]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 3 * (2 + 2 * 3 + 32 + 24) + 2 * (2 * 2 + 33 + 24 + 25 + 32)),
+        ({"interaction.norm": True}, 3 * (2 + 2 * 3 + 32 + 24) + 2 * (2 * 2 + 33 + 24 + 25 + 32) + 2 * (32 + 24)),
+        ({"interaction.rank": 0}, 3 * (2 + 2 * 3 + 32 + 24)),
+        ({"depth": 1}, 3 * (1 + 2 * 3 + 32 + 24)),
+        ({"rank": 1, "interaction.rank": 0}, 1 * (2 + 2 * 3 + 32 + 24)),
+        ({"method": "shared"}, 2 * 3 * (32 + 24)),
+        ({"method": "frozen"}, 0),
+    ],
+)
+def test_parameters_per_task(make, tasks, changes, expected):
+    parameters = settings(**changes)
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    assert method.parameters_per_task == expected
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_training_changes_only_what_it_may(make, tasks, tiny_clip, name):
+    parameters = settings(method=name)
+    method = make(parameters)
+    backbone = {key: value.clone() for key, value in tiny_clip.state_dict().items()}
+    records = learn(method, tasks[0], parameters)
+    assert len(records) == (0 if name == "frozen" else 1)
+    assert method.tasks == 1
+    for key, value in tiny_clip.state_dict().items():
+        assert torch.equal(value, backbone[key]), key
+    assert all(parameter.grad is None for parameter in tiny_clip.parameters())
+
+
+def test_finished_prompts_of_lpi_never_change(make, tasks):
+    parameters = settings(**{"optimizer.weight_decay": 0.1, "loss.task": 10.0})
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    first = {key: value.clone() for key, value in method.tensors().items()}
+    vision = method.prompts(0)[0].clone()
+    for data in tasks[1:]:
+        learn(method, data, parameters)
+    after = method.tensors()
+    assert len(after) == 3 * len(first)
+    for key, value in first.items():
+        assert torch.equal(after[key], value), key
+    assert torch.equal(method.prompts(0)[0], vision)
+    assert not torch.equal(method.prompts(1)[0], vision)
+
+
+def test_only_the_current_task_is_in_the_optimizer(make, tasks):
+    parameters = settings()
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    trained = method.begin_task(torch.eye(2))
+    assert {id(p) for p in trained} == {id(p) for p in method.task_prompts[1].parameters()}
+    assert not any(p.requires_grad for p in method.task_prompts[0].parameters())
+
+
+def test_lpi_losses_equal_their_definitions(make, tasks, tiny_tokenizer):
+    parameters = settings(**{"loss.task": 0.7, "loss.alignment": 0.3, "loss.task_temperature": 0.2})
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    similarity = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+    method.begin_task(similarity)
+    images, tokens = torch.randn(4, 3, 16, 16), tiny_tokenizer(CAPTIONS[:4])
+    terms = method.losses(images, tokens)
+    vision, text = method.task_prompts[1]()
+    encoder = method.encoder
+    image_features, text_features = encoder.encode_image(images, vision), encoder.encode_text(tokens, text)
+    logits = encoder.model.logit_scale.exp() * image_features @ text_features.T
+    torch.testing.assert_close(terms["retrieval"], contrastive_loss(logits))
+    torch.testing.assert_close(terms["alignment"], 0.3 * layer_alignment_loss(vision, text, 0.01))
+    expected = 0.0
+    for modality in ("vision", "text"):
+        parts = [cp_prompt(*getattr(task.factors, f"{modality}_factors")).flatten() for task in method.task_prompts]
+        expected += 0.7 * task_contrast_loss(torch.stack(parts), similarity > 0.4, 0.2) / 2
+    torch.testing.assert_close(terms["task_contrast"], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [({"loss.alignment": 0.0}, "alignment"), ({"loss.task": 0.0}, "task_contrast")],
+)
+def test_losses_can_be_switched_off(make, tasks, tiny_tokenizer, changes, missing):
+    parameters = settings(**changes)
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    method.begin_task(torch.eye(2))
+    terms = method.losses(torch.randn(2, 3, 16, 16), tiny_tokenizer(CAPTIONS[:2]))
+    assert set(terms) == {"retrieval", "alignment", "task_contrast"} - {missing}
+
+
+def test_shared_prompts_go_on_and_lpi_prompts_start_anew(make, tasks):
+    for name, same in (("shared", True), ("lpi", False)):
+        parameters = settings(method=name)
+        method = make(parameters)
+        learn(method, tasks[0], parameters)
+        learn(method, tasks[1], parameters)
+        assert torch.equal(method.prompts(0)[0], method.prompts(1)[0]) == same
+        assert (method.fingerprint(0) == method.fingerprint(1)) == same
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_a_saved_method_goes_on_as_if_it_had_not_been_saved(make, tasks, tmp_path, name):
+    parameters = settings(method=name)
+    straight = make(parameters)
+    records = [learn(straight, data, parameters) for data in tasks[:2]][-1]
+    interrupted = make(parameters)
+    save_state(tmp_path / "t00", interrupted, learn(interrupted, tasks[0], parameters))
+    resumed = make(parameters)
+    load_state(tmp_path / "t00", resumed)
+    save_state(tmp_path / "t01", resumed, learn(resumed, tasks[1], parameters))
+    assert resumed.tasks == 2
+    assert set(resumed.tensors()) == set(straight.tensors())
+    for key, value in straight.tensors().items():
+        assert torch.equal(resumed.tensors()[key], value), key
+    for saved, record in zip(read_log(tmp_path / "t01"), records, strict=True):
+        assert saved == pytest.approx(record, rel=1e-4)
+
+
+def test_a_state_has_the_same_bytes_when_written_again(make, tasks, tmp_path):
+    for folder in ("one", "two"):
+        parameters = settings()
+        method = make(parameters)
+        save_state(tmp_path / folder, method, learn(method, tasks[0], parameters))
+    for file in ("state.safetensors", "log.csv"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_state_of_other_settings_is_refused(make, tasks, tmp_path):
+    parameters = settings()
+    method = make(parameters)
+    save_state(tmp_path / "t00", method, learn(method, tasks[0], parameters))
+    with pytest.raises(ValueError, match=r"state.safetensors does not fit the parameters; run `dvc repro`"):
+        load_state(tmp_path / "t00", make(settings(rank=2)))
+    with pytest.raises(ValueError, match=r"state.safetensors is missing; `dvc repro train@t01`"):
+        load_state(tmp_path / "t01", make(parameters))
+
+
+def test_a_loss_that_is_not_finite_stops_training(make, tasks):
+    parameters = settings(method="shared", lr=100.0, epochs=5, **{"optimizer.name": "sgd", "prompts.scale": 10.0})
+    method = make(parameters)
+    method.encoder.model.logit_scale.data.fill_(88.0)
+    try:
+        with pytest.raises(FloatingPointError, match="the loss is not finite"):
+            learn(method, tasks[0], parameters)
+    finally:
+        method.encoder.model.logit_scale.data.fill_(np.log(1 / 0.07))
+
+
+def test_joint_is_offline_and_otherwise_shared():
+    assert REGISTRY["joint"].offline
+    assert not REGISTRY["shared"].offline
+    assert issubclass(REGISTRY["joint"], REGISTRY["shared"])

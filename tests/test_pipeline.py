@@ -1,0 +1,331 @@
+"""The pipeline itself, end to end through DVC, on a tiny stream."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from PIL import Image
+
+SOURCES = (
+    "dvc.yaml",
+    "params.yaml",
+    "stages",
+    "src",
+    "data/catalogue.csv",
+    "data/domains.csv",
+    "data/pretrain.yaml",
+    "data/backbone",
+)
+TINY = {
+    "scenes.train": 8,
+    "scenes.val": 3,
+    "scenes.test": 5,
+    "epochs": 1,
+    "batch_size": 8,
+    "routing.clusters": 2,
+}
+TRAIN = ["train@t00", "train@t01"]
+
+
+class Repository:
+    """A Git and DVC repository with the sources and a tiny stream of two tasks."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for source in SOURCES:
+            (folder / source).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, folder / source)
+        self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
+        self.run("git", "init", "--quiet")
+        self.dvc("init", "--quiet")
+        self.commit()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        author = {
+            f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        more = {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
+        return {**os.environ, **author, **more, "PATH": path}
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True) -> str:
+        done = self.run(sys.executable, "-m", "dvc", *arguments, check=check)
+        return done.stdout + done.stderr
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", "state")
+
+    def parameters(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def set(self, changes: dict) -> None:
+        tree = self.parameters()
+        for name, value in changes.items():
+            *groups, last = name.split(".")
+            place = tree
+            for group in groups:
+                place = place[group]
+            place[last] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def read(self, path: str) -> bytes:
+        return (self.folder / path).read_bytes()
+
+    def summary(self) -> dict:
+        return json.loads(self.read("metrics/summary.json"))
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def restored(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if "is cached - skipping run" in line]
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory) -> tuple[Repository, str]:
+    repository = Repository(tmp_path_factory.mktemp("pipeline"))
+    output = repository.dvc("repro")
+    repository.commit()
+    return repository, output
+
+
+@pytest.fixture
+def repository(first_run) -> Repository:
+    """The finished run; whatever a test changes is undone afterwards from Git and DVC's run-cache."""
+    made, _ = first_run
+    yield made
+    made.run("git", "checkout", "--quiet", "--", ".")
+    made.dvc("checkout", "--quiet", "--force")
+
+
+def test_every_stage_runs_but_the_frozen_one(first_run):
+    expected = ["validate", "fetch", "split", "features", "distances", "keys", "init", *TRAIN, "evaluate", "summarize"]
+    assert sorted(ran(first_run[1])) == sorted(expected)
+
+
+def leaves(tree: dict) -> list[float]:
+    return [leaf for value in tree.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
+
+
+def test_summary_has_the_promised_numbers(first_run):
+    summary = first_run[0].summary()
+    cutoffs = {"r1", "r5", "r10"}
+    for direction in ("i2t", "t2i"):
+        for name in ("average_recall", "last", "forgetting"):
+            assert set(summary[direction][name]) == cutoffs
+        assert set(summary["frozen"][direction]["average_recall"]) == cutoffs
+        recall = summary[direction]["average_recall"]
+        assert 0 <= recall["r1"] <= recall["r5"] <= recall["r10"] <= 100
+    assert set(summary["routing_accuracy"]) == {"image", "text"}
+    assert isinstance(summary["parameters_per_task"], int)
+    assert all(isinstance(value, (int, float)) for value in leaves(summary))
+
+
+def test_matrices_name_the_tasks_and_are_lower_triangular(first_run):
+    folder = first_run[0].folder / "metrics" / "matrices"
+    names = {f"{p}{d}_r{k}.csv" for p in ("", "frozen_") for d in ("i2t", "t2i") for k in (1, 5, 10)}
+    assert {path.name for path in folder.iterdir()} == names
+    with (folder / "i2t_r1.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["after", "tool", "sport"]
+    assert [bool(cell) for cell in rows[1][1:]] == [True, True]  # the second is the recall before training
+    assert [bool(cell) for cell in rows[2][1:]] == [True, True]
+
+
+def test_figures_and_tables_are_made(first_run):
+    folder = first_run[0].folder / "metrics"
+    pairs = ("recall_matrix", "recall_over_stream", "forgetting")
+    expected = {f"{name}_{direction}.png" for name in pairs for direction in ("i2t", "t2i")}
+    expected |= {"task_similarity.png", "routing_image.png", "routing_text.png", "training.png", "retrieval.png"}
+    assert {path.name for path in (folder / "plots").iterdir()} == expected
+    for path in (folder / "plots").iterdir():
+        with Image.open(path) as image:
+            assert image.width >= 600
+    for table, columns in (
+        ("stream", {"task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen"}),
+        ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast"}),
+        ("costs", {"stage", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"}),
+    ):
+        with (folder / f"{table}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert set(rows[0]) == columns
+        assert len(rows) >= 2
+
+
+def test_a_second_run_has_nothing_to_do(repository):
+    assert "Data and pipelines are up to date." in repository.dvc("repro")
+
+
+def test_dvc_shows_the_plots(repository):
+    output = repository.dvc("plots", "show", "--out", "shown")
+    page = (repository.folder / "shown" / "index.html").read_text()
+    assert "index.html" in output
+    assert "recall_matrix_i2t.png" in page
+    assert "Recall over the stream" in page
+    shutil.rmtree(repository.folder / "shown")
+
+
+def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
+    first = repository.dvc("exp", "run", "-S", "rank=2")
+    assert sorted(ran(first)) == sorted(["validate", "init", *TRAIN, "evaluate", "summarize"])
+    difference = repository.dvc("metrics", "diff")
+    assert "parameters_per_task" in difference
+    assert "rank" in repository.dvc("params", "diff")
+    back = repository.dvc("exp", "run", "-S", "rank=4")
+    assert ran(back) == []
+    assert set(TRAIN) <= set(restored(back))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("rank=abc", "params.yaml: rank must be an integer, not 'abc'"),
+        ("loss.task=-1", "params.yaml: loss.task must be from 0 to 1000, not -1.0"),
+        ("depth=5", "depth must be at most 4 for backbone embedded, not 5"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_runs(repository, change, message):
+    output = repository.dvc("exp", "run", "-S", change, check=False)
+    assert ran(output) == ["validate"]
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_parts_of_the_method_can_be_switched_off(repository):
+    output = repository.dvc("exp", "run", "-S", "loss.task=0", "-S", "interaction.rank=0", "-S", "depth=1")
+    assert set(TRAIN) <= set(ran(output))
+    assert repository.summary()["parameters_per_task"] == 4 * (
+        1 + 2 * repository.parameters()["prompt_length"] + 128 + 96
+    )
+    header = (repository.folder / "metrics" / "training.csv").read_text().splitlines()[0]
+    assert "task_contrast" not in header
+
+
+def test_the_frozen_method_equals_the_frozen_row(repository):
+    repository.dvc("exp", "run", "-S", "method=frozen")
+    summary = repository.summary()
+    assert summary["mean"]["relative"]["r1"] == 0
+    assert summary["i2t"]["average_recall"] == summary["frozen"]["i2t"]["average_recall"]
+    assert summary["parameters_per_task"] == 0
+
+
+def test_joint_prompts_are_trained_before_the_stream(repository):
+    repository.dvc("exp", "run", "-S", "method=joint")
+    states = repository.folder / "data" / "states"
+    assert len((states / "init" / "log.csv").read_text().splitlines()) == 2
+    assert len((states / "t01" / "log.csv").read_text().splitlines()) == 1
+    from safetensors.numpy import load_file
+
+    first, last = (load_file(states / name / "state.safetensors") for name in ("init", "t01"))
+    assert (first["vision"] == last["vision"]).all()
+
+
+def test_a_new_task_at_the_end_trains_only_itself(repository):
+    repository.set({"tasks.t02": {"prev": "t01"}})
+    output = repository.dvc("repro")
+    assert [stage for stage in ran(output) if stage.startswith("train")] == ["train@t02"]
+    assert (repository.folder / "metrics/matrices/i2t_r1.csv").read_text().startswith("after,tool,sport,place")
+
+
+def test_finished_tasks_survive_a_kill(repository):
+    repository.set({"seed": 1, "epochs": 2})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=repository.folder,
+        env={**repository.environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line.startswith("Running stage 'train@t01'"):
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait() != 0
+    output = repository.dvc("repro")
+    assert "train@t01" in ran(output)
+    assert "train@t00" not in ran(output)
+
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SNOOP = """
+import pathlib, runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+loaded = {pathlib.Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
+print("LOADED", *sorted(str(p) for p in loaded if "lpi" in p.parts))
+"""
+
+
+def declared(stage: dict, key: str) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in stage.get(key, [])]
+
+
+def keep_only(tree: dict, names: list[str]) -> dict:
+    kept: dict = {}
+    for name in names:
+        source, place = tree, kept
+        *groups, last = name.split(".")
+        for group in groups:
+            source, place = source[group], place.setdefault(group, {})
+        place[last] = source[last]
+    return kept
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("pretrain", "validate")])
+def test_stages_need_only_what_they_declare_and_are_deterministic(repository, name):
+    """Run with every undeclared parameter removed: same outputs, no code loaded that is not declared."""
+    stage = STAGES[name].get("do", STAGES[name])
+    fill = {"${key}": "t01", "${item.prev}": "t00"}
+
+    def filled(text: str) -> str:
+        for old, new in fill.items():
+            text = text.replace(old, new)
+        return text
+
+    outs = [filled(out) for key in ("outs", "metrics", "plots") for out in declared(stage, key)]
+    outs = [out for out in outs if "costs" not in out]
+    files = [p for out in outs for p in (sorted((repository.folder / out).rglob("*")) or [repository.folder / out])]
+    before = {path: path.read_bytes() for path in files if path.is_file()}
+    assert before
+    for path in before:
+        path.unlink()
+    parameters = keep_only(repository.parameters(), declared(stage, "params"))
+    if "tasks" not in parameters:
+        assert name == "train"
+    (repository.folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+    arguments = filled(stage["cmd"]).split()[1:]
+    output = repository.run(sys.executable, "-c", SNOOP, *arguments).stdout
+    for path, content in before.items():
+        assert path.read_bytes() == content, f"{path.name} differs"
+    loaded = next(line for line in output.splitlines() if line.startswith("LOADED")).split()[1:]
+    deps = [filled(dep) for dep in declared(stage, "deps")]
+    for module in loaded:
+        path = Path(module).relative_to(repository.folder).as_posix()
+        if not path.endswith("__init__.py"):
+            assert any(path == dep or path.startswith(f"{dep}/") for dep in deps), f"{name} does not declare {path}"
+    for dep in deps:
+        if dep.startswith("src/lpi/") and dep.endswith(".py"):
+            assert str(repository.folder / dep) in loaded, f"{name} declares {dep} but does not load it"
