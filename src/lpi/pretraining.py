@@ -62,10 +62,14 @@ class Phase:
     vision_tokens: int = 0
     text_tokens: int = 0
     token_std: float = 0.0
+    described: WebStyle | None = None
+    lr: float | None = None
 
     def __post_init__(self):
         if isinstance(self.style, dict):
             self.style = WebStyle(**self.style)
+        if isinstance(self.described, dict):
+            self.described = WebStyle(**self.described)
 
 
 @dataclass
@@ -102,12 +106,12 @@ def render_pool(
     return images, scenes
 
 
-def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then cosine from `lr` to `final_lr`, reached at `schedule_steps`."""
-    if step < recipe.warmup:
-        return recipe.lr * (step + 1) / recipe.warmup
-    progress = (step - recipe.warmup) / max(1, recipe.schedule_steps - recipe.warmup)
-    return recipe.final_lr + (recipe.lr - recipe.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+def learning_rate(step: int, peak: float, final: float, warmup: int, total: int) -> float:
+    """Linear warm-up to `peak`, then cosine to `final`, reached at `total`; all but the rates in steps."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def random_prompts(generator: torch.Generator, batch: int, layers: int, length: int, width: int, std: float) -> Tensor:
@@ -120,6 +124,19 @@ def random_prompts(generator: torch.Generator, batch: int, layers: int, length: 
     deep = 0.5 * (torch.rand(batch, 1, 1, 1, generator=generator) > 0.5)
     scale = torch.cat([deviation, (deviation * deep).expand(-1, layers - 1, -1, -1)], dim=1)
     return scale * torch.randn(batch, layers, length, width, generator=generator)
+
+
+def mark_source(
+    generator: torch.Generator, prompts: Tensor, strength: Tensor, code: Tensor, share: float = 0.6
+) -> Tensor:
+    """Turn a share of the first-layer tokens towards `code`: (B, L, N, d), (B,), (d,) -> (B, L, N, d).
+
+    strength: 0 leaves the random token, 1 makes it the code.
+    """
+    marked = torch.rand(len(prompts), 1, prompts.shape[2], 1, generator=generator) < share
+    strength = strength.view(-1, 1, 1, 1) * marked
+    first = (1 - strength) * prompts[:, :1] + strength * code
+    return torch.cat([first, prompts[:, 1:]], dim=1)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -176,6 +193,11 @@ class Pretrainer:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.clip, recipe.weight_decay), lr=recipe.lr, betas=(0.9, 0.98), fused=True
         )
+        codes = torch.Generator().manual_seed(recipe.seed)
+        self.codes = {
+            modality: torch.randn(width, generator=codes)
+            for modality, width in (("image", self.encoder.vision_width), ("text", self.encoder.text_width))
+        }
         self.mean = torch.tensor(recipe.preprocess["mean"], device=device).view(3, 1, 1) * 255
         self.std = torch.tensor(recipe.preprocess["std"], device=device).view(3, 1, 1) * 255
         self.step = 0
@@ -215,30 +237,54 @@ class Pretrainer:
             raise ValueError(f"captions use words that find_vocabulary did not find: {missing!r}")
         return rows
 
+    def _inserted(
+        self, generator: torch.Generator, modality: str, length: int, strength: np.ndarray, phase: Phase
+    ) -> Tensor | None:
+        """Tokens to insert into a tower, (B, L, length, d), or None."""
+        if length == 0:
+            return None
+        code = self.codes[modality]
+        prompts = random_prompts(generator, len(strength), self.encoder.layers, length, len(code), phase.token_std)
+        if phase.described:
+            share = torch.from_numpy(strength).float()
+            prompts = mark_source(generator, prompts, share, phase.token_std / 2 * code)
+        return prompts.to(self.device)
+
+    def _rate(self, phase: Phase, number: int) -> float:
+        """The learning rate of the current step; a phase with a rate of its own has a schedule of its own."""
+        recipe = self.recipe
+        if phase.lr is None:
+            return learning_rate(self.step, recipe.lr, recipe.final_lr, recipe.warmup, recipe.schedule_steps)
+        first = sum(earlier.steps for earlier in recipe.phases[:number])
+        return learning_rate(self.step - first, phase.lr, recipe.final_lr, recipe.warmup, phase.steps)
+
     def train_step(self, phase: Phase, number: int, images: np.ndarray, scenes: list[Scene], step: int) -> float:
         """One update; returns the loss."""
         seed = (self.recipe.seed, number, step)
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         rows = rng.choice(len(images), size=min(self.recipe.batch_size, len(images)), replace=False)
-        tokens = self.tokenizer([web_caption(rng, scenes[row], phase.style) for row in rows])
-        tokens = self.compact_tokens(tokens)
-        prompts = {}
-        for modality, most, width in (
-            ("image", phase.vision_tokens, self.encoder.vision_width),
-            ("text", phase.text_tokens, self.encoder.text_width),
-        ):
-            length = int(rng.integers(most + 1))
-            prompts[modality] = None
-            if length:
-                layers = self.encoder.layers
-                drawn = random_prompts(generator, len(rows), layers, length, width, phase.token_std)
-                prompts[modality] = drawn.to(self.device)
+        lengths = {
+            "image": int(rng.integers(phase.vision_tokens + 1)),
+            "text": int(rng.integers(phase.text_tokens + 1)),
+        }
+        strength = np.zeros(len(rows))
+        if phase.described and all(lengths.values()):
+            strength = rng.random(len(rows)) * (rng.random(len(rows)) < 0.6)
+        described = rng.random(len(rows)) < 1.25 * strength
+        styles = [phase.described if chosen else phase.style for chosen in described]
+        tokens = self.compact_tokens(
+            self.tokenizer([web_caption(rng, scenes[row], style) for row, style in zip(rows, styles, strict=True)])
+        )
+        prompts = {
+            modality: self._inserted(generator, modality, length, strength, phase)
+            for modality, length in lengths.items()
+        }
         image_features = self.encoder.encode_image(self.normalise(images[rows]), prompts["image"])
         text_features = encode_text_by_length(self.encoder, tokens.to(self.device), prompts["text"])
         loss = contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.recipe)
+            group["lr"] = self._rate(phase, number)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.clip.parameters(), 1.0)

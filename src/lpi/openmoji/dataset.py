@@ -204,7 +204,8 @@ def encode_rle(mask: np.ndarray) -> dict:
     """COCO's uncompressed run lengths of a mask (H, W): column by column, beginning with the pixels outside."""
     pixels = mask.T.ravel()
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff(changes, prepend=0, append=len(pixels)).tolist()
+    edges = np.concatenate([[0], changes, [len(pixels)]])
+    counts = (edges[1:] - edges[:-1]).tolist()
     return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
 
 

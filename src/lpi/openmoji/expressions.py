@@ -20,7 +20,8 @@ ORDINALS = {2: "second", 3: "third", 4: "fourth"}
 
 def is_called(concept: Concept, noun: str) -> bool:
     """Whether a person may use the noun for the concept: "castle" also for a "japanese castle"."""
-    return concept.noun == noun or concept.noun.endswith(f" {noun}") or concept.noun.startswith(f"{noun} with ")
+    own = concept.noun
+    return own == noun or own.endswith(f" {noun}") or own.startswith(f"{noun} with ")
 
 
 def _lead(first: Placed, second: Placed, direction: str) -> float:
@@ -117,7 +118,7 @@ KINDS: tuple[Callable[[Placed, list[Placed], Scene], list[str]], ...] = (
 
 
 def _shuffled(rng: np.random.Generator, entries: list) -> list:
-    return [entries[i] for i in rng.permutation(len(entries))]
+    return [entries[i] for i in rng.permutation(len(entries))] if len(entries) > 1 else entries
 
 
 def referring_expressions(rng: np.random.Generator, scene: Scene, index: int) -> list[str]:
@@ -130,8 +131,8 @@ def referring_expressions(rng: np.random.Generator, scene: Scene, index: int) ->
     rivals = [
         other for i, other in enumerate(scene.objects) if i != index and is_called(other.concept, target.concept.noun)
     ]
-    groups = [_shuffled(rng, kind(target, rivals, scene)) for kind in KINDS]
-    if not any(groups):
-        groups = [_shuffled(rng, sized_at_side(target, rivals, scene))]
-    ranked = [(rank, phrase) for group in _shuffled(rng, groups) for rank, phrase in enumerate(group)]
+    groups = [phrases for kind in KINDS if (phrases := kind(target, rivals, scene))]
+    if not groups:
+        groups = [sized_at_side(target, rivals, scene)]
+    ranked = [(rank, text) for group in _shuffled(rng, groups) for rank, text in enumerate(_shuffled(rng, group))]
     return [phrase for _, phrase in sorted(ranked, key=lambda pair: pair[0])][:EXPRESSIONS_PER_OBJECT]

@@ -80,7 +80,7 @@ class Renderer:
     def __init__(self, image_size: int):
         self.image_size = image_size
         self._font = openmoji_font()
-        self._missing = self._draw_glyph(NO_CHARACTER)
+        self._missing = self._draw_glyph(NO_CHARACTER).getbbox()
         self._sprite = lru_cache(maxsize=None)(self._draw_sprite)
         self._background = lru_cache(maxsize=512)(self._draw_background)
         self._place = lru_cache(maxsize=16)(self._transform)  # image, masks and areas of one scene share it
@@ -93,7 +93,7 @@ class Renderer:
     def _draw_sprite(self, emoji: str) -> Image.Image:
         canvas = self._draw_glyph(emoji)
         box = canvas.getbbox()
-        if box is None or canvas == self._missing:
+        if box is None or (box == self._missing and canvas == self._draw_glyph(NO_CHARACTER)):
             raise ValueError(f"the font has no glyph for {emoji!r} (U+{ord(emoji):04X})")
         return canvas.crop(box)
 
