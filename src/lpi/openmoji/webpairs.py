@@ -23,7 +23,7 @@ from lpi.openmoji.language import (
     relation_phrase,
     with_adjective,
 )
-from lpi.openmoji.scenes import Scene, choose_background, place_objects
+from lpi.openmoji.scenes import Placed, Scene, choose_background, place_objects
 
 PREFIXES = (
     "a photo of",
@@ -68,6 +68,7 @@ class WebStyle:
     counts: weights of scenes with 1, 2, 3, 4 objects. repeats: chance that objects are of one concept.
     same_domain: chance that all objects share the domain. plain: chance of a plain background.
     exact: chance that the text is just the name(s). everything: chance that the text names all objects.
+    largest: chance that a text about one object is about the largest, not about any of them.
     kind: chance that it names the kind instead. tag: chance that the kind is added. mention: chance that it
     mentions size, place, number or background. smallest: smallest object of a single-object image.
     """
@@ -78,6 +79,7 @@ class WebStyle:
     plain: float = 1.0
     exact: float = 1.0
     everything: float = 0.5
+    largest: float = 1.0
     kind: float = 0.0
     tag: float = 0.0
     mention: float = 0.0
@@ -111,9 +113,15 @@ def _kind_phrase(rng: np.random.Generator, scene: Scene) -> str:
     return domain.singular if count == 1 else domain.plural
 
 
-def _mention(rng: np.random.Generator, scene: Scene) -> str:
+def _subject(rng: np.random.Generator, scene: Scene, style: WebStyle) -> Placed:
+    """The object that the text is about."""
+    if style.largest < 1 and rng.random() >= style.largest:
+        return scene.objects[rng.integers(len(scene.objects))]
+    return max(scene.objects, key=lambda placed: placed.size)
+
+
+def _mention(rng: np.random.Generator, scene: Scene, main: Placed) -> str:
     """One fact beyond the names: relation, size, place, number or background."""
-    main = max(scene.objects, key=lambda placed: placed.size)
     others = [placed for placed in scene.objects if placed is not main]
     place = position(main)
     facts = [f"{main.concept.name} on {background_phrase(scene.background)}", place_phrase(main)]
@@ -139,10 +147,11 @@ def _mention(rng: np.random.Generator, scene: Scene) -> str:
 
 def web_caption(rng: np.random.Generator, scene: Scene, style: WebStyle) -> str:
     """Alt-text for the scene, drawn anew at every call."""
-    main = max(scene.objects, key=lambda placed: placed.size).concept
+    subject = _subject(rng, scene, style)
+    main = subject.concept
     draw = rng.random()
     if draw < style.mention:
-        text = _mention(rng, scene)
+        text = _mention(rng, scene, subject)
     elif draw < style.mention + style.kind:
         text = _kind_phrase(rng, scene)
     elif rng.random() < style.everything:
