@@ -3,9 +3,9 @@
 import re
 
 import yaml
+from benchmarks.compare import CSV, read_rows, table
 from conftest import ROOT
 
-from benchmarks.compare import CSV, read_rows, table
 from lpi.parameters import load_parameters, markdown_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

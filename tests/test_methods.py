@@ -176,6 +176,19 @@ def test_shared_prompts_go_on_and_lpi_prompts_start_anew(make, tasks):
         assert (method.fingerprint(0) == method.fingerprint(1)) == same
 
 
+@pytest.mark.parametrize(("start", "teacher"), [("none", None), ("nearest", 0), ("previous", 1)])
+def test_a_new_task_starts_where_the_parameter_says(make, tasks, start, teacher):
+    parameters = settings(**{"prompts.warm_start": start})
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    learn(method, tasks[1], parameters)
+    method.begin_task(torch.tensor([[1.0, 0.1, 0.6], [0.1, 1.0, 0.2], [0.6, 0.2, 1.0]]))
+    new = method.task_prompts[2].factors.vision_channel_factor
+    same = [torch.equal(new, old.factors.vision_channel_factor) for old in method.task_prompts[:2]]
+    assert same == [teacher == 0, teacher == 1]
+    assert new.requires_grad
+
+
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_a_saved_method_goes_on_as_if_it_had_not_been_saved(make, tasks, tmp_path, name):
     parameters = settings(method=name)

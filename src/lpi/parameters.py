@@ -76,6 +76,11 @@ PARAMETERS: dict[str, Kind] = {
         choices=("neutral", "released"),
     ),
     "prompts.scale": Kind(float, "standard deviation of the channel factors of a neutral start", 0, 10),
+    "prompts.warm_start": Kind(
+        str,
+        "a new task starts from the prompts of the semantically nearest or of the previous task, or anew",
+        choices=("none", "nearest", "previous"),
+    ),
     "interaction.rank": Kind(
         int, "rank of the maps between the prompts of the two modalities; 0 = no interaction", 0, 1024
     ),

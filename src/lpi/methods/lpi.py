@@ -61,6 +61,8 @@ class LPI(Method):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         finished = [prompts.factors for prompts in self.task_prompts]
         current = self._append()
+        if finished and self.parameters_file["prompts.warm_start"] != "none":
+            current.load_state_dict(self.task_prompts[self._teacher(similarity)].state_dict())
         self._related = similarity > self.parameters_file["loss.task_threshold"]
         self._earlier = {}
         for modality in ("vision", "text") if finished else ():
@@ -68,6 +70,12 @@ class LPI(Method):
             stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
             self._earlier[modality] = stacked, cp_gram(*stacked)
         return list(current.parameters())
+
+    def _teacher(self, similarity: Tensor) -> int:
+        """The finished task from whose prompts the new task starts: the nearest in meaning, or the previous."""
+        if self.parameters_file["prompts.warm_start"] == "nearest":
+            return int(similarity[-1, :-1].argmax())
+        return len(similarity) - 2
 
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.parameters_file
