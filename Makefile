@@ -20,9 +20,8 @@ pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
 
 # Everything that a run made, but neither the environment nor DVC's cache of earlier runs.
-clean: $(INSTALLED)
-	$(BIN)/python -c "import shutil; [shutil.rmtree(p, ignore_errors=True) for p in ('.checkpoints', '.pytest_cache', '.ruff_cache')]"
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc gc --workspace --force
+clean:
+	git clean -fdXq -e '!/.venv/' -e '!/.dvc/cache/'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py --methods lpi frozen shared joint --seeds 0 1 2
 
-What DVC has run before comes from its run-cache, so an interrupted comparison goes on where it stopped. The parameters
+Rows of the same method and seed are replaced, others stay. What DVC has run before comes from its run-cache, so an interrupted comparison goes on where it stopped. The parameters
 in the workspace are as before when it ends.
 `--table` prints the CSV as the table of the README without running anything.
 """
@@ -44,6 +44,8 @@ def run(method: str, seed: int) -> dict[str, str]:
 
 
 def read_rows() -> list[dict[str, str]]:
+    if not CSV.exists():
+        return []
     with CSV.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -84,11 +86,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.table:
         before = Path("params.yaml").read_text("utf-8")
-        rows = []
+        rows = {(row["method"], row["seed"]): row for row in read_rows()}
         for method in arguments.methods:
             for seed in arguments.seeds[: 1 if method == "frozen" else None]:  # frozen has nothing random
-                rows.append(run(method, seed))
-                write_rows(rows)
+                rows[method, str(seed)] = run(method, seed)
+                write_rows(list(rows.values()))
         Path("params.yaml").write_text(before, "utf-8")
         subprocess.run(["dvc", "repro", "--quiet"], check=True)
     print(table(read_rows()))

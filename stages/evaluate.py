@@ -9,13 +9,14 @@ import numpy as np
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
-from lpi.evaluation import DIRECTIONS, Gallery, StreamResult, evaluate_stream, frozen_result
-from lpi.features import MODALITIES, load_features
+from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.features import load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
+from lpi.metrics import DIRECTIONS
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.state import load_state
-from lpi.stream import TaskData
+from lpi.stream import MODALITIES, TaskData
 
 MATRICES = Path("metrics/matrices")
 OUT = Path("data/evaluation")

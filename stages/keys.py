@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lpi.features import MODALITIES, load_features
+from lpi.features import load_features
 from lpi.parameters import load_chain, load_parameters
 from lpi.routing import task_keys
+from lpi.stream import MODALITIES
 
 OUT = Path("data/keys")
 

@@ -7,13 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from lpi import figures
-from lpi.evaluation import DIRECTIONS
-from lpi.features import MODALITIES
-from lpi.metrics import forgetting_per_task
+from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
-from lpi.report import lower, read_matrices, read_matrix, seen_recall, summarise
-from lpi.state import read_log
-from lpi.stream import TaskData
+from lpi.report import lower, read_log, read_matrices, read_matrix, seen_recall, summarise
+from lpi.stream import MODALITIES, TaskData
 
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"

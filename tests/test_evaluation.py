@@ -3,8 +3,8 @@ import pytest
 import torch
 from stages.evaluate import write_matrix, write_result
 
-from lpi.evaluation import CUTOFFS, FeatureCache, Gallery, evaluate_stream, frozen_result
-from lpi.metrics import hit_ranks, recall_at
+from lpi.evaluation import FeatureCache, Gallery, evaluate_stream, frozen_result
+from lpi.metrics import CUTOFFS, hit_ranks, recall_at
 from lpi.report import read_matrices, seen_recall, summarise
 from lpi.stream import TaskData
 

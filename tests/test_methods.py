@@ -10,7 +10,8 @@ from lpi.methods import REGISTRY
 from lpi.methods.base import neutral_anchor
 from lpi.parameters import Parameters, flatten
 from lpi.prompts import cp_prompt
-from lpi.state import load_state, read_log, save_state
+from lpi.report import read_log
+from lpi.state import load_state, save_state
 from lpi.stream import TaskData
 from lpi.training import seed_all, train_task
 

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lpi.features import MODALITIES, encode
+from lpi.features import encode
 from lpi.methods.base import Method
-from lpi.metrics import hit_ranks, recall_at
+from lpi.metrics import CUTOFFS, DIRECTIONS, hit_ranks, recall_at
 from lpi.routing import key_distances
-from lpi.stream import TaskData
+from lpi.stream import MODALITIES, TaskData
 
-DIRECTIONS = ("i2t", "t2i")
-CUTOFFS = (1, 5, 10)
 Ranks = dict[str, np.ndarray]
 
 

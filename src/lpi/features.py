@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from lpi.backbone import Backbone
 from lpi.coco import SPLITS, DataError
-from lpi.stream import TaskData
+from lpi.stream import MODALITIES, TaskData
 
-MODALITIES = ("image", "text")
 BATCH = 256
 
 

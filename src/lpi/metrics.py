@@ -10,6 +10,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import ArrayLike
 
+DIRECTIONS = ("i2t", "t2i")
+CUTOFFS = (1, 5, 10)
 CHUNK_SCORES = 2**22  # scores compared at once: bounds the memory beside the score matrix to about 10 MB
 
 

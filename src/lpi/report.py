@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lpi.evaluation import CUTOFFS, DIRECTIONS
-from lpi.metrics import average_recall, backward_transfer, forgetting, forward_transfer, last_recall
+from lpi.metrics import (
+    CUTOFFS,
+    DIRECTIONS,
+    average_recall,
+    backward_transfer,
+    forgetting,
+    forward_transfer,
+    last_recall,
+)
 
 Matrices = dict[str, dict[int, np.ndarray]]
 
@@ -74,3 +81,9 @@ def summarise(recall: Matrices, frozen: Matrices, confusion: dict[str, np.ndarra
 def seen_recall(matrix: np.ndarray) -> np.ndarray:
     """Mean recall over the tasks seen after each task: (T, T) -> (T,)."""
     return np.nanmean(lower(matrix), axis=1)
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The training log of one task, as `lpi.state.save_state` wrote it into its folder."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -43,9 +43,3 @@ def load_state(folder: Path, method: Method) -> None:
         method.load_tensors(tensors, tasks)
     except RuntimeError as error:
         raise DataError(f"{path} does not fit the parameters; run `dvc repro`: {error}") from None
-
-
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """The records of one task."""
-    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -11,6 +11,8 @@ from PIL import Image
 
 from lpi.coco import SPLITS, DataError, ImageStore, Item, read_items
 
+MODALITIES = ("image", "text")
+
 
 @dataclass(frozen=True)
 class TaskData:
