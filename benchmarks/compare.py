@@ -2,8 +2,8 @@
 
     python benchmarks/compare.py --methods lpi frozen shared joint --seeds 0 1 2
 
-Rows of the same method and seed are replaced, others stay. What DVC has run before comes from its run-cache, so an interrupted comparison goes on where it stopped. The parameters
-in the workspace are as before when it ends.
+Rows of the same method and seed are replaced, others stay. What DVC has run before comes from its run-cache, so an
+interrupted comparison goes on where it stopped. The parameters in the workspace are as before when it ends.
 `--table` prints the CSV as the table of the README without running anything.
 """
 
