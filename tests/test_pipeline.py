@@ -271,11 +271,11 @@ def test_finished_tasks_survive_a_kill(repository):
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SNOOP = """
-import pathlib, runpy, sys
+import runpy, sys
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
-loaded = {pathlib.Path(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)}
-print("LOADED", *sorted(str(p) for p in loaded if "lpi" in p.parts))
+loaded = {m.__file__ for name, m in list(sys.modules.items()) if name.partition(".")[0] == "lpi"}
+print("LOADED", *sorted(loaded))
 """
 
 
@@ -319,6 +319,7 @@ def test_stages_need_only_what_they_declare_and_are_deterministic(repository, na
     for path, content in before.items():
         assert path.read_bytes() == content, f"{path.name} differs"
     loaded = next(line for line in output.splitlines() if line.startswith("LOADED")).split()[1:]
+    assert all(Path(module).is_relative_to(repository.folder / "src") for module in loaded)
     deps = [filled(dep) for dep in declared(stage, "deps")]
     for module in loaded:
         path = Path(module).relative_to(repository.folder).as_posix()
