@@ -87,11 +87,13 @@ def main() -> None:
     if not arguments.table:
         before = Path("params.yaml").read_text("utf-8")
         rows = {(row["method"], row["seed"]): row for row in read_rows()}
-        for method in arguments.methods:
-            for seed in arguments.seeds[: 1 if method == "frozen" else None]:  # frozen has nothing random
-                rows[method, str(seed)] = run(method, seed)
-                write_rows(list(rows.values()))
-        Path("params.yaml").write_text(before, "utf-8")
+        try:
+            for method in arguments.methods:
+                for seed in arguments.seeds[: 1 if method == "frozen" else None]:  # frozen has nothing random
+                    rows[method, str(seed)] = run(method, seed)
+                    write_rows(list(rows.values()))
+        finally:
+            Path("params.yaml").write_text(before, "utf-8")
         subprocess.run(["dvc", "repro", "--quiet"], check=True)
     print(table(read_rows()))
 

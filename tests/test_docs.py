@@ -3,7 +3,7 @@
 import re
 
 import yaml
-from benchmarks.compare import CSV, read_rows, table
+from benchmarks.compare import COLUMNS, CSV, read_rows, table
 from conftest import ROOT
 
 from lpi.parameters import load_parameters, markdown_table
@@ -32,14 +32,8 @@ def test_every_stage_is_explained():
 
 
 def test_table_shows_mean_and_deviation():
-    row = dict.fromkeys([name for name in read_columns()], "10")
+    row = dict.fromkeys(COLUMNS.values(), "10")
     rows = [{"method": "lpi", "seed": str(seed), **row, "mean.relative.r1": str(seed)} for seed in (0, 1, 2)]
     text = table([*rows, {"method": "frozen", "seed": "0", **row}])
     assert "| lpi | 3 | 10.0 ± 0.0 | 10.0 ± 0.0 | 10.0 ± 0.0 | 1.0 ± 1.0 |" in text
     assert "| frozen | 1 | 10.0 |" in text
-
-
-def read_columns():
-    from benchmarks.compare import COLUMNS
-
-    return COLUMNS.values()

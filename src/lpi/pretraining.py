@@ -39,8 +39,8 @@ A small CLIP in open_clip's format, pre-trained from scratch by this project and
 * **Training**: {steps} steps of {batch} pairs as `data/pretrain.yaml` says; {minutes} minutes on
   {where}, torch {torch}.
 * **Two sources**: in the last phase a part of the pairs describes any object of the image rather than names the
-  largest, and tokens that are inserted into both towers tell which. Without prompts the model behaves
-  as for the naming source.
+  largest, and tokens that are inserted into both towers tell which. Without prompts the model is
+  meant to behave as for the naming source.
 * **Zero-shot recall** among {unseen} unseen web-like pairs, where a caption that fits several images counts for its own
   only: R@1 {i2t} % image to text, {t2i} % text to image.
 * **Limits**: it knows these drawings and the words of their captions, nothing else. It is for testing methods of
