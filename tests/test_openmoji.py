@@ -344,7 +344,7 @@ def read_caption(caption):
     """(name of the reader, text without frame, its match, background or None)."""
     background = BACKGROUND.fullmatch(caption)
     text = background[1] if background else caption
-    text = text.removeprefix("a picture of ").removeprefix("there is ")
+    text = text.removeprefix("a picture of ").removeprefix("there is ").removeprefix("there are ")
     for name, pattern in READERS.items():
         if match := pattern.fullmatch(text):
             return name, text, match, background and (background[2] or "plain", background[3])

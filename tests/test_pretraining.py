@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from lpi.encoder import PromptedCLIP
 from lpi.openmoji.captions import scene_captions
 from lpi.openmoji.catalogue import load_catalogue
-from lpi.openmoji.webpairs import WebStyle, sample_web_scene, web_caption
+from lpi.openmoji.webpairs import WebStyle, sample_web_scene, vary_web_scene, web_caption
 from lpi.pretraining import (
     Phase,
     Pretrainer,
@@ -21,6 +21,7 @@ from lpi.pretraining import (
     learning_rate,
     mark_source,
     random_prompts,
+    render_pool,
 )
 
 
@@ -35,7 +36,7 @@ def tiny_recipe() -> Recipe:
     tokens = {"vision_tokens": 3, "text_tokens": 2, "token_std": 0.1}
     phases = [
         Phase("plain", 2, 12, style=WebStyle()),
-        Phase("tokens", 2, 12, style=last.style, **tokens, described=last.described, lr=0.01),
+        Phase("tokens", 2, 12, style=last.style, **tokens, described=last.described, variants=2, lr=0.01),
     ]
     return replace(shipped, model=TINY, batch_size=6, render_size=24, warmup=1, schedule_steps=4, phases=phases)
 
@@ -114,13 +115,59 @@ def test_scene_captions_use_words_that_pretraining_knows(concepts, tmp_path):
     assert torch.equal(made.vocabulary[made.compact_tokens(tokens)], tokens)
 
 
-def test_web_captions_rarely_mention_more_than_names(concepts):
-    shipped = Recipe(**yaml.safe_load((ROOT / "data" / "pretrain.yaml").read_text()))
-    style, rng = shipped.phases[-2].style, np.random.default_rng(0)
-    captions = [web_caption(rng, sample_web_scene(rng, concepts, style), style) for _ in range(2000)]
+def web_captions(concepts, style, count=1500):
+    rng = np.random.default_rng(0)
+    scenes = [sample_web_scene(rng, concepts, style) for _ in range(count)]
+    return [(scene, web_caption(rng, scene, style, concepts)) for scene in scenes]
+
+
+def names_in(caption: str, scene) -> list[bool]:
+    return [placed.concept.noun in caption for placed in scene.objects]
+
+
+def test_the_first_source_names_the_largest_object_and_seldom_says_more(concepts):
+    style = Recipe(**yaml.safe_load((ROOT / "data" / "pretrain.yaml").read_text())).phases[-1].style
     words = (" left of ", " right of ", " above ", " below ", " corner", " background", " bigger ", " at the ", "big ")
-    share = np.mean([any(word in caption for word in words) for caption in captions])
-    assert 0.05 < share < 0.15
+    pairs = web_captions(concepts, style)
+    assert 0.1 < np.mean([any(word in caption for word in words) for _, caption in pairs]) < 0.3
+    several = [pair for pair in pairs if len({placed.concept for placed in pair[0].objects}) > 1]
+    largest = [max(scene.objects, key=lambda placed: placed.size).concept.noun in text for scene, text in several]
+    assert np.mean(largest) > 0.6  # the others name the kind
+    assert np.mean([all(names_in(text, scene)) for scene, text in several]) < 0.1
+
+
+def test_borrowed_texts_are_true_of_their_subject_alone(concepts):
+    style = WebStyle(counts=(0, 0, 1), everything=1.0, borrowed=1.0)
+    others, subjects = [], []
+    for scene, text in web_captions(concepts, style, 300):
+        largest = max(scene.objects, key=lambda placed: placed.size)
+        subjects.append(largest.concept.noun in text)
+        others += [o.concept.noun in text for o in scene.objects if o.concept.noun not in largest.concept.noun]
+    assert all(subjects)
+    assert np.mean(others) < 0.2
+
+
+def test_variants_show_the_same_objects_arranged_anew(concepts):
+    style, rng = WebStyle(counts=(0, 1), plain=0.5), np.random.default_rng(0)
+    kept = []
+    for _ in range(100):
+        scene = sample_web_scene(rng, concepts, style)
+        variant = vary_web_scene(rng, scene, style)
+        first, second = ([placed.concept for placed in s.objects] for s in (scene, variant))
+        assert set(second) <= set(first)
+        assert 1 <= len(second) <= 3
+        assert scene.objects[0] not in variant.objects
+        kept.append(first == second)
+    assert 0.55 < np.mean(kept) < 0.85
+
+
+def test_a_pool_has_its_variants_in_a_row(concepts):
+    phase = Phase("details", 1, 12, style=WebStyle(counts=(0, 1)), variants=4)
+    images, scenes = render_pool(concepts, phase, (0, 0), 24, 16)
+    assert images.shape == (12, 16, 16, 3)
+    groups = [{placed.concept for scene in scenes[i : i + 4] for placed in scene.objects} for i in (0, 4, 8)]
+    assert all(len(group) <= 2 for group in groups)
+    assert len(set.union(*groups)) > 2
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -156,7 +156,7 @@ def routing_confusion(counts: ArrayLike, names: Sequence[str], path: Path, title
     printed = len(counts) <= MOST_PRINTED
     _heat_map(axes, shown, names, colormaps["Blues"], (0, 100), unit=None if printed else "share of queries (%)")
     if printed:
-        _print_cells(axes, [[f"{value:.0f}" if value >= 0.5 else "<1" for value in row] for row in percent])
+        _print_cells(axes, [[f"{value:.0f}" if value > 0.5 else "<1" for value in row] for row in percent])
     axes.set(title=title, xlabel="routed to task (% of the true task's queries)", ylabel="true task")
     return _save(_with_square_axes(figure), path)
 

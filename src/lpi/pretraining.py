@@ -21,11 +21,12 @@ from lpi.losses import contrastive_loss
 from lpi.metrics import hit_ranks, recall_at
 from lpi.openmoji.catalogue import Concept
 from lpi.openmoji.scenes import COLOURS, PATTERNS, Renderer, Scene
-from lpi.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_scene, web_caption
+from lpi.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_scene, vary_web_scene, web_caption
 
 CHECKPOINT_EVERY = 500  # steps
 VOCABULARY_SAMPLE = 20_000  # captions that are tokenised to find the words that captions use
 UNSEEN_PAIRS = 600  # of the zero-shot recall in the model card
+MARKED = 0.65  # share of the pairs whose inserted tokens are turned towards the second source
 TEXT_CHUNKS = 4  # parts of similar length that a batch's captions are encoded in: less padding
 
 CARD = """# The embedded backbone
@@ -38,9 +39,10 @@ A small CLIP in open_clip's format, pre-trained from scratch by this project and
   `data/catalogue.csv`; none of the scenes and captions of the task stream. OpenMoji 17.0.0, CC BY-SA 4.0.
 * **Training**: {steps} steps of {batch} pairs as `data/pretrain.yaml` says; {minutes} minutes on
   {where}, torch {torch}.
-* **Two sources**: in the last phase a part of the pairs describes any object of the image rather than names the
-  largest, and tokens that are inserted into both towers tell which. Without prompts the model is
-  meant to behave as for the naming source.
+* **Two sources**: the last phases draw from two sources of pairs. The first is like alt-text: it names the largest
+  object, and what it says beyond that was mostly written for another image. The second describes any object and is
+  right. Tokens that are inserted into both towers tell which source a pair is from; without them the model is meant
+  to behave as for the first. This is what prompts can find here, and it is made for that.
 * **Zero-shot recall** among {unseen} unseen web-like pairs, where a caption that fits several images counts for its own
   only: R@1 {i2t} % image to text, {t2i} % text to image.
 * **Limits**: it knows these drawings and the words of their captions, nothing else. It is for testing methods of
@@ -66,6 +68,8 @@ class Phase:
     text_tokens: int = 0
     token_std: float = 0.0
     described: WebStyle | None = None
+    variants: int = 1
+    bare: float = 0.0
     lr: float | None = None
 
     def __post_init__(self):
@@ -103,7 +107,10 @@ def render_pool(
     rng, renderer = np.random.default_rng(seed), Renderer(render_size)
     images, scenes = np.empty((phase.images, size, size, 3), np.uint8), []
     for index in tqdm(range(phase.images), desc=f"rendering {phase.name!r}", unit="image", mininterval=5):
-        scenes.append(sample_web_scene(rng, concepts, phase.style))
+        if index % phase.variants == 0:
+            scenes.append(sample_web_scene(rng, concepts, phase.style))
+        else:
+            scenes.append(vary_web_scene(rng, scenes[-1], phase.style))
         image = renderer.image(scenes[-1])
         images[index] = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     return images, scenes
@@ -156,7 +163,7 @@ def find_vocabulary(concepts: list[Concept], style: WebStyle, tokenizer) -> Tens
     for concept in concepts:
         domain = concept.domain
         texts += [concept.name, concept.plural, f"an a {concept.noun},", domain.singular, domain.plural, domain.topic]
-    words = replace(style, mention=0.5)
+    words = replace(style, mention=0.5, borrowed=0.0)
     texts += [web_caption(rng, sample_web_scene(rng, concepts, words), words) for _ in range(VOCABULARY_SAMPLE)]
     return tokenizer(texts).unique()
 
@@ -266,19 +273,24 @@ class Pretrainer:
         seed = (self.recipe.seed, number, step)
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        rows = rng.choice(len(images), size=min(self.recipe.batch_size, len(images)), replace=False)
+        groups, variants = len(images) // phase.variants, phase.variants
+        rows = rng.choice(groups, size=min(self.recipe.batch_size // variants, groups), replace=False)
+        rows = (rows[:, None] * variants + np.arange(variants)).ravel()
         lengths = {
             "image": int(rng.integers(phase.vision_tokens + 1)),
             "text": int(rng.integers(phase.text_tokens + 1)),
         }
+        if phase.bare and rng.random() < phase.bare:
+            lengths = dict.fromkeys(lengths, 0)
         strength = np.zeros(len(rows))
         if phase.described and all(lengths.values()):
-            strength = rng.random(len(rows)) * (rng.random(len(rows)) < 0.6)
-        described = rng.random(len(rows)) < 1.25 * strength
-        styles = [phase.described if chosen else phase.style for chosen in described]
-        tokens = self.compact_tokens(
-            self.tokenizer([web_caption(rng, scenes[row], style) for row, style in zip(rows, styles, strict=True)])
-        )
+            strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED)
+        described = rng.random(len(rows)) < 1.6 * strength
+        captions = [
+            web_caption(rng, scenes[row], phase.described if chosen else phase.style, self.concepts)
+            for row, chosen in zip(rows, described, strict=True)
+        ]
+        tokens = self.compact_tokens(self.tokenizer(captions))
         prompts = {
             modality: self._inserted(generator, modality, length, strength, phase)
             for modality, length in lengths.items()
@@ -328,7 +340,8 @@ class Pretrainer:
 
         A caption that fits several of the images ("an animal") counts for its own image only.
         """
-        phase = replace(self.recipe.phases[-1], images=pairs)
+        last = self.recipe.phases[-1]
+        phase = replace(last, images=pairs, variants=1, style=replace(last.style, borrowed=0.0))
         size = self.recipe.model["vision_cfg"]["image_size"]
         seed = (self.recipe.seed, len(self.recipe.phases))  # a pool that no phase has used
         images, scenes = render_pool(self.concepts, phase, seed, self.recipe.render_size, size)

@@ -14,6 +14,7 @@ from lpi.openmoji.language import (
     place_phrase,
     relation,
     relation_phrase,
+    there_is,
     with_adjective,
 )
 from lpi.openmoji.scenes import Placed, Scene
@@ -77,8 +78,8 @@ def sized(rng: np.random.Generator, scene: Scene) -> str | None:
 
 def placed(rng: np.random.Generator, scene: Scene) -> str:
     """ "there is a dog in the upper left corner"."""
-    phrase = place_phrase(_shuffled(rng, scene.objects)[0])
-    return f"there is {phrase}" if rng.integers(2) else phrase
+    chosen = _shuffled(rng, scene.objects)[0]
+    return there_is(chosen) if rng.integers(2) else place_phrase(chosen)
 
 
 def grounded(rng: np.random.Generator, scene: Scene) -> str:

@@ -37,6 +37,11 @@ class Concept:
                 return self.name.removeprefix(article)
         return self.name
 
+    @property
+    def is_plural(self) -> bool:
+        """Whether the name itself is plural, "glasses", so that several are "pairs of glasses"."""
+        return self.name == self.noun and " of " in self.plural
+
 
 def _read_rows(path: Path, fields: list[str]) -> list[dict[str, str]]:
     with Path(path).open(encoding="utf-8", newline="") as file:

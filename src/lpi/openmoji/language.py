@@ -57,6 +57,11 @@ def place_phrase(placed: Placed) -> str:
     return f"{placed.concept.name} {'in' if place == 'middle' else 'at'} the {place}"
 
 
+def there_is(placed: Placed) -> str:
+    """ "there is a dog at the top", "there are glasses at the top"."""
+    return f"there {'are' if placed.concept.is_plural else 'is'} {place_phrase(placed)}"
+
+
 def is_bigger(first: Placed, second: Placed) -> bool:
     """Clearly larger, as a person would see it."""
     return first.size >= SIZE_RATIO * second.size

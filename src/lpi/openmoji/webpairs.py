@@ -18,9 +18,9 @@ from lpi.openmoji.language import (
     enumerate_phrases,
     is_bigger,
     place_phrase,
-    position,
     relation,
     relation_phrase,
+    there_is,
     with_adjective,
 )
 from lpi.openmoji.scenes import Placed, Scene, choose_background, place_objects
@@ -70,7 +70,9 @@ class WebStyle:
     exact: chance that the text is just the name(s). everything: chance that the text names all objects.
     largest: chance that a text about one object is about the largest, not about any of them.
     kind: chance that it names the kind instead. tag: chance that the kind is added. mention: chance that it
-    mentions size, place, number or background. smallest: smallest object of a single-object image.
+    mentions size, place, number or background. borrowed: chance that a text with a mention or several names was
+    written for another image of its subject, so that nothing else in it is true. smallest: smallest object of a
+    single-object image.
     """
 
     counts: tuple[float, ...] = (1.0,)
@@ -83,24 +85,42 @@ class WebStyle:
     kind: float = 0.0
     tag: float = 0.0
     mention: float = 0.0
+    borrowed: float = 0.0
     smallest: float = 0.5
 
 
 SIZES = {1: (0.4, 0.9), 2: (0.3, 0.58), 3: (0.28, 0.48), 4: (0.26, 0.42)}
 
 
-def sample_web_scene(rng: np.random.Generator, concepts: list[Concept], style: WebStyle) -> Scene:
-    """A scene of 1 to 4 objects, mostly of one domain."""
+def sample_web_scene(
+    rng: np.random.Generator, concepts: list[Concept], style: WebStyle, first: Concept | None = None
+) -> Scene:
+    """A scene of 1 to 4 objects, mostly of one domain; `first` is among them if given."""
     count = 1 + int(rng.choice(len(style.counts), p=np.array(style.counts) / sum(style.counts)))
-    first = concepts[rng.integers(len(concepts))]
+    first = first or concepts[rng.integers(len(concepts))]
     chosen = [first]
     if rng.random() < style.repeats:
         chosen *= count
     pool = [c for c in concepts if c.domain == first.domain] if rng.random() < style.same_domain else concepts
     while len(chosen) < count:
         chosen.append(pool[rng.integers(len(pool))])
-    smallest, largest = SIZES[count]
-    if count == 1:
+    return _arrange(rng, chosen, style)
+
+
+def vary_web_scene(rng: np.random.Generator, scene: Scene, style: WebStyle) -> Scene:
+    """The same objects in other places and sizes on another background, now and then one more or one less."""
+    chosen = [placed.concept for placed in scene.objects]
+    draw = rng.random()
+    if draw < 0.15 and len(chosen) < len(SIZES):
+        chosen.append(chosen[rng.integers(len(chosen))])
+    elif draw > 0.85 and len(chosen) > 1:
+        chosen.pop(rng.integers(len(chosen)))
+    return _arrange(rng, chosen, style)
+
+
+def _arrange(rng: np.random.Generator, chosen: list[Concept], style: WebStyle) -> Scene:
+    smallest, largest = SIZES[len(chosen)]
+    if len(chosen) == 1:
         smallest = style.smallest
     return Scene(place_objects(rng, chosen, smallest, largest), choose_background(rng, style.plain))
 
@@ -121,40 +141,54 @@ def _subject(rng: np.random.Generator, scene: Scene, style: WebStyle) -> Placed:
 
 
 def _mention(rng: np.random.Generator, scene: Scene, main: Placed) -> str:
-    """One fact beyond the names: relation, size, place, number or background."""
-    others = [placed for placed in scene.objects if placed is not main]
-    place = position(main)
-    facts = [f"{main.concept.name} on {background_phrase(scene.background)}", place_phrase(main)]
-    if not others:
-        facts.append(with_adjective("big" if main.size > 0.62 else "small", main.concept))
-        facts.append(f"there is {main.concept.name} at the {place}")
+    """One fact beyond the names, of a kind drawn first: background, place, size, relation or number."""
+    name, others = main.concept.name, [placed for placed in scene.objects if placed is not main]
+    background = background_phrase(scene.background)
+    kinds = {
+        "background": [f"{name} on {background}", f"{place_phrase(main)} on {background}"],
+        "place": [place_phrase(main), there_is(main)],
+        "size": [] if others else [with_adjective("big" if main.size > 0.62 else "small", main.concept)],
+        "relation": [],
+        "number": [],
+    }
     for other in others:
-        facts.append(f"{main.concept.name} next to {other.concept.name}")
+        kinds["relation"].append(f"{name} next to {other.concept.name}")
         if side := relation(main, other):
-            facts.append(relation_phrase(main.concept.name, side, other.concept.name))
+            kinds["relation"].append(relation_phrase(name, side, other.concept.name))
         if is_bigger(main, other):
-            facts.append(f"{with_adjective('big', main.concept)} and {with_adjective('small', other.concept)}")
-            facts.append(f"{main.concept.name} bigger than {other.concept.name}")
-            facts.append(f"{other.concept.name} smaller than {main.concept.name}")
+            kinds["size"] += [
+                f"{with_adjective('big', main.concept)} and {with_adjective('small', other.concept)}",
+                f"{name} bigger than {other.concept.name}",
+                f"{other.concept.name} smaller than {name}",
+            ]
     counts = count_concepts(scene.objects)
     if len(counts) < len(scene.objects):
-        facts.append(enumerate_phrases([counted(concept, number) for concept, number in counts]))
-    if len(scene.objects) > 1 and len({concept.domain for concept, _ in counts}) == 1:
+        kinds["number"].append(enumerate_phrases([counted(concept, number) for concept, number in counts]))
+    if others and len({concept.domain for concept, _ in counts}) == 1:
         many = f"{NUMBERS[len(scene.objects)]} {main.concept.domain.plural}"
-        facts.append(many if rng.integers(2) else f"{many} including {main.concept.name}")
-    return facts[rng.integers(len(facts))]
+        kinds["number"] += [many, f"{many} including {name}"]
+    facts = [facts for facts in kinds.values() if facts]
+    chosen = facts[rng.integers(len(facts))]
+    return chosen[rng.integers(len(chosen))]
 
 
-def web_caption(rng: np.random.Generator, scene: Scene, style: WebStyle) -> str:
-    """Alt-text for the scene, drawn anew at every call."""
+def web_caption(rng: np.random.Generator, scene: Scene, style: WebStyle, concepts: list[Concept] | None = None) -> str:
+    """Alt-text for the scene, drawn anew at every call.
+
+    concepts: what an image that the text is borrowed from may show; needed where `style.borrowed` is not 0.
+    """
     subject = _subject(rng, scene, style)
     main = subject.concept
     draw = rng.random()
+    several = rng.random() < style.everything
+    if (draw < style.mention or several) and rng.random() < style.borrowed:
+        scene = sample_web_scene(rng, concepts, style, main)
+        subject = next(placed for placed in scene.objects if placed.concept == main)
     if draw < style.mention:
         text = _mention(rng, scene, subject)
     elif draw < style.mention + style.kind:
         text = _kind_phrase(rng, scene)
-    elif rng.random() < style.everything:
+    elif several:
         names = [concept.name for concept, _ in count_concepts(scene.objects)]
         rng.shuffle(names)
         text = enumerate_phrases(names)

@@ -1,0 +1,55 @@
+"""What the backbone gives a stream to start from: frozen recall, the cost of untrained prompts, routing.
+
+    python benchmarks/backbone.py            # after `dvc repro`; split and prompts are those of params.yaml
+    python benchmarks/backbone.py --split val
+
+Prints a table: R@1 in percent on the gallery of all tasks, without prompts and with neutral ones that nobody trained,
+and how many queries of each modality go to the right task.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lpi.backbone import Backbone, device_from_environment
+from lpi.evaluation import Gallery
+from lpi.features import encode, load_features
+from lpi.methods.base import neutral_anchor
+from lpi.metrics import recall_at
+from lpi.parameters import load_chain, load_parameters
+from lpi.routing import route
+from lpi.stream import MODALITIES, TaskData
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parameters, tasks, device = load_parameters(), load_chain(), device_from_environment()
+    parser.add_argument("--split", choices=["val", "test"], default=parameters["evaluation.split"])
+    split = parser.parse_args().split
+    backbone = Backbone(parameters["backbone"])
+    encoder = backbone.encoder(parameters["prompts.deep"]).to(device)
+    gallery = Gallery.build(
+        [TaskData.load(Path("data/stream") / split / task) for task in tasks],
+        [load_features(Path("data/features"), split, task) for task in tasks],
+    )
+    vision, text = (part[None] for part in neutral_anchor(encoder, backbone.tokenizer, parameters["prompt_length"]))
+    with torch.inference_mode():
+        images = encode(lambda x: encoder.encode_image(backbone.normalise(x), vision), gallery.data.images, device)
+        captions = encode(lambda x: encoder.encode_text(x.long(), text), gallery.data.tokens, device)
+    frozen = gallery.ranks(gallery.frozen["image"] @ gallery.frozen["text"].T)
+    neutral = gallery.ranks(images @ captions.T)
+    print(f"| {split} split | image to text | text to image |\n| --- | --- | --- |")
+    for title, ranks in (("frozen R@1", frozen), ("untrained neutral prompts R@1", neutral)):
+        print(f"| {title} | {recall_at(ranks['i2t'], 1):.1f} | {recall_at(ranks['t2i'], 1):.1f} |")
+    right = []
+    for modality in MODALITIES:
+        keys = [np.load(f"data/keys/{task}_{modality}.npy") for task in tasks]
+        routes = route(gallery.frozen[modality], keys, parameters["routing.metric"])
+        right.append(f"{100 * np.mean(routes == gallery.task[modality]):.1f}")
+    print(f"| routed to the right task | {right[0]} | {right[1]} |")
+
+
+if __name__ == "__main__":
+    main()
