@@ -1,6 +1,8 @@
 """What the README shows is what the repository's own commands print."""
 
 import re
+import subprocess
+import sys
 
 import yaml
 from benchmarks.compare import COLUMNS, CSV, read_rows, table
@@ -29,6 +31,13 @@ def test_every_linked_file_exists():
 def test_every_stage_is_explained():
     for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]:
         assert f"`{stage}" in README, stage
+
+
+def test_the_picture_of_the_pipeline_is_current():
+    command = [sys.executable, "-m", "dvc", "dag", "--md", "--collapse-foreach-matrix"]
+    picture = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert picture.strip().startswith("```mermaid")
+    assert picture.strip() in README
 
 
 def test_table_shows_mean_and_deviation():

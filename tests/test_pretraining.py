@@ -17,6 +17,7 @@ from lpi.pretraining import (
     Phase,
     Pretrainer,
     Recipe,
+    encode_in_two,
     encode_text_by_length,
     learning_rate,
     mark_source,
@@ -36,7 +37,7 @@ def tiny_recipe() -> Recipe:
     tokens = {"vision_tokens": 3, "text_tokens": 2, "token_std": 0.1}
     phases = [
         Phase("plain", 2, 12, style=WebStyle()),
-        Phase("tokens", 2, 12, style=last.style, **tokens, described=last.described, variants=2, lr=0.01),
+        Phase("tokens", 2, 12, style=last.style, **tokens, described=last.described, variants=2, lr=0.01, bare=0.4),
     ]
     return replace(shipped, model=TINY, batch_size=6, render_size=24, warmup=1, schedule_steps=4, phases=phases)
 
@@ -99,6 +100,17 @@ def test_text_in_parts_has_the_same_features(tiny_clip, tiny_tokenizer):
     tokens = tiny_tokenizer(["a b c d e f g", "a", "b c", "a dog", "x y z x y z", "cat"])
     prompts = torch.randn(6, 2, 3, encoder.text_width)
     torch.testing.assert_close(encode_text_by_length(encoder, tokens, prompts), encoder.encode_text(tokens, prompts))
+
+
+@pytest.mark.parametrize("bare", [[True, False, True, False], [False] * 4, [True] * 4])
+def test_pairs_without_tokens_are_encoded_as_if_alone(tiny_clip, bare):
+    encoder, prompts = PromptedCLIP(tiny_clip), torch.randn(4, 2, 3, 32)
+    images = torch.randn(4, 3, 16, 16)
+    features = encode_in_two(encoder.encode_image, images, prompts, np.array(bare))
+    for row, without in enumerate(bare):
+        one = slice(row, row + 1)
+        alone = encoder.encode_image(images[one], None if without else prompts[one])
+        torch.testing.assert_close(features[one], alone)
 
 
 def test_words_without_an_embedding_are_refused(concepts, tmp_path):

@@ -7,7 +7,9 @@ if nothing had happened.
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,18 @@ def encode_text_by_length(encoder: PromptedCLIP, tokens: Tensor, prompts: Tensor
     return torch.cat(parts)[order.argsort()]
 
 
+def encode_in_two(encode: Callable, inputs: Tensor, prompts: Tensor | None, bare: np.ndarray) -> Tensor:
+    """Features of the inputs in their order, (B, ...) -> (B, E); those where `bare` is true get no prompts."""
+    if prompts is None or bare.all():
+        return encode(inputs, None)
+    if not bare.any():
+        return encode(inputs, prompts)
+    order = torch.from_numpy(np.argsort(bare, kind="stable")).to(inputs.device)
+    prompted, plain = order.split([int((~bare).sum()), int(bare.sum())])
+    parts = [encode(inputs[prompted], prompts[prompted]), encode(inputs[plain], None)]
+    return torch.cat(parts)[order.argsort()]
+
+
 class Pretrainer:
     """The model, its optimizer and the step it has reached.
 
@@ -280,11 +294,10 @@ class Pretrainer:
             "image": int(rng.integers(phase.vision_tokens + 1)),
             "text": int(rng.integers(phase.text_tokens + 1)),
         }
-        if phase.bare and rng.random() < phase.bare:
-            lengths = dict.fromkeys(lengths, 0)
+        bare = rng.random(len(rows)) < phase.bare if phase.bare else np.zeros(len(rows), bool)
         strength = np.zeros(len(rows))
         if phase.described and all(lengths.values()):
-            strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED)
+            strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED) * ~bare
         described = rng.random(len(rows)) < 1.6 * strength
         captions = [
             web_caption(rng, scenes[row], phase.described if chosen else phase.style, self.concepts)
@@ -295,8 +308,10 @@ class Pretrainer:
             modality: self._inserted(generator, modality, length, strength, phase)
             for modality, length in lengths.items()
         }
-        image_features = self.encoder.encode_image(self.normalise(images[rows]), prompts["image"])
-        text_features = encode_text_by_length(self.encoder, tokens.to(self.device), prompts["text"])
+        encode_image = self.encoder.encode_image
+        encode_text = partial(encode_text_by_length, self.encoder)
+        image_features = encode_in_two(encode_image, self.normalise(images[rows]), prompts["image"], bare)
+        text_features = encode_in_two(encode_text, tokens.to(self.device), prompts["text"], bare)
         loss = contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(phase, number)

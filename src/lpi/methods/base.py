@@ -30,7 +30,7 @@ class Method(nn.Module, ABC):
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__()
         self._frozen = [encoder]  # in a list: not a submodule, so that nothing here can train or save it
-        self.parameters_file = parameters
+        self.settings = parameters
         self.anchor = anchor
         self.tasks = 0
 

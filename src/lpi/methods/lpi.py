@@ -53,7 +53,7 @@ class LPI(Method):
         self.task_prompts = nn.ModuleList()
 
     def _append(self) -> TaskPrompts:
-        prompts = TaskPrompts(self.encoder, self.parameters_file, self.anchor).to(self.anchor[0].device)
+        prompts = TaskPrompts(self.encoder, self.settings, self.anchor).to(self.anchor[0].device)
         self.task_prompts.append(prompts)
         self.tasks = len(self.task_prompts)
         return prompts
@@ -61,9 +61,9 @@ class LPI(Method):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         finished = [prompts.factors for prompts in self.task_prompts]
         current = self._append()
-        if finished and self.parameters_file["prompts.warm_start"] != "none":
+        if finished and self.settings["prompts.warm_start"] != "none":
             current.load_state_dict(self.task_prompts[self._teacher(similarity)].state_dict())
-        self._related = similarity > self.parameters_file["loss.task_threshold"]
+        self._related = similarity > self.settings["loss.task_threshold"]
         self._earlier = {}
         for modality in ("vision", "text") if finished else ():
             factors = [getattr(task, f"{modality}_factors") for task in finished]
@@ -73,12 +73,12 @@ class LPI(Method):
 
     def _teacher(self, similarity: Tensor) -> int:
         """The finished task from whose prompts the new task starts: the nearest in meaning, or the previous."""
-        if self.parameters_file["prompts.warm_start"] == "nearest":
+        if self.settings["prompts.warm_start"] == "nearest":
             return int(similarity[-1, :-1].argmax())
         return len(similarity) - 2
 
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        current, weights = self.task_prompts[-1], self.parameters_file
+        current, weights = self.task_prompts[-1], self.settings
         vision, text = current()
         terms = {"retrieval": self.retrieval_loss(images, tokens, vision, text)}
         if weights["loss.alignment"]:
@@ -96,8 +96,8 @@ class LPI(Method):
             total = total + task_contrast_from_cosines(
                 cosines_from_gram(bordered(gram, row, corner)),
                 self._related,
-                self.parameters_file["loss.task_temperature"],
-                self.parameters_file["loss.task_form"],
+                self.settings["loss.task_temperature"],
+                self.settings["loss.task_form"],
             )
         return total / len(self._earlier)
 
