@@ -1,4 +1,4 @@
-"""Semantic similarity of tasks from frozen features, using nothing that is not known yet (method.md 6)."""
+"""Semantic similarity of tasks from frozen features, using nothing that is not known yet (docs/method.md 6)."""
 
 from typing import Literal
 

@@ -1,6 +1,6 @@
 """CLIP with prompts: the towers of any open_clip model with built-in transformers, with tokens inserted.
 
-Nothing of open_clip is edited or copied: the wrapped model's own layers are called in its own order (method.md 3
+Nothing of open_clip is edited or copied: the wrapped model's own layers are called in its own order (docs/method.md 3
 describes where prompts enter). Without prompts the features equal the model's.
 """
 

@@ -1,4 +1,4 @@
-"""The three losses of LPI (method.md 5): retrieval, layer alignment, task contrast. All unweighted scalars."""
+"""The three losses of LPI (docs/method.md 5): retrieval, layer alignment, task contrast. All unweighted scalars."""
 
 from typing import Literal
 
@@ -22,7 +22,7 @@ def layer_alignment_loss(vision: Tensor, text: Tensor, temperature: float = 0.01
     """Layer l's visual prompt should match layer l's textual prompt: (L, N, d_v), (L, N, d_t) -> scalar.
 
     The prompts are averaged over channels and divided by the temperature on both sides, without normalisation; the
-    L x L scores go into the symmetric cross-entropy with diagonal labels (method.md 5.2, released retrieval code).
+    L x L scores go into the symmetric cross-entropy with diagonal labels (docs/method.md 5.2, released retrieval code).
     """
     vision_mean, text_mean = vision.mean(-1) / temperature, text.mean(-1) / temperature
     return contrastive_loss(vision_mean @ text_mean.T)
@@ -42,7 +42,7 @@ def task_contrast_loss(
 def task_contrast_from_cosines(
     cosines: Tensor, related: Tensor, temperature: float, form: Literal["sigmoid", "released"] = "sigmoid"
 ) -> Tensor:
-    """Binary cross-entropy of pairwise cosines against `related`: (T, T), (T, T) bool -> scalar (method.md 5.3).
+    """Binary cross-entropy of pairwise cosines against `related`: (T, T), (T, T) bool -> scalar (docs/method.md 5.3).
 
     Per row the cross-entropy is averaged over the positives and over the negatives apart, the two means are added, and
     the rows averaged. A task is always related to itself.
@@ -81,7 +81,7 @@ def cosines_from_gram(gram: Tensor) -> Tensor:
 def cp_gram(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
     """Inner products of T CP prompts without dense tensors: (T, L, r), (T, N, r), (T, d, r) -> (T, T).
 
-    <P_i, P_j> = 1/r^2 1^T [(layer_i^T layer_j) * (token_i^T token_j) * (channel_i^T channel_j)] 1 (method.md 5.3).
+    <P_i, P_j> = 1/r^2 1^T [(layer_i^T layer_j) * (token_i^T token_j) * (channel_i^T channel_j)] 1 (docs/method.md 5.3).
     """
     product = 1.0
     for factor in (layer, token, channel):

@@ -1,4 +1,4 @@
-"""Low-rank prompts of one task and the interaction between their modalities (method.mds 2 and 4)."""
+"""Low-rank prompts of one task and the interaction between their modalities (docs/method.md, sections 2 and 4)."""
 
 import math
 from typing import Literal
@@ -15,7 +15,7 @@ def cp_prompt(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
 
 
 class LowRankPrompts(nn.Module):
-    """Deep prompts of both modalities as CP tensors that share the layer factor (method.md 2).
+    """Deep prompts of both modalities as CP tensors that share the layer factor (docs/method.md 2).
 
     The prompts are `anchor + low-rank part`. A `neutral` start has the anchor that `set_anchor` was given (zero before)
     and a small low-rank part: its channel factors have the standard deviation `scale`, the others 0.5. The
@@ -81,7 +81,7 @@ def add_to_first_layer(prompts: Tensor, anchor: Tensor) -> Tensor:
 
 
 class LowRankMap(nn.Module):
-    """An affine map per layer with CP factors: W[l] = 1/r sum_k layer[l,k] input[a,k] output[b,k] (method.md 4).
+    """An affine map per layer with CP factors: W[l] = 1/r sum_k layer[l,k] input[a,k] output[b,k] (docs/method.md 4).
 
     The last row of `input_factor` is the bias. The dense (d_in + 1) x d_out matrices are never formed.
     """
@@ -101,7 +101,7 @@ class LowRankMap(nn.Module):
 
 
 class PromptInteraction(nn.Module):
-    """Exchange between the prompt tokens of the two modalities (method.md 4).
+    """Exchange between the prompt tokens of the two modalities (docs/method.md 4).
 
         t' = LayerNorm((1 - a) t + a vision_to_text(v))        v' = LayerNorm((1 - a) v + a text_to_vision(t))
 

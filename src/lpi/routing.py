@@ -1,4 +1,4 @@
-"""Which task does a query belong to? The nearest of every task's k-means centres (S-Prompts; method.md 7)."""
+"""Which task does a query belong to? The nearest of every task's k-means centres (S-Prompts; docs/method.md 7)."""
 
 from typing import Literal
 
