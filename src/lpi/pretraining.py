@@ -274,6 +274,15 @@ class Pretrainer:
             prompts = mark_source(generator, prompts, share, phase.token_std / 2 * code)
         return prompts.to(self.device)
 
+    def _bare(self, rng: np.random.Generator, strength: np.ndarray, phase: Phase) -> np.ndarray:
+        """Which rows of a modality get no tokens: some of those whose tokens say nothing, so that both look the same.
+
+        Drawn for each modality by itself: otherwise being bare would tell which image and caption belong together.
+        """
+        if not phase.bare:
+            return np.zeros(len(strength), bool)
+        return (strength == 0) & (rng.random(len(strength)) < phase.bare)
+
     def _rate(self, phase: Phase, number: int) -> float:
         """The learning rate of the current step; a phase with a rate of its own has a schedule of its own."""
         recipe = self.recipe
@@ -294,10 +303,9 @@ class Pretrainer:
             "image": int(rng.integers(phase.vision_tokens + 1)),
             "text": int(rng.integers(phase.text_tokens + 1)),
         }
-        bare = rng.random(len(rows)) < phase.bare if phase.bare else np.zeros(len(rows), bool)
         strength = np.zeros(len(rows))
         if phase.described and all(lengths.values()):
-            strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED) * ~bare
+            strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED)
         described = rng.random(len(rows)) < 1.6 * strength
         captions = [
             web_caption(rng, scenes[row], phase.described if chosen else phase.style, self.concepts)
@@ -308,10 +316,11 @@ class Pretrainer:
             modality: self._inserted(generator, modality, length, strength, phase)
             for modality, length in lengths.items()
         }
+        bare = {modality: self._bare(rng, strength, phase) for modality in lengths}
         encode_image = self.encoder.encode_image
         encode_text = partial(encode_text_by_length, self.encoder)
-        image_features = encode_in_two(encode_image, self.normalise(images[rows]), prompts["image"], bare)
-        text_features = encode_in_two(encode_text, tokens.to(self.device), prompts["text"], bare)
+        image_features = encode_in_two(encode_image, self.normalise(images[rows]), prompts["image"], bare["image"])
+        text_features = encode_in_two(encode_text, tokens.to(self.device), prompts["text"], bare["text"])
         loss = contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(phase, number)
