@@ -27,20 +27,20 @@ CATALOGUE, DOMAINS = ROOT / "data" / "catalogue.csv", ROOT / "data" / "domains.c
 CONCEPTS = load_catalogue(CATALOGUE, DOMAINS)
 BY_NOUN = {concept.noun: concept for concept in CONCEPTS}
 SMALL = SceneSettings(train=6, val=2, test=3, rarest=0.5, distractor=0.3, seed=11)
-SCENE_HASHES = {0: "e902db228eb83b6b", 4: "824d6d2454c1a6d7", 8: "88064e287babc78f", 11: "7e5c6689144321a2"}
+SCENE_HASHES = {0: "91f6c383b164e5e1", 4: "ecd6997951425a44", 8: "134f3facaf283763", 11: "e64af122cf75bb1d"}
 FILE_HASHES = {
-    "annotations/captions_test.json": "00ceefdd19af1726",
-    "annotations/captions_train.json": "d9bd74f8843ea4a1",
-    "annotations/captions_val.json": "33d5fc1aeefd34dc",
-    "annotations/instances_test.json": "c9547e13467ace44",
-    "annotations/instances_train.json": "2ef6775f76af0334",
-    "annotations/instances_val.json": "c7d140dd0d49ef01",
-    "annotations/refs_test.json": "2d3dbf8ddfa2f848",
-    "annotations/refs_train.json": "27a24c92cb115e93",
-    "annotations/refs_val.json": "db7e167b4bc6dcff",
-    "test.zip": "e1e78ab96c8bc5be",
-    "train.zip": "190a987dede2e23d",
-    "val.zip": "b012ecd7c2a1b085",
+    "annotations/captions_test.json": "ab0dee3c2c65fb75",
+    "annotations/captions_train.json": "24bcec375a2eca93",
+    "annotations/captions_val.json": "395094214e5f4a79",
+    "annotations/instances_test.json": "570c3b1f8baa9b69",
+    "annotations/instances_train.json": "199e89b1c43537bd",
+    "annotations/instances_val.json": "84111936ad1da269",
+    "annotations/refs_test.json": "8bb843ec0552b95a",
+    "annotations/refs_train.json": "7389de3cc32f1b14",
+    "annotations/refs_val.json": "7ec2bb7114a6d35c",
+    "test.zip": "a34e70c48b440041",
+    "train.zip": "59672f431901cc67",
+    "val.zip": "e82c60f4423b4f20",
 }
 
 
@@ -606,6 +606,24 @@ def test_task_scenes_have_the_promised_objects():
     assert np.allclose([counts[n] / 1000 for n in (1, 2, 3, 4)], [0.2, 0.35, 0.25, 0.2], atol=0.05)
     assert np.isclose(repeated / 800, 0.25, atol=0.05)
     assert np.isclose(distracted / 1000, 0.5, atol=0.05)
+
+
+def test_the_first_concepts_of_a_domain_are_the_most_frequent():
+    rng, settings = np.random.default_rng(0), replace(SMALL, distractor=0.0)
+    own = [c for c in CONCEPTS if c.domain.name == "food"]
+    seen = Counter(o.concept for _ in range(2000) for o in sample_task_scene(rng, own, [], settings).objects)
+    first, last = (sum(seen[concept] for concept in part) for part in (own[:5], own[-5:]))
+    assert 4 < first / last < 9  # 1/3 + ... + 1/7 against 1/32 + ... + 1/36 is 7.4 for single objects
+    assert all(seen[concept] for concept in own)
+
+
+def test_captions_of_places_mention_the_background_every_other_time(examples):
+    kinds = Counter()
+    for example, _ in examples:
+        for kind, _, _, background in map(read_caption, example.captions):
+            kinds[kind, bool(background)] += 1
+    for kind in ("related", "bigger", "next", "kinds", "sized"):
+        assert 0.3 < kinds[kind, True] / (kinds[kind, True] + kinds[kind, False]) < 0.7, kind
 
 
 def test_the_domain_has_the_largest_area_even_with_a_distractor(examples):

@@ -20,6 +20,7 @@ from lpi.openmoji.language import (
 from lpi.openmoji.scenes import Placed, Scene
 
 CAPTIONS_PER_SCENE = 5
+GROUNDED = 0.5  # chance that a caption of places, sizes, relations or kinds ends with the background
 
 
 def _shuffled(rng: np.random.Generator, objects: tuple[Placed, ...]) -> list[Placed]:
@@ -114,6 +115,7 @@ FAMILIES: tuple[Callable[[np.random.Generator, Scene], str | None], ...] = (
     kinds,
     everything,
 )
+MAY_BE_GROUNDED = (related, compared, sized, placed, kinds)
 
 
 def scene_captions(rng: np.random.Generator, scene: Scene) -> list[str]:
@@ -122,6 +124,8 @@ def scene_captions(rng: np.random.Generator, scene: Scene) -> list[str]:
     while len(captions) < CAPTIONS_PER_SCENE:
         for index in rng.permutation(len(FAMILIES)):
             caption = FAMILIES[index](rng, scene)
+            if caption and FAMILIES[index] in MAY_BE_GROUNDED and rng.random() < GROUNDED:
+                caption = f"{caption} on {background_phrase(scene.background)}"
             if caption and caption not in captions and len(captions) < CAPTIONS_PER_SCENE:
                 captions.append(caption)
     return captions

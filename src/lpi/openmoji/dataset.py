@@ -26,6 +26,7 @@ from lpi.openmoji.scenes import Placed, Renderer, Scene, choose_background, plac
 TASK_STREAM = 1  # last word of every seed here, so that no other user of the seed draws the same numbers
 COUNT_WEIGHTS = (0.2, 0.35, 0.25, 0.2)  # of 1, 2, 3, 4 objects
 SIZES = {1: (0.35, 0.75), 2: (0.28, 0.56), 3: (0.26, 0.46), 4: (0.24, 0.42)}
+TAIL = 3  # the smaller, the more often the first concepts of a domain
 REPEAT = 0.25  # chance that two of the objects are of one concept
 PLAIN = 0.4  # chance of a plain background
 DISTRACTOR_SIZES = (0.7, 0.95)  # of the size of the smallest other object
@@ -95,10 +96,13 @@ def sample_task_scene(
 ) -> Scene:
     """A scene of 1 to 4 objects of one domain and, with chance `settings.distractor`, a smaller one of another.
 
-    At most two objects are of one concept. The drawing order is random.
+    At most two objects are of one concept. The drawing order is random. As in COCO, some concepts are much more
+    frequent than others: the domain's concept number i, counted from 0, has the weight 1 / (i + `TAIL`).
     """
     count = 1 + int(rng.choice(len(COUNT_WEIGHTS), p=COUNT_WEIGHTS))
-    chosen = [concepts_of_domain[i] for i in rng.permutation(len(concepts_of_domain))[:count]]
+    weights = 1 / (np.arange(len(concepts_of_domain)) + TAIL)
+    numbers = rng.choice(len(concepts_of_domain), size=count, replace=False, p=weights / weights.sum())
+    chosen = [concepts_of_domain[i] for i in numbers]
     if count > 1 and rng.random() < REPEAT:
         chosen[1] = chosen[0]
     if rng.random() < settings.distractor:
