@@ -175,6 +175,7 @@ def test_summary_of_a_known_stream():
     assert summary["i2t"]["relative"] == {"r1": 70.0 - 32.5}
     assert summary["frozen"]["t2i"]["average_recall"]["r1"] == 32.5
     assert summary["frozen"]["t2i"]["forgetting"]["r1"] == 10.0
+    assert summary["frozen"]["i2t"]["last"]["r5"] == 30.0
     assert summary["mean"]["relative"]["r1"] == 37.5
     assert summary["routing_accuracy"] == {"image": 87.5, "text": 50.0}
     assert summary["parameters_per_task"] == 1234

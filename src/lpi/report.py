@@ -67,6 +67,7 @@ def summarise(recall: Matrices, frozen: Matrices, confusion: dict[str, np.ndarra
     summary["frozen"] = {
         direction: {
             "average_recall": _per_cutoff(frozen[direction], average_recall),
+            "last": _per_cutoff(frozen[direction], last_recall),
             "forgetting": {"r1": _percent(forgetting(frozen[direction][1]))},
         }
         for direction in DIRECTIONS
