@@ -15,7 +15,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Make the embedded backbone anew (hours on a CPU); goes on from its last checkpoint.
+# Make the embedded backbone anew (about an hour on 2 CPU cores); goes on from its last checkpoint.
 pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
 

@@ -1,4 +1,4 @@
-"""What the backbone gives a stream to start from: frozen recall, the cost of untrained prompts, routing.
+"""What the backbone gives a stream to start from: frozen recall, what untrained prompts change, routing.
 
     python benchmarks/backbone.py            # after `dvc repro`; split and prompts are those of params.yaml
     python benchmarks/backbone.py --split val

@@ -25,7 +25,7 @@ COLUMNS = {
     "forgetting": "mean.forgetting.r1",
     "routing image": "routing_accuracy.image",
     "routing text": "routing_accuracy.text",
-    "parameters": "parameters_per_task",
+    "parameters per task": "parameters_per_task",
 }
 
 
@@ -68,7 +68,7 @@ def table(rows: list[dict[str, str]]) -> str:
         cells = []
         for title, name in COLUMNS.items():
             values = [float(row[name]) for row in group]
-            if title == "parameters":
+            if title == "parameters per task":
                 cells.append(f"{values[0]:,.0f}")
             elif len(values) > 1:
                 cells.append(f"{mean(values):.1f} ± {stdev(values):.1f}")

@@ -21,6 +21,7 @@ from lpi.openmoji.captions import scene_captions
 from lpi.openmoji.catalogue import Concept, Domain, domain_names, load_catalogue
 from lpi.openmoji.dataset import SceneSettings, TaskScenes, encode_rle, is_acceptable, sample_task_scene, write_dataset
 from lpi.openmoji.expressions import referring_expressions
+from lpi.openmoji.language import there_is
 from lpi.openmoji.scenes import Background, Placed, Renderer, Scene, place_objects
 
 CATALOGUE, DOMAINS = ROOT / "data" / "catalogue.csv", ROOT / "data" / "domains.csv"
@@ -608,6 +609,12 @@ def test_task_scenes_have_the_promised_objects():
     assert np.isclose(distracted / 1000, 0.5, atol=0.05)
 
 
+@pytest.mark.parametrize(("noun", "verb"), [("glasses", "are"), ("dog", "is")])
+def test_there_is_agrees_with_the_name(noun, verb):
+    placed = Placed(BY_NOUN[noun], x=0.5, y=0.5, size=0.5)
+    assert there_is(placed).startswith(f"there {verb} {BY_NOUN[noun].name} ")
+
+
 def test_the_first_concepts_of_a_domain_are_the_most_frequent():
     rng, settings = np.random.default_rng(0), replace(SMALL, distractor=0.0)
     own = [c for c in CONCEPTS if c.domain.name == "food"]
@@ -617,7 +624,7 @@ def test_the_first_concepts_of_a_domain_are_the_most_frequent():
     assert all(seen[concept] for concept in own)
 
 
-def test_captions_of_places_mention_the_background_every_other_time(examples):
+def test_captions_of_sizes_relations_and_kinds_mention_the_background_every_other_time(examples):
     kinds = Counter()
     for example, _ in examples:
         for kind, _, _, background in map(read_caption, example.captions):

@@ -90,7 +90,7 @@ def test_the_card_states_what_was_done(concepts, tmp_path, monkeypatch):
     assert 0 <= recall["image to text"] <= 100
     made.write_card(tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
-    assert "4 steps of 6 pairs" in card
+    assert "24 web-like" in card and "4 steps of up to 6 pairs" in card
     assert "| tokens | 2 | 12 | 3 / 2 |" in card
     assert "{" not in card
 
@@ -180,6 +180,13 @@ def test_a_pool_has_its_variants_in_a_row(concepts):
     groups = [{placed.concept for scene in scenes[i : i + 4] for placed in scene.objects} for i in (0, 4, 8)]
     assert all(len(group) <= 2 for group in groups)
     assert len(set.union(*groups)) > 2
+
+
+def test_a_batch_takes_whole_groups_and_must_have_room_for_one():
+    recipe = tiny_recipe()
+    assert [recipe.batch(replace(recipe.phases[0], variants=n)) for n in (1, 4)] == [6, 4]
+    with pytest.raises(ValueError, match="'crowded'.* 7 variants"):
+        replace(recipe, phases=[Phase("crowded", 1, 14, style=WebStyle(), variants=7)])
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -71,7 +71,7 @@ def test_sizes_must_be_positive(wrong):
 
 
 def naive_exchange(x, vision, text, layer, blend):
-    """The dense matrices of method.md 4."""
+    """The dense matrices of docs/method.md 4."""
 
     def dense(part):
         return torch.einsum("k,ak,bk->ab", part.layer_factor[layer], part.input_factor, part.output_factor) / 4

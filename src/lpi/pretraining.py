@@ -39,14 +39,14 @@ A small CLIP in open_clip's format, pre-trained from scratch by this project and
 
 * **Data**: {pairs} web-like image-text pairs (`src/lpi/openmoji/webpairs.py`) rendered from the concepts of
   `data/catalogue.csv`; none of the scenes and captions of the task stream. OpenMoji 17.0.0, CC BY-SA 4.0.
-* **Training**: {steps} steps of {batch} pairs as `data/pretrain.yaml` says; {minutes} minutes on
-  {where}, torch {torch}.
+* **Training**: {steps} steps of up to {batch} pairs as `data/pretrain.yaml` says; {minutes} minutes, rendering
+  not counted, on {where}, torch {torch}.
 * **Two sources**: the last phases draw from two sources of pairs. The first is like alt-text: it names the largest
   object, and what it says beyond that was mostly written for another image. The second describes any object and is
   right. Tokens that are inserted into both towers tell which source a pair is from; without them the model is meant
   to behave as for the first. This is what prompts can find here, and it is made for that.
-* **Zero-shot recall** among {unseen} unseen web-like pairs, where a caption that fits several images counts for its own
-  only: R@1 {i2t} % image to text, {t2i} % text to image.
+* **Zero-shot recall** among {unseen} unseen web-like pairs with true captions, where one that fits several images
+  counts for its own only: R@1 {i2t} % image to text, {t2i} % text to image.
 * **Limits**: it knows these drawings and the words of their captions, nothing else. It is for testing methods of
   continual learning, not for photographs.
 
@@ -100,6 +100,15 @@ class Recipe:
 
     def __post_init__(self):
         self.phases = [Phase(**phase) if isinstance(phase, dict) else phase for phase in self.phases]
+        for phase in self.phases:
+            if self.batch(phase) < 2:
+                raise ValueError(
+                    f"phase {phase.name!r}: a batch needs room for two images and all {phase.variants} variants"
+                )
+
+    def batch(self, phase: Phase) -> int:
+        """Pairs of a batch: whole groups of variants, at most `batch_size`."""
+        return min(self.batch_size // phase.variants, phase.images // phase.variants) * phase.variants
 
 
 def render_pool(
@@ -237,15 +246,15 @@ class Pretrainer:
 
     def save(self) -> None:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_suffix(".part")
+        unfinished = self.checkpoint.with_suffix(".part")
         state = {
             "model": self.clip.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+        torch.save(state, unfinished)
+        unfinished.replace(self.checkpoint)
 
     def normalise(self, images: np.ndarray) -> Tensor:
         """(B, H, W, 3) uint8 -> (B, 3, H, W) float, as the model wants it."""
@@ -296,8 +305,8 @@ class Pretrainer:
         seed = (self.recipe.seed, number, step)
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        groups, variants = len(images) // phase.variants, phase.variants
-        rows = rng.choice(groups, size=min(self.recipe.batch_size // variants, groups), replace=False)
+        variants = phase.variants
+        rows = rng.choice(len(images) // variants, size=self.recipe.batch(phase) // variants, replace=False)
         rows = (rows[:, None] * variants + np.arange(variants)).ravel()
         lengths = {
             "image": int(rng.integers(phase.vision_tokens + 1)),
@@ -360,7 +369,7 @@ class Pretrainer:
 
     @torch.inference_mode()
     def zero_shot(self, pairs: int = UNSEEN_PAIRS) -> dict[str, float]:
-        """R@1 in percent, both directions, among unseen pairs in the style of the last phase.
+        """R@1 in percent, both directions, among unseen pairs in the style of the last phase without borrowed texts.
 
         A caption that fits several of the images ("an animal") counts for its own image only.
         """
@@ -394,7 +403,7 @@ class Pretrainer:
                 parameters=f"{count:,}",
                 vocabulary=f"{len(self.vocabulary):,}",
                 size=self.recipe.model["vision_cfg"]["image_size"],
-                pairs=f"{self.step * self.recipe.batch_size:,}",
+                pairs=f"{sum(phase.steps * self.recipe.batch(phase) for phase in self.recipe.phases):,}",
                 steps=f"{self.step:,}",
                 batch=self.recipe.batch_size,
                 minutes=f"{self.seconds / 60:.0f}",

@@ -1,8 +1,9 @@
-"""Web-like image-text pairs for pre-training: mostly one object, alt-text that names little of what is there.
+"""Web-like image-text pairs for pre-training: one to four objects, alt-text that names little of what is there.
 
-Images come from the same catalogue as the task scenes, the text does not: it is short, mostly names only the largest
-object, and mentions size, place, number and background only now and then (`mention`). Objects of one domain
-co-occur and the text sometimes names the kind ("an animal"), which is what gives the features their domains.
+Images come from the same catalogue as the task scenes, the text does not: it is short and, as the style says, names
+the largest object or several and mentions size, place, number and background, truly or as of another image
+(`borrowed`). Objects of one domain co-occur and the text sometimes names the kind ("an animal"), which is what gives
+the features their domains.
 """
 
 from dataclasses import dataclass
@@ -71,8 +72,8 @@ class WebStyle:
     largest: chance that a text about one object is about the largest, not about any of them.
     kind: chance that it names the kind instead. tag: chance that the kind is added. mention: chance that it
     mentions size, place, number or background. borrowed: chance that a text with a mention or several names was
-    written for another image of its subject, so that nothing else in it is true. smallest: smallest object of a
-    single-object image.
+    written for another image of its subject, so that nothing else in it is true; one that names the kind may be, too.
+    smallest: smallest object of a single-object image.
     """
 
     counts: tuple[float, ...] = (1.0,)
