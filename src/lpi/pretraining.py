@@ -288,8 +288,6 @@ class Pretrainer:
 
         Drawn for each modality by itself: otherwise being bare would tell which image and caption belong together.
         """
-        if not phase.bare:
-            return np.zeros(len(strength), bool)
         return (strength == 0) & (rng.random(len(strength)) < phase.bare)
 
     def _rate(self, phase: Phase, number: int) -> float:
