@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT
 
-from lpi.encoder import PromptedCLIP, freeze
+from lpi.encoder import PromptedCLIP, _block_with_prefix, freeze
 from lpi.parameters import PARAMETERS
 
 
@@ -171,3 +171,35 @@ def test_unknown_deep_mode_is_refused(tiny_clip):
     with pytest.raises(ValueError, match="'append'"):
         PromptedCLIP(tiny_clip, deep="append")
     assert set(PARAMETERS["prompts.deep"].choices) == {"add", "replace"}
+
+
+def test_prefixes_are_more_keys_and_values(tiny_clip):
+    """Against attention written out: softmax over prefix and tokens, for one block."""
+    torch.manual_seed(1)
+    encoder = PromptedCLIP(tiny_clip)
+    block = tiny_clip.transformer.resblocks[0]
+    hidden, prefix = torch.randn(2, 5, 24), torch.randn(2, 3, 24)
+    mask = torch.full((5, 5), float("-inf")).triu(1)
+    got = _block_with_prefix(block, hidden, prefix, mask)
+    normed = block.ln_1(hidden)
+    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    keys, values = (torch.cat([part.expand(2, 3, 24), normed], dim=1) for part in prefix)
+    q, k, v = (
+        x @ weight[i * 24 : i * 24 + 24].T + bias[i * 24 : i * 24 + 24] for i, x in enumerate((normed, keys, values))
+    )
+    out = torch.zeros_like(hidden)
+    for head in (slice(0, 12), slice(12, 24)):
+        scores = q[..., head] @ k[..., head].transpose(1, 2) / 12**0.5
+        scores[..., 3:] += mask
+        out[..., head] = scores.softmax(-1) @ v[..., head]
+    expected = hidden + block.attn.out_proj(out)
+    torch.testing.assert_close(got, expected + block.mlp(block.ln_2(expected)))
+    images = torch.randn(2, 3, 16, 16)
+    assert not torch.allclose(
+        encoder.encode_image(images, prefixes=torch.randn(1, 2, 3, 32)), encoder.encode_image(images)
+    )
+
+
+def test_prefixes_for_too_many_layers_are_refused(tiny_encoder):
+    with pytest.raises(ValueError, match="prefixes for 9 layers, but the tower has 3"):
+        tiny_encoder.encode_image(torch.randn(1, 3, 16, 16), prefixes=torch.randn(9, 2, 3, 32))

@@ -8,6 +8,7 @@ from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import REGISTRY
 from lpi.methods.base import neutral_anchor
+from lpi.methods.regularised import distillation_loss
 from lpi.parameters import Parameters, flatten
 from lpi.prompts import cp_prompt
 from lpi.report import read_log
@@ -242,3 +243,120 @@ def test_joint_is_offline_and_otherwise_shared():
     assert REGISTRY["joint"].offline
     assert not REGISTRY["shared"].offline
     assert issubclass(REGISTRY["joint"], REGISTRY["shared"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sprompts", 2 * 3 * (32 + 24)),
+        ("maple", 2 * 3 * 24 + 2 * (24 * 32 + 32)),
+        ("dualprompt", 1 * 2 * 3 * (32 + 24)),
+        ("l2p", 10 * (2 * 16 + 2 * 3 * (32 + 24))),
+        ("shared-lwf", 2 * 3 * (32 + 24)),
+        ("shared-ewc", 2 * 3 * (32 + 24)),
+    ],
+)
+def test_parameters_of_the_baselines(make, tasks, name, expected):
+    parameters = settings(method=name)
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    assert method.parameters_per_task == expected
+
+
+@pytest.mark.parametrize("name", ["lpi", "sprompts", "maple", "dcp"])
+def test_finished_prompts_of_methods_per_task_never_change(make, tasks, name):
+    parameters = settings(method=name, **{"optimizer.weight_decay": 0.1})
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    before = [part.clone() for part in method.prompts(0)]
+    learn(method, tasks[1], parameters)
+    for old, new, other in zip(before, method.prompts(0), method.prompts(1), strict=True):
+        assert torch.equal(old, new)
+        assert not torch.equal(old, other)
+    assert not any(parameter.requires_grad for parameter in method.parameters())
+
+
+def test_experts_stay_and_general_prefixes_go_on(make, tasks):
+    parameters = settings(method="dualprompt")
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    expert, general = method.experts[0].vision.clone(), method.general.vision.clone()
+    learn(method, tasks[1], parameters)
+    assert torch.equal(method.experts[0].vision, expert)
+    assert not torch.equal(method.general.vision, general)
+
+
+def test_maple_makes_vision_prompts_from_text_prompts(make):
+    method = make(settings(method="maple"))
+    method.begin_task(torch.eye(1))
+    task = method.task_prompts[0]
+    vision, text = task()
+    for layer in (0, 1):
+        map_ = task.couplings[layer]
+        torch.testing.assert_close(vision[layer], text[layer] @ map_.weight.T + map_.bias)
+
+
+def test_a_query_picks_the_prompts_of_the_nearest_keys(make, tiny_tokenizer):
+    parameters = settings(method="l2p", **{"pool.size": 4, "pool.top": 2})
+    method = make(parameters)
+    tokens = tiny_tokenizer(CAPTIONS[:3])
+    queries = method.encoder.encode_text(tokens)
+    pool = method.text_pool
+    joined, pull = pool(queries, 2)
+    distance = 0.0
+    for row, query in enumerate(queries):
+        cosines = torch.stack([torch.cosine_similarity(query, key, dim=0) for key in pool.keys])
+        first, second = cosines.argsort(descending=True)[:2]
+        torch.testing.assert_close(joined[row], torch.cat([pool.prompts[first], pool.prompts[second]], dim=1))
+        distance += (2 - cosines[first] - cosines[second]) / len(queries)
+    torch.testing.assert_close(pull, distance)
+    torch.testing.assert_close(method.encode_text(tokens, 0), method.encoder.encode_text(tokens, joined))
+
+
+def test_distillation_is_zero_for_equal_and_positive_for_other_logits():
+    logits = torch.randn(4, 4)
+    assert distillation_loss(logits, logits, 2.0).abs() < 1e-6
+    other = torch.randn(4, 4)
+    naive = 0.0
+    for student, teacher in ((logits, other), (logits.T, other.T)):
+        p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
+        naive += 4 * (p * (p / q).log()).sum(1).mean() / 2
+    torch.testing.assert_close(distillation_loss(logits, other, 2.0), naive)
+
+
+def test_ewc_holds_the_prompts_where_they_mattered(make, tasks):
+    strays = []
+    for weight in (0.0, 1e6):
+        parameters = settings(method="shared-ewc", epochs=3, **{"ewc.weight": weight})
+        method = make(parameters)
+        learn(method, tasks[0], parameters)
+        before, fisher = method.prompts(0)[0].clone(), method.fisher_vision.clone()
+        assert fisher.min() >= 0
+        assert fisher.max() > 0
+        assert torch.equal(method.last_vision, before)
+        learn(method, tasks[1], parameters)
+        strays.append((fisher * (method.prompts(0)[0] - before) ** 2).sum())
+        assert not torch.equal(method.fisher_vision, fisher)
+    assert strays[1] < 0.5 * strays[0]
+
+
+def test_fisher_information_is_the_mean_squared_gradient(make, tiny_tokenizer):
+    method = make(settings(method="shared-ewc", **{"ewc.decay": 0.5}))
+    method.begin_task(torch.eye(1))
+    batches = [(torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[i : i + 3])) for i in (0, 3)]
+    method.fisher_text.fill_(2.0)
+    squares = []
+    for images, tokens in batches:
+        method.zero_grad()
+        method.retrieval_loss(images, tokens, *method.current()).backward()
+        squares.append(method.current.text.grad**2)
+    method.end_task(batches)
+    torch.testing.assert_close(method.fisher_text, 0.5 * 2.0 + sum(squares) / 2)
+
+
+def test_dcp_starts_without_coupling(make):
+    method = make(settings(method="dcp"))
+    method.begin_task(torch.eye(1))
+    task = method.task_prompts[0]
+    for coupled, free in zip(task(), task.free(), strict=True):
+        torch.testing.assert_close(coupled, free)

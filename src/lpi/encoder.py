@@ -87,8 +87,15 @@ class PromptedCLIP(nn.Module):
         """The multiplier of the similarities, exp of the model's parameter."""
         return self.model.logit_scale.exp()
 
-    def encode_image(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) and prompts None, (L, N, d_v) or (B, L, N, d_v) -> (B, E), L2-normalised."""
+    def encode_image(self, images: Tensor, prompts: Tensor | None = None, prefixes: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, E), L2-normalised.
+
+        Args:
+            images: as the model's transform makes them.
+            prompts: None, (L, N, d_v) or (B, L, N, d_v).
+            prefixes: None or (L, 2, N, d_v): keys and values that the first L blocks attend to besides their tokens
+                (prefix tuning as in DualPrompt, ECCV 2022, section 4.2: joined before the block's own projections).
+        """
         visual = self.model.visual
         prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
         hidden = visual.conv1(images).flatten(2).transpose(1, 2)
@@ -96,14 +103,14 @@ class PromptedCLIP(nn.Module):
         hidden = torch.cat([class_token, hidden], dim=1) + visual.positional_embedding.to(hidden.dtype)
         hidden = visual.patch_dropout(hidden)
         hidden = visual.ln_pre(_insert(hidden, prompts))
-        hidden = self._run_blocks(visual.transformer, hidden, prompts, mask=None)
+        hidden = self._run_blocks(visual.transformer, hidden, prompts, prefixes, mask=None)
         if prompts is not None:
             hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
         pooled, _ = visual._pool(hidden)
         return F.normalize(pooled if visual.proj is None else pooled @ visual.proj, dim=-1)
 
-    def encode_text(self, tokens: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """(B, context) token ids and prompts None, (L, N, d_t) or (B, L, N, d_t) -> (B, E), L2-normalised.
+    def encode_text(self, tokens: Tensor, prompts: Tensor | None = None, prefixes: Tensor | None = None) -> Tensor:
+        """(B, context) token ids -> (B, E), L2-normalised; prompts and prefixes as for images, with d_t.
 
         Prompts follow the start token; what then exceeds the context length is cut from the caption's end, keeping
         EOT. Positions after the batch's last EOT are never computed: exact, as the attention is causal.
@@ -116,7 +123,7 @@ class PromptedCLIP(nn.Module):
         hidden = _insert(hidden, prompts)
         hidden = hidden + text.positional_embedding[: hidden.shape[1]].to(hidden.dtype)
         mask = text.attn_mask[: hidden.shape[1], : hidden.shape[1]]
-        hidden = self._run_blocks(text.transformer, hidden, prompts, mask)
+        hidden = self._run_blocks(text.transformer, hidden, prompts, prefixes, mask)
         pooled = text.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), end + length])
         projection = text.text_projection
         if projection is not None:
@@ -137,14 +144,36 @@ class PromptedCLIP(nn.Module):
             end = end.clamp(max=room - 1)
         return tokens[:, : int(end.max()) + 1], end
 
-    def _run_blocks(self, transformer: nn.Module, hidden: Tensor, prompts: Tensor | None, mask: Tensor | None):
+    def _run_blocks(
+        self,
+        transformer: nn.Module,
+        hidden: Tensor,
+        prompts: Tensor | None,
+        prefixes: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
         if not transformer.batch_first:
             raise TypeError("PromptedCLIP needs towers built with batch_first=True, open_clip's default")
+        if prefixes is not None and not 1 <= len(prefixes) <= len(transformer.resblocks):
+            raise ValueError(f"prefixes for {len(prefixes)} layers, but the tower has {len(transformer.resblocks)}")
         for layer, block in enumerate(transformer.resblocks):
             if prompts is not None and 1 <= layer < prompts.shape[1]:
                 hidden = _update(hidden, prompts[:, layer], self.deep)
-            hidden = block(hidden, attn_mask=mask)
+            if prefixes is not None and layer < len(prefixes):
+                hidden = _block_with_prefix(block, hidden, prefixes[layer], mask)
+            else:
+                hidden = block(hidden, attn_mask=mask)
         return hidden
+
+
+def _block_with_prefix(block: nn.Module, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
+    """The block, whose attention also sees N more keys and values: (B, S, d) and (2, N, d) -> (B, S, d)."""
+    normed = block.ln_1(hidden)
+    keys, values = (torch.cat([part.to(normed.dtype).expand(len(hidden), -1, -1), normed], dim=1) for part in prefix)
+    if mask is not None:
+        mask = torch.cat([mask.new_zeros(len(mask), prefix.shape[1]), mask], dim=1)  # every token sees the prefix
+    hidden = hidden + block.ls_1(block.attention(normed, keys, values, attn_mask=mask))
+    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
 
 
 def _per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:

@@ -60,7 +60,19 @@ def _article(kind: type) -> str:
     return {int: "an integer", float: "a number", bool: "true or false", str: "a string"}[kind]
 
 
-METHODS = ("lpi", "frozen", "shared", "joint")
+METHODS = (
+    "lpi",
+    "frozen",
+    "sprompts",
+    "l2p",
+    "dualprompt",
+    "maple",
+    "dcp",
+    "shared",
+    "shared-lwf",
+    "shared-ewc",
+    "joint",
+)
 PARAMETERS: dict[str, Kind] = {
     "dataset": Kind(str, "the data set of the stream", choices=("openmoji",)),
     "backbone": Kind(str, "the frozen CLIP; `embedded` is the one in data/backbone", choices=("embedded",)),
@@ -92,6 +104,13 @@ PARAMETERS: dict[str, Kind] = {
     "loss.task_form": Kind(str, "`sigmoid`, or the `released` double sigmoid", choices=("sigmoid", "released")),
     "loss.task_temperature": Kind(float, "temperature of the task contrast", 1e-6, 1e3),
     "loss.task_threshold": Kind(float, "tasks with a semantic similarity above it are related", -1, 1),
+    "pool.size": Kind(int, "l2p: prompts in the pool of each modality", 1, 10000),
+    "pool.top": Kind(int, "l2p: prompts that a query picks", 1, 100),
+    "pool.pull": Kind(float, "l2p: weight of the distance between queries and the keys that they picked", 0, 1e3),
+    "lwf.weight": Kind(float, "shared-lwf: weight of the distillation", 0, 1e6),
+    "lwf.temperature": Kind(float, "shared-lwf: temperature of the distillation", 1e-3, 1e3),
+    "ewc.weight": Kind(float, "shared-ewc: weight of the Fisher penalty", 0, 1e12),
+    "ewc.decay": Kind(float, "shared-ewc: share of the Fisher information that is kept from task to task", 0, 1),
     "similarity.source": Kind(str, "what task vectors are made of", choices=("captions", "images", "both", "names")),
     "similarity.centre": Kind(bool, "subtract the mean of the tasks seen so far before the cosine"),
     "routing.clusters": Kind(int, "k-means centres per task and modality", 1, 1000),

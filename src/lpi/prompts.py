@@ -75,6 +75,27 @@ class LowRankPrompts(nn.Module):
         )
 
 
+class FullRankPrompts(nn.Module):
+    """Free prompts of both modalities, (L, N, d_v) and (L, N, d_t), at the anchor with noise around it.
+
+    Args:
+        depth: number L of prompted layers.
+        anchor: (N, d_v) and (N, d_t), where the first layer starts.
+        scale: standard deviation of the noise.
+    """
+
+    def __init__(self, depth: int, anchor: tuple[Tensor, Tensor], scale: float):
+        super().__init__()
+        noise = [scale * torch.randn(depth, *part.shape).to(part) for part in anchor]
+        self.vision, self.text = (
+            nn.Parameter(add_to_first_layer(part, base)) for part, base in zip(noise, anchor, strict=True)
+        )
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The prompts themselves."""
+        return self.vision, self.text
+
+
 def add_to_first_layer(prompts: Tensor, anchor: Tensor) -> Tensor:
     """(L, N, d) + (N, d) at layer 0."""
     return torch.cat([prompts[:1] + anchor, prompts[1:]])

@@ -84,12 +84,17 @@ def train_task(
     Raises:
         FloatingPointError: the loss is not finite; names the epoch and the terms.
     """
+    images = torch.from_numpy(np.array(data.images)).to(device)
+    tokens = torch.from_numpy(data.tokens).long().to(device)
+    owners = torch.from_numpy(data.owners).to(device)
+
+    def load(batch: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(batch).to(device)
+        return normalise(images[owners[rows]]), tokens[rows]
+
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
     records: list[dict[str, float]] = []
     if trained:
-        images = torch.from_numpy(np.array(data.images)).to(device)
-        tokens = torch.from_numpy(data.tokens).long().to(device)
-        owners = torch.from_numpy(data.owners).to(device)
         epochs = parameters["epochs"] * passes
         total = epochs * updates_per_epoch(data.owners, parameters["batch_size"])
         optimizer = build_optimizer(parameters, trained)
@@ -100,10 +105,9 @@ def train_task(
                 sums: dict[str, float] = defaultdict(float)
                 batches = list(epoch_batches(data.owners, parameters["batch_size"], rng))
                 for batch in batches:
-                    rows = torch.from_numpy(batch).to(device)
                     for group in optimizer.param_groups:
                         group["lr"] = schedule(step)
-                    terms = method.losses(normalise(images[owners[rows]]), tokens[rows])
+                    terms = method.losses(*load(batch))
                     loss = sum(terms.values())
                     optimizer.zero_grad()
                     loss.backward()
@@ -118,5 +122,5 @@ def train_task(
                         f"{title}, epoch {epoch}: the loss is not finite: {dict(sums)}; lower lr or check loss.*"
                     )
                 progress.set_postfix({name: f"{value:.3f}" for name, value in sums.items()}, refresh=False)
-    method.end_task()
+    method.end_task(load(batch) for batch in epoch_batches(data.owners, parameters["batch_size"], rng))
     return records

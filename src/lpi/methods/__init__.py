@@ -4,12 +4,30 @@ import torch
 
 from lpi.backbone import Backbone
 from lpi.methods.base import Method, neutral_anchor
+from lpi.methods.dcp import DCP
+from lpi.methods.dualprompt import DualPrompt
 from lpi.methods.frozen import Frozen
+from lpi.methods.l2p import L2P
 from lpi.methods.lpi import LPI
+from lpi.methods.maple import MaPLe
+from lpi.methods.regularised import SharedEWC, SharedLwF
 from lpi.methods.shared import Joint, Shared
+from lpi.methods.sprompts import SPrompts
 from lpi.parameters import Parameters
 
-REGISTRY: dict[str, type[Method]] = {"lpi": LPI, "frozen": Frozen, "shared": Shared, "joint": Joint}
+REGISTRY: dict[str, type[Method]] = {
+    "lpi": LPI,
+    "frozen": Frozen,
+    "sprompts": SPrompts,
+    "l2p": L2P,
+    "dualprompt": DualPrompt,
+    "maple": MaPLe,
+    "dcp": DCP,
+    "shared": Shared,
+    "shared-lwf": SharedLwF,
+    "shared-ewc": SharedEWC,
+    "joint": Joint,
+}
 
 
 def create_method(parameters: Parameters, backbone: Backbone, device: torch.device) -> Method:

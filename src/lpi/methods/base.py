@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from lpi.losses import contrastive_loss
 from lpi.parameters import Parameters
 
 ANCHOR_PHRASE = "a photo of a"
+Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) and tokens (B, context), row i belonging to row i
 
 
 class Method(nn.Module, ABC):
@@ -47,8 +49,11 @@ class Method(nn.Module, ABC):
         """Weighted loss terms of a batch, (B, 3, H, W) and (B, context), row i belonging to row i."""
 
     @abstractmethod
-    def end_task(self) -> None:
-        """Finish the task: what must not change any more is frozen."""
+    def end_task(self, batches: Batches) -> None:
+        """Finish the task: what must not change any more is frozen.
+
+        batches: one more pass over the task's training data, for methods that need it; made only when iterated over.
+        """
 
     @abstractmethod
     def prompts(self, route: int) -> tuple[Tensor | None, Tensor | None]:
@@ -83,10 +88,14 @@ class Method(nn.Module, ABC):
         return digest.hexdigest()
 
     def retrieval_loss(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
-        """Contrastive loss of the batch under the given prompts, with the model's frozen logit scale."""
+        """Contrastive loss of the batch under the given prompts."""
+        return contrastive_loss(self.logits(images, tokens, vision, text))
+
+    def logits(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
+        """(B, B) similarities of images and captions under the given prompts, times the model's frozen logit scale."""
         image_features = self.encoder.encode_image(images, vision)
         text_features = self.encoder.encode_text(tokens, text)
-        return contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)
+        return self.encoder.logit_scale * image_features @ text_features.T
 
 
 def neutral_anchor(encoder: PromptedCLIP, tokenizer, length: int) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lpi.methods.base import Method
+from lpi.methods.base import Batches, Method
 
 
 class Frozen(Method):
@@ -15,7 +15,7 @@ class Frozen(Method):
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         return {"retrieval": self.retrieval_loss(images, tokens, None, None)}
 
-    def end_task(self) -> None:
+    def end_task(self, batches: Batches) -> None:
         """There is nothing to finish."""
 
     def prompts(self, route: int) -> tuple[None, None]:

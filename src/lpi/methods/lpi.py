@@ -12,7 +12,7 @@ from lpi.losses import (
     layer_alignment_loss,
     task_contrast_from_cosines,
 )
-from lpi.methods.base import Method
+from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
 from lpi.prompts import LowRankPrompts, PromptInteraction
 
@@ -45,18 +45,11 @@ class TaskPrompts(nn.Module):
         return (vision, text) if self.interaction is None else self.interaction(vision, text)
 
 
-class LPI(Method):
+class LPI(PerTask):
     """Every task has its own `TaskPrompts`; finished ones never change."""
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
-        self.task_prompts = nn.ModuleList()
-
-    def _append(self) -> TaskPrompts:
-        prompts = TaskPrompts(self.encoder, self.settings, self.anchor).to(self.anchor[0].device)
-        self.task_prompts.append(prompts)
-        self.tasks = len(self.task_prompts)
-        return prompts
+    def new_prompts(self) -> TaskPrompts:
+        return TaskPrompts(self.encoder, self.settings, self.anchor)
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         finished = [prompts.factors for prompts in self.task_prompts]
@@ -100,20 +93,3 @@ class LPI(Method):
                 self.settings["loss.task_form"],
             )
         return total / len(self._earlier)
-
-    def end_task(self) -> None:
-        self.task_prompts.requires_grad_(False)
-
-    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return self.task_prompts[route]()
-
-    @property
-    def parameters_per_task(self) -> int:
-        return sum(parameter.numel() for parameter in self.task_prompts[0].parameters())
-
-    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
-        while self.tasks < tasks:
-            self._append()
-        self.load_state_dict(tensors)
-        self.end_task()

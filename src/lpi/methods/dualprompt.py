@@ -1,0 +1,80 @@
+"""DualPrompt (Wang et al., ECCV 2022): general prompts for all tasks and expert prompts per task, as prefixes."""
+
+import torch
+from torch import Tensor, nn
+
+from lpi.encoder import PromptedCLIP
+from lpi.losses import contrastive_loss
+from lpi.methods.base import Batches, Method
+from lpi.parameters import Parameters
+
+
+class Prefixes(nn.Module):
+    """Keys and values of some layers of both modalities, (L, 2, N, d_v) and (L, 2, N, d_t)."""
+
+    def __init__(self, layers: int, length: int, widths: tuple[int, int], scale: float):
+        super().__init__()
+        self.vision, self.text = (nn.Parameter(scale * torch.randn(layers, 2, length, width)) for width in widths)
+
+
+class DualPrompt(Method):
+    """The first half of `depth` layers has general prefixes, which all tasks train, the others the task's own.
+
+    Expert prefixes are chosen by the routing keys, as for every other method here, not by learned ones.
+    """
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__(encoder, parameters, anchor)
+        if parameters["depth"] < 2:
+            raise ValueError("method=dualprompt needs depth of 2 or more: general and expert layers")
+        self.general = self._prefixes(parameters["depth"] // 2)
+        self.experts = nn.ModuleList()
+
+    def _prefixes(self, layers: int) -> Prefixes:
+        settings, widths = self.parameters_file, (self.encoder.vision_width, self.encoder.text_width)
+        prefixes = Prefixes(layers, settings["prompt_length"], widths, settings["prompts.scale"])
+        return prefixes.to(self.anchor[0].device)
+
+    def _append(self) -> Prefixes:
+        depth = self.parameters_file["depth"]
+        self.experts.append(self._prefixes(depth - depth // 2))
+        self.tasks = len(self.experts)
+        return self.experts[-1]
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        return [*self.general.parameters(), *self._append().parameters()]
+
+    def _joined(self, route: int) -> tuple[Tensor, Tensor]:
+        expert = self.experts[route]
+        return torch.cat([self.general.vision, expert.vision]), torch.cat([self.general.text, expert.text])
+
+    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        vision, text = self._joined(-1)
+        image_features = self.encoder.encode_image(images, prefixes=vision)
+        text_features = self.encoder.encode_text(tokens, prefixes=text)
+        return {"retrieval": contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)}
+
+    def end_task(self, batches: Batches) -> None:
+        self.experts.requires_grad_(False)
+
+    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
+        """The prefixes of the route."""
+        with torch.no_grad():
+            return self._joined(route)
+
+    def encode_image(self, images: Tensor, route: int) -> Tensor:
+        return self.encoder.encode_image(images, prefixes=self.prompts(route)[0])
+
+    def encode_text(self, tokens: Tensor, route: int) -> Tensor:
+        return self.encoder.encode_text(tokens, prefixes=self.prompts(route)[1])
+
+    @property
+    def parameters_per_task(self) -> int:
+        """A task's expert prefixes; the general ones are kept once."""
+        return sum(parameter.numel() for parameter in self.experts[0].parameters())
+
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        while self.tasks < tasks:
+            self._append()
+        self.load_state_dict(tensors)
+        self.experts.requires_grad_(False)

@@ -1,0 +1,92 @@
+"""L2P (Wang et al., CVPR 2022): a pool of prompts with learned keys; every query picks those nearest to it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lpi.encoder import PromptedCLIP
+from lpi.methods.base import Batches, Method
+from lpi.parameters import Parameters
+
+
+class PromptPool(nn.Module):
+    """Keys (M, E) and prompts (M, L, N, d) of one modality.
+
+    Args:
+        size: number M of prompts.
+        depth: number L of prompted layers; the paper's prompts are shallow.
+        anchor: (N, d), where the first layer of every prompt starts.
+        features: E.
+        scale: standard deviation of the noise around it.
+    """
+
+    def __init__(self, size: int, depth: int, anchor: Tensor, features: int, scale: float):
+        super().__init__()
+        self.keys = nn.Parameter(torch.randn(size, features) / features**0.5)
+        prompts = scale * torch.randn(size, depth, *anchor.shape).to(anchor)
+        prompts[:, 0] += anchor
+        self.prompts = nn.Parameter(prompts)
+
+    def forward(self, queries: Tensor, top: int) -> tuple[Tensor, Tensor]:
+        """(B, E) unit queries -> prompts (B, L, top * N, d), nearest key first, and the pull distance, a scalar.
+
+        The pull distance is the mean over the batch of the sum over the chosen keys of 1 - cosine (equation 5).
+        """
+        similarity = queries @ F.normalize(self.keys, dim=-1).T
+        nearest = similarity.topk(top, dim=1)
+        chosen = self.prompts[nearest.indices]  # (B, top, L, N, d)
+        joined = chosen.transpose(1, 2).flatten(2, 3)
+        return joined, (1 - nearest.values).sum(1).mean()
+
+
+class L2P(Method):
+    """One pool per modality that all tasks train; the query is the frozen feature, so there is no route to choose."""
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__(encoder, parameters, anchor)
+        features = encoder.model.visual.output_dim
+        self.image_pool, self.text_pool = (
+            PromptPool(parameters["pool.size"], parameters["depth"], part, features, parameters["prompts.scale"])
+            for part in anchor
+        )
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        self.tasks += 1
+        return list(self.parameters())
+
+    def _choose(self, images: Tensor | None = None, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            frozen = self.encoder.encode_image(images) if tokens is None else self.encoder.encode_text(tokens)
+        pool = self.image_pool if tokens is None else self.text_pool
+        return pool(frozen, self.parameters_file["pool.top"])
+
+    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        vision, vision_pull = self._choose(images=images)
+        text, text_pull = self._choose(tokens=tokens)
+        pull = self.parameters_file["pool.pull"] * (vision_pull + text_pull)
+        return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
+
+    def end_task(self, batches: Batches) -> None:
+        """The pool stays trainable."""
+
+    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
+        """The whole pools, as a fingerprint: which prompts a query gets depends on the query."""
+        return tuple(
+            torch.cat([pool.keys.detach().flatten(), pool.prompts.detach().flatten()])
+            for pool in (self.image_pool, self.text_pool)
+        )
+
+    def encode_image(self, images: Tensor, route: int) -> Tensor:
+        return self.encoder.encode_image(images, self._choose(images=images)[0])
+
+    def encode_text(self, tokens: Tensor, route: int) -> Tensor:
+        return self.encoder.encode_text(tokens, self._choose(tokens=tokens)[0])
+
+    @property
+    def parameters_per_task(self) -> int:
+        """The pools, once: they do not grow with the tasks."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        self.tasks = tasks
+        self.load_state_dict(tensors)

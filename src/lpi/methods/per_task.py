@@ -1,0 +1,51 @@
+"""What methods with prompts of their own for every task have in common."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lpi.encoder import PromptedCLIP
+from lpi.methods.base import Batches, Method
+from lpi.parameters import Parameters
+
+
+class PerTask(Method):
+    """Every task has a module whose call gives its prompts, (L, N, d_v) and (L, N, d_t); finished ones never change."""
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__(encoder, parameters, anchor)
+        self.task_prompts = nn.ModuleList()
+
+    @abstractmethod
+    def new_prompts(self) -> nn.Module:
+        """The prompts of a task that has not been trained."""
+
+    def _append(self) -> nn.Module:
+        prompts = self.new_prompts().to(self.anchor[0].device)
+        self.task_prompts.append(prompts)
+        self.tasks = len(self.task_prompts)
+        return prompts
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        return list(self._append().parameters())
+
+    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        return {"retrieval": self.retrieval_loss(images, tokens, *self.task_prompts[-1]())}
+
+    def end_task(self, batches: Batches) -> None:
+        self.task_prompts.requires_grad_(False)
+
+    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return self.task_prompts[route]()
+
+    @property
+    def parameters_per_task(self) -> int:
+        return sum(parameter.numel() for parameter in self.task_prompts[0].parameters())
+
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        while self.tasks < tasks:
+            self._append()
+        self.load_state_dict(tensors)
+        self.task_prompts.requires_grad_(False)
