@@ -122,6 +122,22 @@ def test_confusion_counts_every_item_once(gallery, keys):
     assert result.confusion["text"].sum(axis=1).tolist() == [IMAGES * CAPTIONS] * TASKS
 
 
+def test_the_oracle_routes_by_the_true_task(gallery, keys):
+    """After the last task everything is encoded as its own task says, whatever the keys are."""
+    result = evaluate_stream([Rotating()] * TASKS, gallery, keys, "l1", normalise, torch.device("cpu"), oracle=True)
+    method, features = Rotating(), {}
+    for modality, inputs in (("image", gallery.data.images), ("text", gallery.data.tokens)):
+        encode = getattr(method, f"encode_{modality}")
+        own = [
+            encode(torch.from_numpy(x[None].astype(np.float32)), t)
+            for x, t in zip(inputs, gallery.task[modality], strict=True)
+        ]
+        features[modality] = torch.cat(own).numpy()
+        counts = np.bincount(gallery.task[modality])
+        assert np.array_equal(result.confusion[modality], np.diag(counts))
+    np.testing.assert_allclose(result.scores, features["image"] @ features["text"].T, atol=1e-6)
+
+
 def test_frozen_rows_use_the_growing_gallery(gallery):
     result = frozen_result(gallery, TASKS)
     scores = gallery.frozen["image"] @ gallery.frozen["text"].T

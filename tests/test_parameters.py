@@ -8,6 +8,7 @@ from lpi.methods import REGISTRY
 from lpi.parameters import (
     METHODS,
     PARAMETERS,
+    PRESETS,
     ParameterError,
     Parameters,
     check_against_backbone,
@@ -50,7 +51,7 @@ def test_methods_are_the_registered_ones():
         ("lr", "fast", "lr must be a number, not 'fast'"),
         ("lr", -1, "lr must be from 1e-08 to 100, not -1.0"),
         ("lr", float("nan"), "lr must be from 1e-08 to 100, not nan"),
-        ("method", "lpl", "method must be one of lpi, frozen, shared, joint, not 'lpl'"),
+        ("method", "lpl", "method must be one of lpi, lpi-released, frozen, .*, not 'lpl'"),
         ("interaction.norm", 1, "interaction.norm must be true or false, not 1"),
         ("loss.task", "high", "loss.task must be a number, not 'high'"),
         ("rnak", 4, "unknown parameter rnak"),
@@ -105,3 +106,22 @@ def test_settings_that_the_backbone_cannot_have_are_refused():
         check_against_backbone(Parameters(values | {"depth": 5}), config)
     with pytest.raises(ParameterError, match="prompt_length must be at most 37"):
         check_against_backbone(Parameters(values | {"prompt_length": 38}), config)
+
+
+def test_a_method_may_fix_parameters(tmp_path):
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree | {"method": "lpi-released"}))
+    parameters = load_parameters(path)
+    for name, value in PRESETS["lpi-released"].items():
+        assert parameters[name] == value
+    assert parameters["rank"] == tree["rank"]
+    path.write_text(yaml.safe_dump({"method": "lpi-released", "lr": 0.3}))
+    assert dict(load_parameters(path)) == {"method": "lpi-released", "lr": 0.05}
+
+
+@pytest.mark.parametrize("method", sorted(PRESETS))
+def test_presets_are_valid(method):
+    assert method in METHODS
+    for name, value in PRESETS[method].items():
+        assert PARAMETERS[name].check(name, value) == value

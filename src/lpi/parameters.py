@@ -62,6 +62,7 @@ def _article(kind: type) -> str:
 
 METHODS = (
     "lpi",
+    "lpi-released",
     "frozen",
     "sprompts",
     "l2p",
@@ -73,6 +74,21 @@ METHODS = (
     "shared-ewc",
     "joint",
 )
+# What a method fixes, whatever params.yaml says.
+PRESETS: dict[str, dict[str, Any]] = {
+    "lpi-released": {
+        "depth": 1,
+        "prompts.start": "released",
+        "prompts.warm_start": "none",
+        "interaction.rank": 0,
+        "loss.task_form": "released",
+        "loss.task_temperature": 0.001,
+        "optimizer.name": "sgd",
+        "optimizer.momentum": 0.9,
+        "optimizer.weight_decay": 2e-4,
+        "lr": 0.05,
+    },
+}
 PARAMETERS: dict[str, Kind] = {
     "dataset": Kind(str, "the data set of the stream", choices=("openmoji",)),
     "backbone": Kind(str, "the frozen CLIP; `embedded` is the one in data/backbone", choices=("embedded",)),
@@ -115,6 +131,7 @@ PARAMETERS: dict[str, Kind] = {
     "similarity.centre": Kind(bool, "subtract the mean of the tasks seen so far before the cosine"),
     "routing.clusters": Kind(int, "k-means centres per task and modality", 1, 1000),
     "routing.metric": Kind(str, "distance of a query to a centre", choices=("l1", "l2", "cosine")),
+    "routing.oracle": Kind(bool, "route by the true task instead of the keys: what routing costs"),
     "optimizer.name": Kind(str, "how prompts are optimised", choices=("sgd", "adamw")),
     "optimizer.momentum": Kind(float, "momentum of SGD, first beta of AdamW", 0, 0.9999),
     "optimizer.weight_decay": Kind(float, "weight decay", 0, 10),
@@ -192,9 +209,11 @@ class Parameters(Mapping[str, Any]):
 
 
 def load_parameters(path: Path = PARAMS_FILE) -> Parameters:
-    """Read and check params.yaml (its `tasks` table apart, which `load_chain` reads)."""
+    """Read and check params.yaml (its `tasks` table apart, which `load_chain` reads), with the method's presets."""
     tree = read_yaml(path)
-    return Parameters({name: value for name, value in flatten(tree) if not name.startswith("tasks.")}, str(path))
+    given = Parameters({name: value for name, value in flatten(tree) if not name.startswith("tasks.")}, str(path))
+    preset = PRESETS.get(given["method"], {}) if "method" in given else {}
+    return Parameters({name: preset.get(name, value) for name, value in given.items()}, str(path))
 
 
 def load_chain(path: Path = PARAMS_FILE) -> list[str]:

@@ -17,6 +17,7 @@ from lpi.parameters import Parameters
 
 REGISTRY: dict[str, type[Method]] = {
     "lpi": LPI,
+    "lpi-released": LPI,  # with `lpi.parameters.PRESETS`
     "frozen": Frozen,
     "sprompts": SPrompts,
     "l2p": L2P,
