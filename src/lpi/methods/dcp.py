@@ -45,5 +45,5 @@ class DCP(PerTask):
     """One set of coupled prompts per task, chosen by the routing keys."""
 
     def new_prompts(self) -> nn.Module:
-        settings = self.parameters_file
+        settings = self.settings
         return CoupledPrompts(settings["depth"], self.anchor, settings["prompts.scale"])

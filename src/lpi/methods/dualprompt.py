@@ -31,12 +31,12 @@ class DualPrompt(Method):
         self.experts = nn.ModuleList()
 
     def _prefixes(self, layers: int) -> Prefixes:
-        settings, widths = self.parameters_file, (self.encoder.vision_width, self.encoder.text_width)
+        settings, widths = self.settings, (self.encoder.vision_width, self.encoder.text_width)
         prefixes = Prefixes(layers, settings["prompt_length"], widths, settings["prompts.scale"])
         return prefixes.to(self.anchor[0].device)
 
     def _append(self) -> Prefixes:
-        depth = self.parameters_file["depth"]
+        depth = self.settings["depth"]
         self.experts.append(self._prefixes(depth - depth // 2))
         self.tasks = len(self.experts)
         return self.experts[-1]

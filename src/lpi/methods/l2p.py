@@ -58,12 +58,12 @@ class L2P(Method):
         with torch.no_grad():
             frozen = self.encoder.encode_image(images) if tokens is None else self.encoder.encode_text(tokens)
         pool = self.image_pool if tokens is None else self.text_pool
-        return pool(frozen, self.parameters_file["pool.top"])
+        return pool(frozen, self.settings["pool.top"])
 
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         vision, vision_pull = self._choose(images=images)
         text, text_pull = self._choose(tokens=tokens)
-        pull = self.parameters_file["pool.pull"] * (vision_pull + text_pull)
+        pull = self.settings["pool.pull"] * (vision_pull + text_pull)
         return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
 
     def end_task(self, batches: Batches) -> None:

@@ -36,5 +36,5 @@ class MaPLe(PerTask):
     """
 
     def new_prompts(self) -> nn.Module:
-        settings = self.parameters_file
+        settings = self.settings
         return CoupledPrompts(settings["depth"], self.encoder.vision_width, self.anchor[1], settings["prompts.scale"])

@@ -32,7 +32,7 @@ class SharedLwF(Shared):
         if self._teacher is not None:
             with torch.no_grad():
                 target = self.logits(images, tokens, *self._teacher)
-            weight, temperature = self.parameters_file["lwf.weight"], self.parameters_file["lwf.temperature"]
+            weight, temperature = self.settings["lwf.weight"], self.settings["lwf.temperature"]
             terms["distillation"] = weight * distillation_loss(logits, target, temperature)
         return terms
 
@@ -62,7 +62,7 @@ class SharedEWC(Shared):
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         terms = super().losses(images, tokens)
         if self.tasks > 1:
-            terms["penalty"] = self.parameters_file["ewc.weight"] / 2 * self._distance()
+            terms["penalty"] = self.settings["ewc.weight"] / 2 * self._distance()
         return terms
 
     def _distance(self) -> Tensor:
@@ -84,5 +84,5 @@ class SharedEWC(Shared):
             count += 1
         for name, parameter in parameters.items():
             fisher, last = getattr(self, f"fisher_{name}"), getattr(self, f"last_{name}")
-            fisher.mul_(self.parameters_file["ewc.decay"]).add_(sums[name] / max(1, count))
+            fisher.mul_(self.settings["ewc.decay"]).add_(sums[name] / max(1, count))
             last.copy_(parameter.detach())

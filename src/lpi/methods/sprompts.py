@@ -13,5 +13,5 @@ class SPrompts(PerTask):
     """
 
     def new_prompts(self) -> nn.Module:
-        settings = self.parameters_file
+        settings = self.settings
         return FullRankPrompts(settings["depth"], self.anchor, settings["prompts.scale"])
