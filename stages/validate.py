@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from lpi.parameters import PARAMETERS, ParameterError, check_against_backbone, load_chain, load_parameters
+from lpi.parameters import PARAMETERS, PRESETS, ParameterError, check_together, load_chain, load_parameters
 
 OUT = Path("data/parameters.txt")
 
@@ -16,9 +16,12 @@ def main() -> None:
             parameters[name]  # raises when it is missing
         load_chain()
         config = json.loads(Path("data/backbone/open_clip_config.json").read_text("utf-8"))
-        check_against_backbone(parameters, config["model_cfg"])
+        check_together(parameters, config["model_cfg"])
     except ParameterError as error:
         sys.exit(f"error: {error}")
+    method = parameters["method"]
+    if method in PRESETS:
+        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in PRESETS[method].items()))
     OUT.write_text("".join(f"{name}: {kind.help}\n" for name, kind in PARAMETERS.items()), "utf-8")
 
 

@@ -8,6 +8,7 @@ from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import REGISTRY
 from lpi.methods.base import neutral_anchor
+from lpi.methods.dcp import CoupledPrompts
 from lpi.methods.regularised import distillation_loss
 from lpi.parameters import Parameters, flatten
 from lpi.prompts import cp_prompt
@@ -251,6 +252,7 @@ def test_joint_is_offline_and_otherwise_shared():
         ("sprompts", 2 * 3 * (32 + 24)),
         ("maple", 2 * 3 * 24 + 2 * (24 * 32 + 32)),
         ("dualprompt", 1 * 2 * 3 * (32 + 24)),
+        ("dcp", 3 * (32 + 24) + sum(12 * d * d + 13 * d + d * (other + 1) for d, other in ((32, 24), (24, 32)))),
         ("l2p", 10 * (2 * 16 + 2 * 3 * (32 + 24))),
         ("shared-lwf", 2 * 3 * (32 + 24)),
         ("shared-ewc", 2 * 3 * (32 + 24)),
@@ -354,9 +356,49 @@ def test_fisher_information_is_the_mean_squared_gradient(make, tiny_tokenizer):
     torch.testing.assert_close(method.fisher_text, 0.5 * 2.0 + sum(squares) / 2)
 
 
+def attend(attention, query, own):
+    """Multi-head attention written out, for one sequence: (N, d) -> (N, d)."""
+    width, size = own.shape[1], own.shape[1] // attention.num_heads
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    rows = [slice(i * width, (i + 1) * width) for i in range(3)]
+    q, k, v = (x @ weight[row].T + bias[row] for x, row in zip((query, own, own), rows, strict=True))
+    heads = [slice(h * size, (h + 1) * size) for h in range(attention.num_heads)]
+    out = torch.cat([(q[:, h] @ k[:, h].T / size**0.5).softmax(1) @ v[:, h] for h in heads], dim=1)
+    return out @ attention.out_proj.weight.T + attention.out_proj.bias
+
+
+@pytest.mark.parametrize("deep", ["add", "replace"])
+def test_dcp_couples_each_layer_to_the_one_before(make, deep):
+    """Queries from the other modality, keys and values from the own one, then the MLP, each with its residual."""
+    torch.manual_seed(0)
+    couple = CoupledPrompts(3, (torch.randn(2, 8), torch.randn(2, 12)), 0.1, (2, 3), deep)
+    for parameter in couple.parameters():
+        parameter.data.normal_(std=0.3)
+    states = [tuple(part[0] for part in couple.first())]
+    for _ in range(2):
+        updated = []
+        for own, other, module in zip(
+            states[-1], reversed(states[-1]), (couple.to_vision, couple.to_text), strict=True
+        ):
+            query = module.norm_attention(other @ module.project.weight.T + module.project.bias)
+            attended = own + attend(module.attention, query, module.norm_attention(own))
+            updated.append(attended + module.mlp(module.norm_mlp(attended)))
+        states.append(tuple(updated))
+    for modality, got in enumerate(couple()):
+        expected = torch.stack([state[modality] for state in states])
+        if deep == "add":
+            expected = torch.cat([expected[:1], expected.diff(dim=0)])
+        torch.testing.assert_close(got, expected)
+
+
 def test_dcp_starts_without_coupling(make):
+    """Nothing is added to deeper layers at first, and the coupling learns from the first step on."""
     method = make(settings(method="dcp"))
-    method.begin_task(torch.eye(1))
+    trained = method.begin_task(torch.eye(1))
     task = method.task_prompts[0]
-    for coupled, free in zip(task(), task.free(), strict=True):
-        torch.testing.assert_close(coupled, free)
+    for coupled, free in zip(task(), task.first(), strict=True):
+        torch.testing.assert_close(coupled[0], free[0])
+        assert not coupled[1].any()
+    sum(part.square().sum() + part[1].sum() for part in task()).backward()
+    assert task.to_text.attention.out_proj.weight.grad.any()
+    assert len(trained) == len(list(task.parameters()))

@@ -11,7 +11,7 @@ from lpi.parameters import (
     PRESETS,
     ParameterError,
     Parameters,
-    check_against_backbone,
+    check_together,
     flatten,
     load_chain,
     load_parameters,
@@ -101,11 +101,29 @@ def test_a_broken_chain_is_refused(tmp_path, tasks, message):
 def test_settings_that_the_backbone_cannot_have_are_refused():
     config = json.loads((ROOT / "data" / "backbone" / "open_clip_config.json").read_text())["model_cfg"]
     values = dict(flatten({k: v for k, v in shipped().items() if k != "tasks"}))
-    check_against_backbone(Parameters(values), config)
+    check_together(Parameters(values), config)
     with pytest.raises(ParameterError, match="depth must be at most 4 for backbone embedded, not 5"):
-        check_against_backbone(Parameters(values | {"depth": 5}), config)
+        check_together(Parameters(values | {"depth": 5}), config)
     with pytest.raises(ParameterError, match="prompt_length must be at most 37"):
-        check_against_backbone(Parameters(values | {"prompt_length": 38}), config)
+        check_together(Parameters(values | {"prompt_length": 38}), config)
+    pool = {"method": "l2p", "prompt_length": 10, "pool.top": 4}
+    with pytest.raises(ParameterError, match=r"embedded, not 40 \(pool.top x prompt_length\)"):
+        check_together(Parameters(values | pool), config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "dualprompt", "depth": 1}, "depth must be at least 2 for method dualprompt, not 1"),
+        ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
+        ({"method": "l2p", "pool.size": 2, "pool.top": 3}, r"pool.top must be at most pool.size \(2\), not 3"),
+    ],
+)
+def test_settings_that_a_method_cannot_have_are_refused(changes, message):
+    config = json.loads((ROOT / "data" / "backbone" / "open_clip_config.json").read_text())["model_cfg"]
+    values = dict(flatten({k: v for k, v in shipped().items() if k != "tasks"}))
+    with pytest.raises(ParameterError, match=message):
+        check_together(Parameters(values | changes), config)
 
 
 def test_a_method_may_fix_parameters(tmp_path):

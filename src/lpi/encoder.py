@@ -74,6 +74,12 @@ class PromptedCLIP(nn.Module):
         return self.text.token_embedding.embedding_dim
 
     @property
+    def heads(self) -> tuple[int, int]:
+        """Attention heads of the vision and of the text tower."""
+        towers = self.model.visual.transformer, self.text.transformer
+        return tuple(tower.resblocks[0].attn.num_heads for tower in towers)
+
+    @property
     def layers(self) -> int:
         """The number of blocks of the shorter tower: the largest possible prompt depth."""
         return min(len(self.model.visual.transformer.resblocks), len(self.text.transformer.resblocks))

@@ -235,22 +235,33 @@ def load_chain(path: Path = PARAMS_FILE) -> list[str]:
     return list(tasks)
 
 
-def check_against_backbone(parameters: Parameters, model: Mapping) -> None:
-    """Settings that are possible one by one but not with this backbone's open_clip configuration.
+def check_together(parameters: Parameters, model: Mapping) -> None:
+    """Settings that are possible one by one but not together, or not with this backbone's open_clip configuration.
 
     Raises:
-        ParameterError: more prompted layers than the shorter tower has, or prompts that fill the text context.
+        ParameterError: more prompted layers than the shorter tower has, prompts that fill the text context, or settings
+            that the method cannot have.
     """
     layers = min(model["vision_cfg"]["layers"], model["text_cfg"]["layers"])
     if parameters["depth"] > layers:
         raise ParameterError(
             f"depth must be at most {layers} for backbone {parameters['backbone']}, not {parameters['depth']}"
         )
+    method, depth = parameters["method"], parameters["depth"]
+    if method in ("dualprompt", "dcp") and depth < 2:
+        raise ParameterError(f"depth must be at least 2 for method {method}, not {depth}")
+    tokens = parameters["prompt_length"]
+    if method == "l2p":
+        if parameters["pool.top"] > parameters["pool.size"]:
+            raise ParameterError(
+                f"pool.top must be at most pool.size ({parameters['pool.size']}), not {parameters['pool.top']}"
+            )
+        tokens *= parameters["pool.top"]
     context = model["text_cfg"]["context_length"]
-    if parameters["prompt_length"] > context - 3:
+    if tokens > context - 3:
         raise ParameterError(
             f"prompt_length must be at most {context - 3}, so that a caption fits into the {context} text positions of"
-            f" backbone {parameters['backbone']}, not {parameters['prompt_length']}"
+            f" backbone {parameters['backbone']}, not {tokens}{' (pool.top x prompt_length)' * (method == 'l2p')}"
         )
 
 

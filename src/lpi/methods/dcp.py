@@ -1,44 +1,73 @@
-"""DCP (Liu et al., Findings of ACL 2023): prompts of both modalities, coupled in every layer by attention."""
+"""DCP (Liu et al., Findings of ACL 2023): prompts of both modalities, coupled from layer to layer by attention."""
 
+import torch
 from torch import Tensor, nn
 
 from lpi.methods.per_task import PerTask
 from lpi.prompts import FullRankPrompts
 
 
-class CrossModalAttention(nn.Module):
-    """The prompts of one modality look at those of the other: x + LayerNorm-free attention (equations 5 to 8).
+class CrossModalUpdate(nn.Module):
+    """What one modality's prompts gain from those of the other in one layer (CMPA, section 3.2).
+
+    Attention whose queries come from the other modality, keys and values from the own one, then a two-layer MLP, both
+    on normalised input. The last projection of each starts at zero: at first there is no coupling.
 
     Args:
         width: d of the prompts that are changed.
-        other: width of those that they attend to.
-        heads: attention heads.
+        other: width of the prompts that the queries are made of.
+        heads: attention heads, as many as the tower's.
     """
 
     def __init__(self, width: int, other: int, heads: int):
         super().__init__()
-        self.attention = nn.MultiheadAttention(width, heads, kdim=other, vdim=other, batch_first=True)
-        nn.init.zeros_(self.attention.out_proj.weight)  # starts as if there were no coupling
+        self.project = nn.Linear(other, width)
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        for last in (self.attention.out_proj, self.mlp[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, prompts: Tensor, others: Tensor) -> Tensor:
-        """(L, N, d) and (L, N, d_other) -> (L, N, d)."""
-        return prompts + self.attention(prompts, others, others, need_weights=False)[0]
+        """(N, d) and (N, d_other) -> (N, d), to be added to the prompts."""
+        query, own = self.norm_attention(self.project(others)), self.norm_attention(prompts)
+        attended = self.attention(query, own, own, need_weights=False)[0]
+        return attended + self.mlp(self.norm_mlp(prompts + attended))
 
 
 class CoupledPrompts(nn.Module):
-    """Prompts of all layers and one attention per direction that the layers share."""
+    """Free prompts of the first layer, from which every deeper layer's follow: c_l = c_(l-1) + update(c_(l-1)).
 
-    def __init__(self, depth: int, anchor: tuple[Tensor, Tensor], scale: float, heads: int = 4):
+    All layers share the two updates, as in the paper. The paper couples the prompts' hidden states, averaged over the
+    batch; here, as with `PromptInteraction`, the prompts themselves, so that the towers stay independent.
+
+    Args:
+        depth: number L of prompted layers, at least 2.
+        anchor: (N, d_v) and (N, d_t), where the first layer starts.
+        scale: standard deviation of the noise around it.
+        heads: attention heads of the vision and of the text tower.
+        deep: "replace", the paper's: the deeper prompts are c_l. "add": they are the updates, because the hidden
+            states to which they are added already carry what came before.
+    """
+
+    def __init__(self, depth: int, anchor: tuple[Tensor, Tensor], scale: float, heads: tuple[int, int], deep: str):
         super().__init__()
-        self.free = FullRankPrompts(depth, anchor, scale)
+        self.depth, self.deep = depth, deep
+        self.first = FullRankPrompts(1, anchor, scale)
         vision, text = (part.shape[1] for part in anchor)
-        self.to_vision = CrossModalAttention(vision, text, heads)
-        self.to_text = CrossModalAttention(text, vision, heads)
+        self.to_vision = CrossModalUpdate(vision, text, heads[0])
+        self.to_text = CrossModalUpdate(text, vision, heads[1])
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """(L, N, d_v) and (L, N, d_t), both from the uncoupled prompts."""
-        vision, text = self.free()
-        return self.to_vision(vision, text), self.to_text(text, vision)
+        """(L, N, d_v) and (L, N, d_t)."""
+        vision, text = (part[0] for part in self.first())
+        layers = [(vision, text)]
+        for _ in range(1, self.depth):
+            updates = self.to_vision(vision, text), self.to_text(text, vision)
+            vision, text = vision + updates[0], text + updates[1]
+            layers.append((vision, text) if self.deep == "replace" else updates)
+        return tuple(torch.stack(modality) for modality in zip(*layers, strict=True))
 
 
 class DCP(PerTask):
@@ -46,4 +75,6 @@ class DCP(PerTask):
 
     def new_prompts(self) -> nn.Module:
         settings = self.settings
-        return CoupledPrompts(settings["depth"], self.anchor, settings["prompts.scale"])
+        return CoupledPrompts(
+            settings["depth"], self.anchor, settings["prompts.scale"], self.encoder.heads, settings["prompts.deep"]
+        )

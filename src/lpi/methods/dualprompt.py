@@ -18,15 +18,14 @@ class Prefixes(nn.Module):
 
 
 class DualPrompt(Method):
-    """The first half of `depth` layers has general prefixes, which all tasks train, the others the task's own.
+    """The first half of the layers has general prefixes, which all tasks train, the others the task's own.
 
-    Expert prefixes are chosen by the routing keys, as for every other method here, not by learned ones.
+    `depth` must be at least 2. Expert prefixes are chosen by the routing keys, as for every other method here, not by
+    learned ones.
     """
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
-        if parameters["depth"] < 2:
-            raise ValueError("method=dualprompt needs depth of 2 or more: general and expert layers")
         self.general = self._prefixes(parameters["depth"] // 2)
         self.experts = nn.ModuleList()
 

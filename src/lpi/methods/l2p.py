@@ -54,20 +54,26 @@ class L2P(Method):
         self.tasks += 1
         return list(self.parameters())
 
-    def _choose(self, images: Tensor | None = None, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _image_prompts(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Prompts of every image and the pull distance; the query is the frozen feature."""
         with torch.no_grad():
-            frozen = self.encoder.encode_image(images) if tokens is None else self.encoder.encode_text(tokens)
-        pool = self.image_pool if tokens is None else self.text_pool
-        return pool(frozen, self.settings["pool.top"])
+            queries = self.encoder.encode_image(images)
+        return self.image_pool(queries, self.settings["pool.top"])
+
+    def _text_prompts(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for captions."""
+        with torch.no_grad():
+            queries = self.encoder.encode_text(tokens)
+        return self.text_pool(queries, self.settings["pool.top"])
 
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        vision, vision_pull = self._choose(images=images)
-        text, text_pull = self._choose(tokens=tokens)
+        vision, vision_pull = self._image_prompts(images)
+        text, text_pull = self._text_prompts(tokens)
         pull = self.settings["pool.pull"] * (vision_pull + text_pull)
         return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
 
     def end_task(self, batches: Batches) -> None:
-        """The pool stays trainable."""
+        """The pools stay trainable."""
 
     def prompts(self, route: int) -> tuple[Tensor, Tensor]:
         """The whole pools, as a fingerprint: which prompts a query gets depends on the query."""
@@ -77,10 +83,10 @@ class L2P(Method):
         )
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
-        return self.encoder.encode_image(images, self._choose(images=images)[0])
+        return self.encoder.encode_image(images, self._image_prompts(images)[0])
 
     def encode_text(self, tokens: Tensor, route: int) -> Tensor:
-        return self.encoder.encode_text(tokens, self._choose(tokens=tokens)[0])
+        return self.encoder.encode_text(tokens, self._text_prompts(tokens)[0])
 
     @property
     def parameters_per_task(self) -> int:
