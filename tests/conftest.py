@@ -32,3 +32,22 @@ def tiny_encoder(tiny_clip) -> PromptedCLIP:
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
     return open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory):
+    """A finished `dvc repro` on a tiny stream and its output."""
+    from repository import Repository
+
+    repository = Repository(tmp_path_factory.mktemp("pipeline"))
+    output = repository.dvc("repro")
+    repository.commit()
+    return repository, output
+
+
+@pytest.fixture
+def repository(first_run):
+    """The finished run; whatever a test changes is undone afterwards from Git and DVC's run-cache."""
+    made, _ = first_run
+    yield made
+    made.restore()

@@ -57,6 +57,20 @@ GOLDEN_TASK = np.load(GOLDEN / "03_nt_bxent_loss.npz")
 GOLDEN_TARGETS = GOLDEN_TASK["target_names"].tolist()
 
 
+def test_alignment_by_cosines_does_not_see_the_scale():
+    vision, text = torch.randn(3, 4, 6), torch.randn(3, 4, 5)
+    loss = layer_alignment_loss(vision, text, 0.1, form="cosine")
+    torch.testing.assert_close(layer_alignment_loss(7 * vision, 0.3 * text, 0.1, form="cosine"), loss)
+    naive = 0.0
+    scores = [[float(torch.cosine_similarity(v.mean(-1), t.mean(-1), dim=0)) / 0.1 for t in text] for v in vision]
+    for table in (scores, list(zip(*scores, strict=True))):
+        for layer, row in enumerate(table):
+            naive += -(row[layer] - math.log(sum(math.exp(x) for x in row))) / 3 / 2
+    assert loss.item() == pytest.approx(naive, abs=1e-5)
+    with pytest.raises(ValueError, match="'released' or 'cosine'"):
+        layer_alignment_loss(vision, text, 0.1, form="dot")
+
+
 @pytest.mark.parametrize("stack", ["random", "correlated"])
 @pytest.mark.parametrize("target", GOLDEN_TARGETS)
 @pytest.mark.parametrize("number", range(len(GOLDEN_TASK["temperatures"])))

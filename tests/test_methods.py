@@ -240,6 +240,19 @@ def test_a_loss_that_is_not_finite_stops_training(make, tasks):
         method.encoder.model.logit_scale.data.fill_(np.log(1 / 0.07))
 
 
+def test_rank_zero_has_full_rank_prompts(make, tasks):
+    parameters = settings(rank=0, **{"loss.task": 0.0})
+    method = make(parameters)
+    for task in tasks[:2]:
+        learn(method, task, parameters)
+    factors = method.task_prompts[0].factors
+    assert set(dict(factors.named_parameters())) == {"vision", "text"}
+    assert factors.vision.shape == (2, 3, 32)
+    interaction = sum(parameter.numel() for parameter in method.task_prompts[0].interaction.parameters())
+    assert method.parameters_per_task == 2 * 3 * (32 + 24) + interaction
+    assert np.linalg.matrix_rank(factors.vision.detach().flatten(0, 1)) == 6
+
+
 def test_joint_is_offline_and_otherwise_shared():
     assert REGISTRY["joint"].offline
     assert not REGISTRY["shared"].offline

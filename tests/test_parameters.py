@@ -44,7 +44,7 @@ def test_methods_are_the_registered_ones():
     ("name", "value", "message"),
     [
         ("rank", "abc", "rank must be an integer, not 'abc'"),
-        ("rank", 0, "rank must be from 1 to 1024, not 0"),
+        ("rank", -1, "rank must be from 0 to 1024, not -1"),
         ("rank", 2.5, "rank must be an integer, not 2.5"),
         ("rank", True, "rank must be an integer, not True"),
         ("rank", None, "rank must be an integer, not None"),
@@ -115,6 +115,7 @@ def test_settings_that_the_backbone_cannot_have_are_refused():
     ("changes", "message"),
     [
         ({"method": "dualprompt", "depth": 1}, "depth must be at least 2 for method dualprompt, not 1"),
+        ({"rank": 0}, r"loss.task must be 0 for full-rank prompts \(rank=0\), not 0.1"),
         ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
         ({"method": "l2p", "pool.size": 2, "pool.top": 3}, r"pool.top must be at most pool.size \(2\), not 3"),
     ],

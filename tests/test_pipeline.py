@@ -1,7 +1,6 @@
 """The pipeline itself, end to end through DVC, on a tiny stream."""
 
 import csv
-import json
 import os
 import shutil
 import signal
@@ -12,84 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from PIL import Image
+from repository import STAGES, declared, keep_only
 
-SOURCES = (
-    "dvc.yaml",
-    "params.yaml",
-    "stages",
-    "src",
-    "data/catalogue.csv",
-    "data/domains.csv",
-    "data/pretrain.yaml",
-    "data/backbone",
-)
-TINY = {
-    "scenes.train": 8,
-    "scenes.val": 3,
-    "scenes.test": 5,
-    "epochs": 1,
-    "batch_size": 8,
-    "routing.clusters": 2,
-}
 TRAIN = ["train@t00", "train@t01"]
-
-
-class Repository:
-    """A Git and DVC repository with the sources and a tiny stream of two tasks."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for source in SOURCES:
-            (folder / source).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-            copy(ROOT / source, folder / source)
-        self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
-        self.run("git", "init", "--quiet")
-        self.dvc("init", "--quiet")
-        self.commit()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        author = {
-            f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-        }
-        more = {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
-        return {**os.environ, **author, **more, "PATH": path}
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def dvc(self, *arguments: str, check: bool = True) -> str:
-        done = self.run(sys.executable, "-m", "dvc", *arguments, check=check)
-        return done.stdout + done.stderr
-
-    def commit(self) -> None:
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--message", "state")
-
-    def parameters(self) -> dict:
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
-
-    def set(self, changes: dict) -> None:
-        tree = self.parameters()
-        for name, value in changes.items():
-            *groups, last = name.split(".")
-            place = tree
-            for group in groups:
-                place = place[group]
-            place[last] = value
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-
-    def read(self, path: str) -> bytes:
-        return (self.folder / path).read_bytes()
-
-    def summary(self) -> dict:
-        return json.loads(self.read("metrics/summary.json"))
 
 
 def ran(output: str) -> list[str]:
@@ -98,23 +23,6 @@ def ran(output: str) -> list[str]:
 
 def restored(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if "is cached - skipping run" in line]
-
-
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory) -> tuple[Repository, str]:
-    repository = Repository(tmp_path_factory.mktemp("pipeline"))
-    output = repository.dvc("repro")
-    repository.commit()
-    return repository, output
-
-
-@pytest.fixture
-def repository(first_run) -> Repository:
-    """The finished run; whatever a test changes is undone afterwards from Git and DVC's run-cache."""
-    made, _ = first_run
-    yield made
-    made.run("git", "checkout", "--quiet", "--", ".")
-    made.dvc("checkout", "--quiet", "--force")
 
 
 def test_every_stage_runs_but_the_frozen_one(first_run):
@@ -236,7 +144,7 @@ def test_joint_prompts_are_trained_before_the_stream(repository):
     from safetensors.numpy import load_file
 
     first, last = (load_file(states / name / "state.safetensors") for name in ("init", "t01"))
-    assert (first["vision"] == last["vision"]).all()
+    assert (first["current.vision"] == last["current.vision"]).all()
 
 
 def test_a_new_task_at_the_end_trains_only_itself(repository):
@@ -269,7 +177,6 @@ def test_finished_tasks_survive_a_kill(repository):
     assert "train@t00" not in ran(output)
 
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SNOOP = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -277,21 +184,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 loaded = {m.__file__ for name, m in list(sys.modules.items()) if name.partition(".")[0] == "lpi"}
 print("LOADED", *sorted(loaded))
 """
-
-
-def declared(stage: dict, key: str) -> list[str]:
-    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in stage.get(key, [])]
-
-
-def keep_only(tree: dict, names: list[str]) -> dict:
-    kept: dict = {}
-    for name in names:
-        source, place = tree, kept
-        *groups, last = name.split(".")
-        for group in groups:
-            source, place = source[group], place.setdefault(group, {})
-        place[last] = source[last]
-    return kept
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name not in ("pretrain", "validate")])

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lpi.coco import DataError, ImageStore, Item, read_items
+from lpi.parameters import PARAMETERS
 from lpi.stream import TaskData, split_stream, task_order
 
 CATEGORIES = [
@@ -85,6 +86,17 @@ def test_order_of_tasks(tmp_path):
     items, names = read_items(tmp_path, "train")
     assert task_order(items, names, "area", "given") == ["animal", "vehicle"]
     assert task_order(items, names, "area", "rarest") == ["vehicle", "animal"]
+    assert task_order(items, names, "area", "reverse") == ["vehicle", "animal"]
+    assert task_order(items, names[::-1], "area", "given") == ["vehicle", "animal"]
+    assert task_order(items, names[::-1], "area", "alphabetical") == ["animal", "vehicle"]
+
+
+def test_every_order_has_all_tasks():
+    names = [f"task {i}" for i in range(12)]
+    items = [Item(i, "x", ["c"], Counter({name: 1}), Counter({name: 1})) for i, name in enumerate(names)]
+    orders = [task_order(items, names, "area", order) for order in PARAMETERS["stream.order"].choices]
+    assert all(sorted(order) == sorted(names) for order in orders)
+    assert task_order(items, names, "area", "shuffled") not in (names, names[::-1])
 
 
 def split(raw, out, tasks=("t00", "t01")):

@@ -34,6 +34,15 @@ def test_batches_are_of_equal_size_and_random():
     assert not np.array_equal(np.concatenate(batches), np.concatenate(other))
 
 
+def test_released_batches_let_captions_of_one_image_meet():
+    owners = np.repeat(np.arange(10), 5)
+    batches = list(epoch_batches(owners, 16, np.random.default_rng(0), unique=False))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(50))
+    assert [len(batch) for batch in batches] == [13, 13, 12, 12]
+    assert len(batches) == updates_per_epoch(owners, 16, unique=False)
+    assert max(Counter(owners[batches[0]].tolist()).values()) > 1
+
+
 def test_seeds_are_honoured_and_differ_between_tasks():
     drawn = {}
     for seed, task in ((0, 0), (0, 1), (1, 0), (1, 1)):

@@ -18,14 +18,27 @@ def contrastive_loss(logits: Tensor) -> Tensor:
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
-def layer_alignment_loss(vision: Tensor, text: Tensor, temperature: float = 0.01) -> Tensor:
+def layer_alignment_loss(
+    vision: Tensor, text: Tensor, temperature: float = 0.01, form: Literal["released", "cosine"] = "released"
+) -> Tensor:
     """Layer l's visual prompt should match layer l's textual prompt: (L, N, d_v), (L, N, d_t) -> scalar.
 
-    The prompts are averaged over channels and divided by the temperature on both sides, without normalisation; the
-    L x L scores go into the symmetric cross-entropy with diagonal labels (docs/method.md 5.2, released retrieval code).
+    The prompts are averaged over channels; the L x L scores of the averages go into the symmetric cross-entropy with
+    diagonal labels (docs/method.md 5.2).
+
+    * "released": dot products of the averages divided by the temperature on both sides (released retrieval code).
+    * "cosine": cosines divided by the temperature once (released grounding code, whose scale is 100).
+
+    Raises:
+        ValueError: an unknown form.
     """
-    vision_mean, text_mean = vision.mean(-1) / temperature, text.mean(-1) / temperature
-    return contrastive_loss(vision_mean @ text_mean.T)
+    vision_mean, text_mean = vision.mean(-1), text.mean(-1)
+    if form == "cosine":
+        cosines = F.normalize(vision_mean, dim=-1) @ F.normalize(text_mean, dim=-1).T
+        return contrastive_loss(cosines / temperature)
+    if form != "released":
+        raise ValueError(f"form must be 'released' or 'cosine', not {form!r}")
+    return contrastive_loss((vision_mean / temperature) @ (text_mean / temperature).T)
 
 
 def task_contrast_loss(

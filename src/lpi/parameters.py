@@ -94,7 +94,7 @@ PARAMETERS: dict[str, Kind] = {
     "backbone": Kind(str, "the frozen CLIP; `embedded` is the one in data/backbone", choices=("embedded",)),
     "method": Kind(str, "what is learned along the stream", choices=METHODS),
     "seed": Kind(int, "seed of training (prompts, batches); the data has its own", 0, 2**31 - 1),
-    "rank": Kind(int, "rank r of the prompts' factors", 1, 1024),
+    "rank": Kind(int, "rank r of the prompts' factors; 0 = full-rank prompts, which need loss.task=0", 0, 1024),
     "depth": Kind(int, "number L of prompted layers, at most those of the shorter tower; 1 = shallow", 1, 64),
     "prompt_length": Kind(int, "number N of prompt tokens", 1, 256),
     "prompts.deep": Kind(str, "what deeper layers do at the prompt positions", choices=("add", "replace")),
@@ -115,6 +115,14 @@ PARAMETERS: dict[str, Kind] = {
     "interaction.blend": Kind(float, "share a of the other modality in the exchange", 0, 1),
     "interaction.norm": Kind(bool, "LayerNorm after the exchange, as in the released grounding code"),
     "loss.alignment": Kind(float, "weight of the layer alignment loss; 0 = off", 0, 1e3),
+    "loss.retrieval_form": Kind(
+        str,
+        "`unique`: never two captions of one image in a batch; `released`: they may meet, as negatives",
+        choices=("unique", "released"),
+    ),
+    "loss.alignment_form": Kind(
+        str, "scores of the layers: `released` dot products, or `cosine`", choices=("released", "cosine")
+    ),
     "loss.alignment_temperature": Kind(float, "temperature tau of the layer alignment, on both sides", 1e-6, 1e3),
     "loss.task": Kind(float, "weight of the task contrast loss; 0 = off", 0, 1e3),
     "loss.task_form": Kind(str, "`sigmoid`, or the `released` double sigmoid", choices=("sigmoid", "released")),
@@ -145,7 +153,9 @@ PARAMETERS: dict[str, Kind] = {
         choices=("area", "count", "single"),
     ),
     "stream.order": Kind(
-        str, "order of the tasks: as the categories file has them, or by number of images", choices=("given", "rarest")
+        str,
+        "order of the tasks: as in the categories file, backwards, by number of images, by name, or shuffled once",
+        choices=("given", "reverse", "rarest", "alphabetical", "shuffled"),
     ),
     "scenes.image_size": Kind(int, "side of the rendered scenes in pixels", 16, 1024),
     "scenes.train": Kind(int, "training scenes of the most frequent domain", 2, 10**6),
@@ -246,6 +256,10 @@ def check_together(parameters: Parameters, model: Mapping) -> None:
     if parameters["depth"] > layers:
         raise ParameterError(
             f"depth must be at most {layers} for backbone {parameters['backbone']}, not {parameters['depth']}"
+        )
+    if parameters["method"] == "lpi" and not parameters["rank"] and parameters["loss.task"]:
+        raise ParameterError(
+            f"loss.task must be 0 for full-rank prompts (rank=0), not {parameters['loss.task']}: it compares factors"
         )
     method, depth = parameters["method"], parameters["depth"]
     if method in ("dualprompt", "dcp") and depth < 2:

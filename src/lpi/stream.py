@@ -72,10 +72,14 @@ class TaskData:
 
 
 def task_order(items: list[Item], supercategories: list[str], assignment: str, order: str) -> list[str]:
-    """Names of the tasks: as the categories come ("given"), or by number of images ("rarest" first)."""
+    """Names of the tasks in one of the orders of the parameter `stream.order`."""
     counts = Counter(item.task_name(assignment) for item in items)
     names = [name for name in supercategories if counts[name]]
-    return names if order == "given" else sorted(names, key=lambda name: (counts[name], name))
+    if order == "rarest":
+        return sorted(names, key=lambda name: (counts[name], name))
+    if order == "shuffled":
+        return [names[i] for i in np.random.default_rng(0).permutation(len(names))]
+    return {"given": names, "reverse": names[::-1], "alphabetical": sorted(names)}[order]
 
 
 def split_stream(

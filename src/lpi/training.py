@@ -21,7 +21,9 @@ def seed_all(seed: int, task: int) -> np.random.Generator:
     return np.random.default_rng(sequence)
 
 
-def epoch_batches(owners: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def epoch_batches(
+    owners: np.ndarray, batch_size: int, rng: np.random.Generator, unique: bool = True
+) -> Iterator[np.ndarray]:
     """Caption rows of one epoch in batches: every caption once, never two captions of one image in a batch.
 
     In each of several rounds, every image that has captions left gives one, and the round is cut into batches of
@@ -29,8 +31,14 @@ def epoch_batches(owners: np.ndarray, batch_size: int, rng: np.random.Generator)
 
     Args:
         owners: (m,) the image row of every caption.
+        batch_size: the largest number of rows in a batch.
+        rng: the order.
+        unique: False, as in the released code, shuffles all captions, so that two of one image may meet.
     """
     shuffled = rng.permutation(len(owners))
+    if not unique:
+        yield from np.array_split(shuffled, math.ceil(len(owners) / batch_size))
+        return
     order = shuffled[np.argsort(owners[shuffled], kind="stable")]
     _, first, counts = np.unique(owners[order], return_index=True, return_counts=True)
     for turn in range(counts.max()):
@@ -38,8 +46,10 @@ def epoch_batches(owners: np.ndarray, batch_size: int, rng: np.random.Generator)
         yield from np.array_split(rng.permutation(rows), math.ceil(len(rows) / batch_size))
 
 
-def updates_per_epoch(owners: np.ndarray, batch_size: int) -> int:
+def updates_per_epoch(owners: np.ndarray, batch_size: int, unique: bool = True) -> int:
     """How many batches `epoch_batches` gives."""
+    if not unique:
+        return math.ceil(len(owners) / batch_size)
     counts = np.bincount(owners)
     return sum(math.ceil((counts > turn).sum() / batch_size) for turn in range(counts.max()))
 
@@ -74,7 +84,7 @@ def train_task(
         method: with all earlier tasks loaded.
         data: the task's training split.
         similarity: (t + 1, t + 1) semantic similarities of the tasks so far.
-        parameters: lr, epochs, batch_size, optimizer.* and what the method reads.
+        parameters: lr, epochs, batch_size, optimizer.*, loss.retrieval_form and what the method reads.
         normalise: uint8 images -> model input.
         rng: of the batches.
         device: where to compute.
@@ -88,6 +98,8 @@ def train_task(
     tokens = torch.from_numpy(data.tokens).long().to(device)
     owners = torch.from_numpy(data.owners).to(device)
 
+    size, unique = parameters["batch_size"], parameters["loss.retrieval_form"] == "unique"
+
     def load(batch: np.ndarray) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(batch).to(device)
         return normalise(images[owners[rows]]), tokens[rows]
@@ -96,14 +108,14 @@ def train_task(
     records: list[dict[str, float]] = []
     if trained:
         epochs = parameters["epochs"] * passes
-        total = epochs * updates_per_epoch(data.owners, parameters["batch_size"])
+        total = epochs * updates_per_epoch(data.owners, size, unique)
         optimizer = build_optimizer(parameters, trained)
         schedule = cosine(parameters["lr"], total)
         step = 0
         with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1) as progress:
             for epoch in range(epochs):
                 sums: dict[str, float] = defaultdict(float)
-                batches = list(epoch_batches(data.owners, parameters["batch_size"], rng))
+                batches = list(epoch_batches(data.owners, size, rng, unique))
                 for batch in batches:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule(step)
@@ -122,5 +134,5 @@ def train_task(
                         f"{title}, epoch {epoch}: the loss is not finite: {dict(sums)}; lower lr or check loss.*"
                     )
                 progress.set_postfix({name: f"{value:.3f}" for name, value in sums.items()}, refresh=False)
-    method.end_task(load(batch) for batch in epoch_batches(data.owners, parameters["batch_size"], rng))
+    method.end_task(load(batch) for batch in epoch_batches(data.owners, size, rng, unique))
     return records

@@ -14,21 +14,26 @@ from lpi.losses import (
 )
 from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
-from lpi.prompts import LowRankPrompts, PromptInteraction
+from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
 
 
 class TaskPrompts(nn.Module):
-    """One task's factors and, where there are several layers, the interaction of its two modalities."""
+    """One task's factors and, where there are several layers, the interaction of its two modalities.
+
+    Rank 0, for comparison, has free prompts instead of factors.
+    """
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__()
         start, depth = parameters["prompts.start"], parameters["depth"]
         widths = encoder.vision_width, encoder.text_width
-        self.factors = LowRankPrompts(
-            depth, parameters["prompt_length"], *widths, parameters["rank"], start, parameters["prompts.scale"]
-        )
-        if start == "neutral":
-            self.factors.set_anchor(*anchor)
+        length, rank, scale = parameters["prompt_length"], parameters["rank"], parameters["prompts.scale"]
+        if rank:
+            self.factors = LowRankPrompts(depth, length, *widths, rank, start, scale)
+            if start == "neutral":
+                self.factors.set_anchor(*anchor)
+        else:
+            self.factors = FullRankPrompts(depth, anchor, scale)
         self.interaction = None
         if depth > 1 and parameters["interaction.rank"] > 0:
             self.interaction = PromptInteraction(
@@ -58,7 +63,7 @@ class LPI(PerTask):
             current.load_state_dict(self.task_prompts[self._teacher(similarity)].state_dict())
         self._related = similarity > self.settings["loss.task_threshold"]
         self._earlier = {}
-        for modality in ("vision", "text") if finished else ():
+        for modality in ("vision", "text") if finished and self.settings["loss.task"] else ():
             factors = [getattr(task, f"{modality}_factors") for task in finished]
             stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
             self._earlier[modality] = stacked, cp_gram(*stacked)
@@ -75,9 +80,10 @@ class LPI(PerTask):
         vision, text = current()
         terms = {"retrieval": self.retrieval_loss(images, tokens, vision, text)}
         if weights["loss.alignment"]:
-            alignment = layer_alignment_loss(vision, text, weights["loss.alignment_temperature"])
+            temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
+            alignment = layer_alignment_loss(vision, text, temperature, form)
             terms["alignment"] = weights["loss.alignment"] * alignment
-        if weights["loss.task"] and self._earlier:
+        if self._earlier:
             terms["task_contrast"] = weights["loss.task"] * self._task_contrast(current.factors)
         return terms
 

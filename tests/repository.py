@@ -1,0 +1,110 @@
+"""A Git and DVC repository with the sources and a tiny stream, for tests of the pipeline."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from conftest import ROOT
+
+SOURCES = (
+    "dvc.yaml",
+    "params.yaml",
+    "stages",
+    "src",
+    "data/catalogue.csv",
+    "data/domains.csv",
+    "data/pretrain.yaml",
+    "data/backbone",
+)
+TINY = {
+    "scenes.train": 8,
+    "scenes.val": 3,
+    "scenes.test": 5,
+    "epochs": 1,
+    "batch_size": 8,
+    "routing.clusters": 2,
+}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+class Repository:
+    """A Git and DVC repository with the sources and a tiny stream of two tasks."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for source in SOURCES:
+            (folder / source).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, folder / source)
+        self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
+        self.run("git", "init", "--quiet")
+        self.dvc("init", "--quiet")
+        self.commit()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        author = {
+            f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+        more = {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
+        return {**os.environ, **author, **more, "PATH": path}
+
+    def run(self, *command: str, check: bool = True, environment: dict | None = None) -> subprocess.CompletedProcess:
+        environment = environment or self.environment
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True) -> str:
+        done = self.run(sys.executable, "-m", "dvc", *arguments, check=check)
+        return done.stdout + done.stderr
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", "state")
+
+    def restore(self) -> None:
+        """Back to the last commit and its data."""
+        self.run("git", "checkout", "--quiet", "--", ".")
+        self.dvc("checkout", "--quiet", "--force")
+
+    def parameters(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def set(self, changes: dict) -> None:
+        tree = self.parameters()
+        for name, value in changes.items():
+            *groups, last = name.split(".")
+            place = tree
+            for group in groups:
+                place = place[group]
+            place[last] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+    def read(self, path: str) -> bytes:
+        return (self.folder / path).read_bytes()
+
+    def summary(self) -> dict:
+        return json.loads(self.read("metrics/summary.json"))
+
+
+def declared(stage: dict, key: str) -> list[str]:
+    """What a stage of dvc.yaml lists under `params`, `deps`, `outs`..."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in stage.get(key, [])]
+
+
+def keep_only(tree: dict, names: list[str]) -> dict:
+    """The part of the parameters that has these names or belongs to these groups."""
+    kept: dict = {}
+    for name in names:
+        source, place = tree, kept
+        *groups, last = name.split(".")
+        for group in groups:
+            source, place = source[group], place.setdefault(group, {})
+        place[last] = source[last]
+    return kept

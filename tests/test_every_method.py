@@ -1,0 +1,98 @@
+"""Every method through the stages of the pipeline, on a tiny stream, with just the parameters that dvc.yaml declares.
+
+All in one process, because most of the time of a stage is the import of torch; tests/test_pipeline.py and
+tests/test_study.py run some methods through DVC.
+"""
+
+import json
+import sys
+
+import pytest
+from repository import STAGES, declared
+
+from lpi.parameters import METHODS
+
+WALK = """
+import hashlib, json, runpy, sys, yaml
+from pathlib import Path
+from repository import keep_only
+
+STAGES = (("init",), ("train", "t00", "init"), ("train", "t01", "t00"), ("evaluate",), ("summarize",))
+whole = yaml.safe_load(Path("params.yaml").read_text())
+declared = json.loads(sys.argv[1])
+for case in sys.argv[2:]:
+    method, _, oracle = case.partition("+")
+    chosen = {**whole, "method": method, "routing": {**whole["routing"], "oracle": bool(oracle)}}
+    for stage, *arguments in STAGES:
+        Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
+        sys.argv = [f"stages/{stage}.py", *arguments]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    states = [Path("data/states") / name for name in ("init", "t00", "t01")]
+    result = {
+        "summary": json.loads(Path("metrics/summary.json").read_text()),
+        "states": [hashlib.sha256((state / "state.safetensors").read_bytes()).hexdigest() for state in states],
+        "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
+    }
+    print("RESULT", case, json.dumps(result))
+"""
+CASES = [*METHODS, "lpi+oracle", "sprompts+oracle"]
+
+
+@pytest.fixture(scope="module")
+def results(first_run, tmp_path_factory) -> dict[str, dict]:
+    repository, _ = first_run
+    stages = {name: declared(stage.get("do", stage), "params") for name, stage in STAGES.items()}
+    tests = str(__file__).rpartition("/")[0]
+    environment = {**repository.environment, "PYTHONPATH": f"{repository.folder / 'src'}:{tests}"}
+    try:
+        output = repository.run(sys.executable, "-c", WALK, json.dumps(stages), *CASES, environment=environment).stdout
+    finally:
+        repository.restore()
+    lines = (line.split(" ", 2) for line in output.splitlines() if line.startswith("RESULT"))
+    return {case: json.loads(text) for _, case, text in lines}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_recall_is_measured(results, case):
+    summary = results[case]["summary"]
+    for direction in ("i2t", "t2i"):
+        recall = summary[direction]["average_recall"]
+        assert 0 < recall["r1"] <= recall["r5"] <= recall["r10"] <= 100
+        assert summary["frozen"][direction] == results["frozen"]["summary"]["frozen"][direction]
+    routing = summary["routing_accuracy"]
+    assert (routing == {"image": 100, "text": 100}) == case.endswith("+oracle")
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_training_happens_where_it_should(results, case):
+    """Joint prompts before the stream, frozen nowhere, all others in every task."""
+    expected = {"frozen": [0, 0, 0], "joint": [1, 0, 0]}.get(case, [0, 1, 1])
+    assert results[case]["epochs"] == expected
+
+
+@pytest.mark.parametrize("case", [method for method in METHODS if method not in ("frozen", "joint")])
+def test_every_task_leaves_another_state(results, case):
+    assert len(set(results[case]["states"])) == 3
+
+
+def test_parameters_per_task_are_those_of_the_embedded_backbone(results):
+    """Widths 128 and 96, 4 layers, 4 tokens, rank 4; the method's own count, from its formula."""
+    prompts = 4 * 4 * (128 + 96)
+    expected = {
+        "frozen": 0,
+        "sprompts": prompts,
+        "shared": prompts,
+        "joint": prompts,
+        "lpi": 4 * (4 + 8 + 128 + 96) + 4 * (2 * 4 + 129 + 96 + 97 + 128),
+        "lpi-released": 4 * (1 + 8 + 128 + 96),
+        "maple": 4 * 4 * 96 + 4 * (96 + 1) * 128,
+        "dualprompt": 2 * 2 * 4 * (128 + 96),
+        "l2p": 10 * (2 * 128 + prompts),
+    }
+    got = {case: results[case]["summary"]["parameters_per_task"] for case in expected}
+    assert got == expected
+
+
+def test_the_oracle_trains_the_same_prompts(results):
+    assert results["lpi+oracle"]["states"] == results["lpi"]["states"]
+    assert results["lpi+oracle"]["summary"]["parameters_per_task"] == results["lpi"]["summary"]["parameters_per_task"]
