@@ -125,6 +125,48 @@ def forgetting_bars(per_method: Mapping[str, ArrayLike], names: Sequence[str], p
 
 
 @_house_style
+def recall_against_parameters(points: Mapping[str, tuple[float, Sequence[float]]], path: Path, ylabel: str) -> Figure:
+    """One point per method: parameters per task (logarithmic, 0 at the left end) and the mean of its runs' values.
+
+    The bar is the standard deviation over the runs, where there are several.
+    """
+    figure, axes = _new(PAGE, 3.2)
+    axes.grid(axis="y")
+    looks = _looks(points)
+    for method, (parameters, values) in points.items():
+        look = {**looks[method], "linestyle": "none", "markersize": 5}
+        error = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        axes.errorbar(parameters, np.mean(values), error, label=method, capsize=2, elinewidth=0.8, **look)
+    axes.set_xscale("symlog", linthresh=100)
+    axes.set(xlabel="parameters per task", ylabel=ylabel)
+    _legend_above(figure, columns=6)
+    return _save(figure, path)
+
+
+@_house_style
+def spread_bars(
+    values: Mapping[str, Sequence[float]], path: Path, ylabel: str, reference: float | None = None
+) -> Figure:
+    """One bar per method: the mean of its runs' values, and every run as a dot.
+
+    A dashed line shows the reference, such as the frozen model's value.
+    """
+    figure, axes = _new(PAGE, 2.4)
+    axes.grid(axis="y")
+    axes.axhline(0, color="black", linewidth=0.6)
+    if reference is not None:
+        axes.axhline(reference, color=GREY, linestyle="--", linewidth=1)
+    looks = _looks(values)
+    for place, (method, runs) in enumerate(values.items()):
+        axes.bar(place, np.mean(runs), 0.7, color=looks[method]["color"], alpha=0.55)
+        axes.plot([place] * len(runs), runs, ".", color="black", markersize=3)
+    _name_ticks(axes, list(values), room=PAGE - MARGIN)
+    axes.tick_params(axis="x", length=0)
+    axes.set(ylabel=ylabel)
+    return _save(figure, path)
+
+
+@_house_style
 def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, threshold: float) -> Figure:
     """Heat map of the (T, T) semantic similarity, colours centred at 0; pairs above the threshold are outlined.
 

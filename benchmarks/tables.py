@@ -1,0 +1,152 @@
+"""Write the tables of the study into README.md and docs/study.md, between the marks that name them.
+
+    python benchmarks/tables.py
+
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
+`search` or `validation`. Everything comes from docs/results. A test fails when a file and the tables differ.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import search
+import study
+import yaml
+from scipy.stats import ttest_rel
+
+from lpi.parameters import PARAMS_FILE, load_parameters
+
+FILES = (Path("README.md"), Path("docs/study.md"))
+VALIDATION = Path("docs/results/validation.csv")
+REFERENCE = "lpi"  # what the methods are compared with
+MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+Rows = list[dict[str, str]]
+Column = tuple[str, str, int]  # title, name in the CSV, decimals
+RECALL: list[Column] = [
+    ("average R@1 i2t", "i2t.average_recall.r1", 1),
+    ("average R@1 t2i", "t2i.average_recall.r1", 1),
+    ("mean", "mean.average_recall.r1", 1),
+    ("to frozen", "mean.relative.r1", 1),
+    ("last", "mean.last.r1", 1),
+    ("forgetting", "mean.forgetting.r1", 1),
+]
+ROUTING: list[Column] = [("routing image", "routing_accuracy.image", 1), ("routing text", "routing_accuracy.text", 1)]
+MORE: dict[str, list[Column]] = {
+    "methods": [("parameters per task", "parameters_per_task", 0)],
+    "rank": [("parameters per task", "parameters_per_task", 0)],
+    "depth": [("parameters per task", "parameters_per_task", 0)],
+    "prompt length": [("parameters per task", "parameters_per_task", 0)],
+    "components": [("parameters per task", "parameters_per_task", 0)],
+    "routing": ROUTING,
+    "task order": ROUTING,
+}
+
+
+def groups() -> dict[str, dict[str, Rows]]:
+    """Group -> label -> the rows of its seeds that the results have, in the order of the study."""
+    defaults, rows = load_parameters(), study.read_rows()
+    found: dict[str, dict[str, Rows]] = {}
+    for run in study.declared_runs(yaml.safe_load(study.STUDY.read_text("utf-8")), defaults):
+        row = study.row_of(run, rows, defaults)
+        if row is not None:
+            found.setdefault(run.group, {}).setdefault(run.label, []).append(row)
+    return found
+
+
+def spread(values: list[float], decimals: int) -> str:
+    """`mean ± standard deviation` (n - 1), the value alone for one run, a count with thousands separators."""
+    if not decimals:
+        return f"{values[0]:,.0f}"
+    if len(values) == 1:
+        return f"{values[0]:.{decimals}f}"
+    return f"{np.mean(values):.{decimals}f} ± {np.std(values, ddof=1):.{decimals}f}"
+
+
+def markdown(header: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
+
+
+def group_table(name: str, group: dict[str, Rows]) -> str:
+    columns = RECALL + MORE.get(name, [])
+    lines = [
+        [label, str(len(rows)), *(spread([float(row[column]) for row in rows], n) for _, column, n in columns)]
+        for label, rows in group.items()
+    ]
+    header = [name.rstrip("s"), "seeds", *(title for title, _, _ in columns)]
+    return markdown(header, lines)
+
+
+def paired(name: str, ours: Rows, theirs: Rows) -> tuple[float, float, float]:
+    """Mean and standard deviation of the differences seed by seed, and the p value of the paired t test.
+
+    A method that has a single run, because nothing in it is random, is compared with every seed.
+    """
+    seeds = {row["seed"]: float(row[name]) for row in theirs}
+    pairs = [
+        (float(row[name]), float(theirs[0][name]) if len(theirs) == 1 else seeds[row["seed"]])
+        for row in ours
+        if len(theirs) == 1 or row["seed"] in seeds
+    ]
+    first, second = np.array(pairs).T
+    difference = first - second
+    return float(difference.mean()), float(difference.std(ddof=1)), float(ttest_rel(first, second).pvalue)
+
+
+def comparison_table(group: dict[str, Rows]) -> str:
+    """What LPI is ahead of every other method, in average R@1 (mean of both directions) and in forgetting."""
+    lines = []
+    for label, rows in group.items():
+        if label == REFERENCE or len(group[REFERENCE]) < 2:
+            continue
+        cells = [label]
+        for name in ("mean.average_recall.r1", "mean.forgetting.r1"):
+            difference, deviation, p = paired(name, group[REFERENCE], rows)
+            cells += [f"{difference:+.1f} ± {deviation:.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
+        lines.append(cells)
+    return markdown([f"{REFERENCE} minus", "average R@1", "p", "forgetting", "p"], lines)
+
+
+def validation_table() -> str:
+    """docs/results/validation.csv by settings: what was tried on the validation split."""
+    with VALIDATION.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds: dict[tuple[str, str], Rows] = {}
+    for row in rows:
+        kinds.setdefault((row["settings"], row["share"]), []).append(row)
+    names = ("i2t", "t2i", "mean", "forgetting")
+    lines = [
+        [f"`{settings}`", share, str(len(own)), *(spread([float(row[name]) for row in own], 1) for name in names)]
+        for (settings, share), own in kinds.items()
+    ]
+    return markdown(["settings", "share of images", "seeds", "i2t", "t2i", "mean", "forgetting"], lines)
+
+
+def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
+    """The table of that name."""
+    special: dict[str, Callable[[], str]] = {
+        "search": lambda: search.table(search.read_rows()),
+        "validation": validation_table,
+        "comparison": lambda: comparison_table(found["methods"]),
+    }
+    return special[name]() if name in special else group_table(name, found[name])
+
+
+def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:
+    """The text with every marked table made anew."""
+    return MARKS.sub(lambda match: f"{match[1]}\n{render(match[2], found)}\n\n{match[3]}", text)
+
+
+def main() -> None:
+    found = groups()
+    for path in FILES:
+        path.write_text(updated(path.read_text("utf-8"), found), "utf-8")
+
+
+if __name__ == "__main__":
+    if not PARAMS_FILE.exists():
+        sys.exit("error: run from the root of the repository")
+    main()
