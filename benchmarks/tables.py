@@ -3,7 +3,8 @@
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`search` or `validation`. Everything comes from docs/results. A test fails when a file and the tables differ.
+`parameters`, `search`, `comparison` or `validation`. Everything comes from docs/results and params.yaml. A test fails
+when a file and the tables differ.
 """
 
 import csv
@@ -18,7 +19,7 @@ import study
 import yaml
 from scipy.stats import ttest_rel
 
-from lpi.parameters import PARAMS_FILE, load_parameters
+from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 
 FILES = (Path("README.md"), Path("docs/study.md"))
 VALIDATION = Path("docs/results/validation.csv")
@@ -125,14 +126,24 @@ def validation_table() -> str:
     return markdown(["settings", "share of images", "seeds", "i2t", "t2i", "mean", "forgetting"], lines)
 
 
+def parameter_table() -> str:
+    """Every parameter: name, value in params.yaml, what is allowed, meaning."""
+    values = load_parameters()
+    lines = [[f"`{name}`", str(values[name]), kind.range, kind.help] for name, kind in PARAMETERS.items()]
+    return markdown(["parameter", "value", "allowed", "meaning"], lines)
+
+
 def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     """The table of that name."""
     special: dict[str, Callable[[], str]] = {
         "search": lambda: search.table(search.read_rows()),
         "validation": validation_table,
+        "parameters": parameter_table,
         "comparison": lambda: comparison_table(found["methods"]),
     }
-    return special[name]() if name in special else group_table(name, found[name])
+    if name in special:
+        return special[name]()
+    return group_table(name, found[name]) if name in found else f"No run of the group {name} yet."
 
 
 def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:

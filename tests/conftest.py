@@ -14,7 +14,7 @@ TINY = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 3},
     "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 2},
 }
-sys.path.insert(0, str(ROOT))  # so that tests can import the stages
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # so that tests can import stages and benchmarks
 
 
 @pytest.fixture(scope="session")

@@ -4,23 +4,21 @@ import re
 import subprocess
 import sys
 
+import pytest
+import tables
 import yaml
-from benchmarks.compare import COLUMNS, CSV, read_rows, table
 from conftest import ROOT
-
-from lpi.parameters import load_parameters, markdown_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_parameter_table_is_current():
-    assert markdown_table(load_parameters(ROOT / "params.yaml")) in README
-
-
-def test_the_results_are_those_of_the_csv(monkeypatch):
+@pytest.mark.parametrize("name", [str(path) for path in tables.FILES])
+def test_the_tables_are_those_of_the_csv(name, monkeypatch):
+    """`python benchmarks/tables.py` would change nothing."""
     monkeypatch.chdir(ROOT)
-    assert CSV.exists()
-    assert table(read_rows()) in README
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert tables.MARKS.search(text)
+    assert tables.updated(text, tables.groups()) == text
 
 
 def test_every_linked_file_exists():
@@ -40,9 +38,40 @@ def test_the_picture_of_the_pipeline_is_current():
     assert picture.strip() in README
 
 
-def test_table_shows_mean_and_deviation():
-    row = dict.fromkeys(COLUMNS.values(), "10")
-    rows = [{"method": "lpi", "seed": str(seed), **row, "mean.relative.r1": str(seed)} for seed in (0, 1, 2)]
-    text = table([*rows, {"method": "frozen", "seed": "0", **row}])
-    assert "| lpi | 3 | 10.0 ± 0.0 | 10.0 ± 0.0 | 10.0 ± 0.0 | 1.0 ± 1.0 |" in text
-    assert "| frozen | 1 | 10.0 |" in text
+def rows_of(method: str, values: list[float]) -> list[dict[str, str]]:
+    names = [name for _, name, _ in tables.RECALL]
+    return [
+        {"method": method, "seed": str(seed), "parameters_per_task": "2776", **dict.fromkeys(names, str(value))}
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_a_table_shows_mean_and_deviation():
+    group = {"lpi": rows_of("lpi", [1.0, 2.0, 3.0]), "frozen": rows_of("frozen", [4.0])}
+    lines = tables.group_table("methods", group).splitlines()
+    assert lines[0].startswith("| method | seeds | average R@1 i2t |")
+    assert lines[2] == "| lpi | 3 |" + " 2.0 ± 1.0 |" * 6 + " 2,776 |"
+    assert lines[3] == "| frozen | 1 |" + " 4.0 |" * 6 + " 2,776 |"
+
+
+def test_methods_are_compared_seed_by_seed():
+    """Differences 2, 1, 3: t = 2 / (1 / sqrt 3), two degrees of freedom."""
+    group = {"lpi": rows_of("lpi", [5.0, 6.0, 7.0]), "a": rows_of("a", [3.0, 5.0, 4.0]), "b": rows_of("b", [4.0])}
+    difference, deviation, p = tables.paired("mean.average_recall.r1", group["lpi"], group["a"][::-1])
+    t = 2 * 3**0.5
+    assert (difference, deviation) == pytest.approx((2.0, 1.0))
+    assert p == pytest.approx(1 - t / (2 + t**2) ** 0.5)  # the distribution function for two degrees of freedom
+    assert tables.paired("mean.average_recall.r1", group["lpi"], group["b"])[0] == pytest.approx(2.0)
+    lines = tables.comparison_table(group).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| a", "| b"]
+    assert "| +2.0 ± 1.0 | 0.074 |" in lines[2]
+
+
+def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
+    monkeypatch.setattr(tables, "render", lambda name, found: f"table of {name}")
+    text = "a\n<!-- table: rank -->\nold\n<!-- end of table -->\nb\n<!-- table: x y -->\n<!-- end of table -->\n"
+    once = tables.updated(text, {})
+    assert once.count("table of rank") == once.count("table of x y") == 1
+    assert "old" not in once
+    assert once.startswith("a\n") and "\nb\n" in once
+    assert tables.updated(once, {}) == once

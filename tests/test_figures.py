@@ -36,6 +36,12 @@ def similarities():
     return matrix
 
 
+METHODS = ["lpi", "lpi-released", "sprompts", "l2p", "dualprompt", "maple", "dcp"]
+METHODS += ["shared", "shared-lwf", "shared-ewc", "joint"]
+POINTS = {"frozen": (0, [47.0])} | {name: (10.0 * 3**i, [50.0 + i, 51.0 + i]) for i, name in enumerate(METHODS)}
+SPREAD = {name: [1.0 + i, 2.0 + i] for i, name in enumerate(METHODS)}
+
+
 def losses(epochs=10):
     """A training run whose task contrast starts with the second task."""
     records = []
@@ -63,6 +69,8 @@ DRAW = {
     "forgetting_bars": lambda path: figures.forgetting_bars(
         {"frozen": np.linspace(-2, 9, T - 1), "lpi": np.linspace(4, 1, T - 1)}, NAMES, path
     ),
+    "recall_against_parameters": lambda path: figures.recall_against_parameters(POINTS, path, "average R@1 (%)"),
+    "spread_bars": lambda path: figures.spread_bars(SPREAD, path, "forgetting (points)", 1.6),
     "distance_matrix": lambda path: figures.distance_matrix(similarities(), NAMES, path, 0.4),
     "routing_confusion": lambda path: figures.routing_confusion(np.eye(T) * 270 + 1, NAMES, path, "images"),
     "training_curves": lambda path: figures.training_curves(losses(), path),
@@ -72,7 +80,9 @@ DRAW = {
         "the five best",
     ),
 }
-WIDTHS = dict.fromkeys(DRAW, NARROW) | dict.fromkeys(["forgetting_bars", "training_curves", "retrieval_sheet"], WIDE)
+WIDTHS = dict.fromkeys(DRAW, NARROW) | dict.fromkeys(
+    ["forgetting_bars", "training_curves", "retrieval_sheet", "recall_against_parameters", "spread_bars"], WIDE
+)
 each_figure = pytest.mark.parametrize("name", DRAW)
 
 
@@ -157,6 +167,34 @@ def test_recall_matrix_has_decimals_when_small_and_a_colour_bar_when_large(tmp_p
     large = figures.recall_matrix(recalls(13), [*NAMES, "toy"], tmp_path / "large.png", "large")
     assert printed(large) == []
     assert large.axes[0].child_axes[0].get_ylabel() == "recall (%)"
+
+
+def test_every_method_looks_different(tmp_path):
+    figure = DRAW["recall_against_parameters"](tmp_path / "figure.png")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    assert labels == ["frozen", *METHODS]
+    looks = {(handle.lines[0].get_color(), handle.lines[0].get_marker()) for handle in handles}
+    assert len(looks) == len(labels)
+
+
+def test_points_are_means_with_their_deviation(tmp_path):
+    figure = DRAW["recall_against_parameters"](tmp_path / "figure.png")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    handle = handles[labels.index("sprompts")]
+    assert handle.lines[0].get_xydata().tolist() == [[90.0, 52.5]]
+    (low, high) = handle.lines[2][0].get_segments()[0][:, 1]
+    assert (high - low) / 2 == pytest.approx(0.5**0.5)
+    assert figure.axes[0].get_xscale() == "symlog"
+
+
+def test_bars_are_means_and_show_every_run(tmp_path):
+    figure = DRAW["spread_bars"](tmp_path / "figure.png")
+    axes = figure.axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [1.5 + i for i in range(len(METHODS))]
+    runs = [line.get_ydata() for line in axes.lines if line.get_marker() == "."]
+    assert [list(values) for values in runs] == list(SPREAD.values())
+    dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+    assert dashed == [1.6]
 
 
 def test_recall_over_stream_draws_each_method_and_a_grey_reference(tmp_path):

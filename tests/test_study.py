@@ -5,8 +5,8 @@ import shutil
 import sys
 
 import pytest
+import study
 import yaml
-from benchmarks import study
 from conftest import ROOT
 
 from lpi.parameters import PARAMETERS, ParameterError, load_parameters

@@ -138,6 +138,7 @@ def recall_against_parameters(points: Mapping[str, tuple[float, Sequence[float]]
         error = np.std(values, ddof=1) if len(values) > 1 else 0.0
         axes.errorbar(parameters, np.mean(values), error, label=method, capsize=2, elinewidth=0.8, **look)
     axes.set_xscale("symlog", linthresh=100)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(xlabel="parameters per task", ylabel=ylabel)
     _legend_above(figure, columns=6)
     return _save(figure, path)
@@ -333,11 +334,15 @@ def _short(value: float) -> str:
 
 
 def _looks(methods: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Colour, marker and line of each method, in their order; the frozen model is dashed grey and uses none up."""
-    trained = [method for method in methods if method != FROZEN]
+    """Colour, marker and line of each method, in their order; the frozen model is dashed grey and uses none up.
+
+    From the eighth method on, colours return with another marker and a dotted line.
+    """
     looks = {FROZEN: {"color": GREY, "marker": ".", "linestyle": "--"}}
-    for method, colour, marker in zip(trained, cycle(COLOURS), cycle(MARKERS)):
-        looks[method] = {"color": colour, "marker": marker, "linestyle": "-"}
+    for number, method in enumerate(method for method in methods if method != FROZEN):
+        again, colour = divmod(number, len(COLOURS))
+        marker = MARKERS[(colour + again) % len(MARKERS)]
+        looks[method] = {"color": COLOURS[colour], "marker": marker, "linestyle": ":" if again else "-"}
     return looks
 
 

@@ -277,13 +277,3 @@ def check_together(parameters: Parameters, model: Mapping) -> None:
             f"prompt_length must be at most {context - 3}, so that a caption fits into the {context} text positions of"
             f" backbone {parameters['backbone']}, not {tokens}{' (pool.top x prompt_length)' * (method == 'l2p')}"
         )
-
-
-def markdown_table(values: Mapping[str, Any]) -> str:
-    """The table of the README: name, value in params.yaml, what is allowed, meaning."""
-    rows = [f"| `{name}` | {values[name]} | {kind.range} | {kind.help} |" for name, kind in PARAMETERS.items()]
-    return "\n".join(["| parameter | value | allowed | meaning |", "| --- | --- | --- | --- |", *rows])
-
-
-if __name__ == "__main__":
-    print(markdown_table(load_parameters()))
