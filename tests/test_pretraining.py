@@ -65,6 +65,18 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(concepts, tmp_path, m
         assert torch.equal(one, two), name
 
 
+def test_a_checkpoint_of_another_recipe_is_refused(concepts, tmp_path):
+    trained = trainer(concepts, tmp_path)
+    trained.step = 3
+    trained.save()
+    recipe = tiny_recipe()
+    later = replace(recipe, phases=[*recipe.phases, recipe.phases[-1]])
+    Pretrainer(later, concepts, tmp_path, torch.device("cpu")).resume()
+    changed = replace(recipe, phases=[replace(recipe.phases[0], lr=0.5), *recipe.phases[1:]])
+    with pytest.raises(ValueError, match=r"pretrain.pt comes from another recipe than this; delete it"):
+        Pretrainer(changed, concepts, tmp_path, torch.device("cpu")).resume()
+
+
 def test_the_export_loads_with_open_clip_alone(concepts, tmp_path):
     made = trainer(concepts, tmp_path)
     made.run()

@@ -29,6 +29,7 @@ CHECKPOINT_EVERY = 500  # steps
 VOCABULARY_SAMPLE = 20_000  # captions that are tokenised to find the words that captions use
 UNSEEN_PAIRS = 600  # of the zero-shot recall in the model card
 MARKED = 0.65  # share of the pairs whose inserted tokens are turned towards the second source
+DESCRIBED_SLOPE = 1.6  # chance that a text is described, per strength of its tokens: certain from 0.625 on
 TEXT_CHUNKS = 4  # parts of similar length that a batch's captions are encoded in: less padding
 
 CARD = """# The embedded backbone
@@ -237,9 +238,15 @@ class Pretrainer:
         self.seconds = 0.0
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            ValueError: the phases that it has begun are not those of the recipe.
+        """
         if self.checkpoint.exists():
             state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            if state.get("begun") != self._begun(state["step"]):
+                raise ValueError(f"{self.checkpoint} comes from another recipe than this; delete it to start anew")
             self.clip.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
@@ -252,9 +259,15 @@ class Pretrainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "begun": self._begun(self.step),
         }
         torch.save(state, unfinished)
         unfinished.replace(self.checkpoint)
+
+    def _begun(self, step: int) -> list[str]:
+        """What the recipe says of all phases up to this step."""
+        firsts = np.cumsum([0] + [phase.steps for phase in self.recipe.phases])
+        return [repr(phase) for phase, first in zip(self.recipe.phases, firsts, strict=False) if first < step]
 
     def normalise(self, images: np.ndarray) -> Tensor:
         """(B, H, W, 3) uint8 -> (B, 3, H, W) float, as the model wants it."""
@@ -313,7 +326,7 @@ class Pretrainer:
         strength = np.zeros(len(rows))
         if phase.described and all(lengths.values()):
             strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED)
-        described = rng.random(len(rows)) < 1.6 * strength
+        described = rng.random(len(rows)) < DESCRIBED_SLOPE * strength
         captions = [
             web_caption(rng, scenes[row], phase.described if chosen else phase.style, self.concepts)
             for row, chosen in zip(rows, described, strict=True)
