@@ -228,7 +228,8 @@ def main() -> None:
     if missing and git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.parent}"):
         sys.exit("error: commit your changes first: every row of the study names the commit that made it")
     print(f"{len(missing)} runs to do", flush=True)
-    failed = execute(list(missing.values()), arguments.jobs, order)
+    by_seed = sorted(missing.values(), key=lambda run: int(run.values["seed"]))  # first a row for everything
+    failed = execute(by_seed, arguments.jobs, order)
     if failed:
         sys.exit(f"error: {len(failed)} runs failed: {', '.join(failed)}")
 

@@ -3,11 +3,12 @@
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`parameters`, `search`, `comparison` or `validation`. Everything comes from docs/results and params.yaml. A test fails
-when a file and the tables differ.
+`parameters`, `search`, `comparison`, `routes` or `validation`. Everything comes from docs/results and params.yaml. A
+test fails when a file and the tables differ.
 """
 
 import csv
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 
 FILES = (Path("README.md"), Path("docs/study.md"))
 VALIDATION = Path("docs/results/validation.csv")
+ROUTES = Path("docs/results/routes.csv")
 REFERENCE = "lpi"  # what the methods are compared with
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 Rows = list[dict[str, str]]
@@ -126,6 +128,27 @@ def validation_table() -> str:
     return markdown(["settings", "share of images", "seeds", "i2t", "t2i", "mean", "forgetting"], lines)
 
 
+def search_table() -> str:
+    """docs/results/search.csv: every trial, the best of each method in bold."""
+    rows = search.read_rows()
+    lines = []
+    for row in rows:
+        best = max(
+            (other for other in rows if other["method"] == row["method"]), key=lambda other: float(other["mean"])
+        )
+        settings = ", ".join(f"`{name}={value}`" for name, value in json.loads(row["settings"]).items())
+        gain = f"{float(row['mean']):+.1f}"
+        lines.append([row["method"], settings, f"**{gain}**" if row is best else gain, row["forgetting"]])
+    return markdown(["method", "settings", "to frozen", "forgetting"], lines)
+
+
+def routes_table() -> str:
+    """docs/results/routes.csv as it is."""
+    with ROUTES.open(encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    return markdown(header, lines)
+
+
 def parameter_table() -> str:
     """Every parameter: name, value in params.yaml, what is allowed, meaning."""
     values = load_parameters()
@@ -136,8 +159,9 @@ def parameter_table() -> str:
 def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     """The table of that name."""
     special: dict[str, Callable[[], str]] = {
-        "search": lambda: search.table(search.read_rows()),
+        "search": search_table,
         "validation": validation_table,
+        "routes": routes_table,
         "parameters": parameter_table,
         "comparison": lambda: comparison_table(found["methods"]),
     }

@@ -186,6 +186,13 @@ print("LOADED", *sorted(loaded))
 """
 
 
+def test_every_stage_runs_the_code_of_its_own_checkout():
+    """Queued experiments run in temporary copies, where an editable installation is that of another checkout."""
+    variables = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"]
+    assert {"python": "PYTHONPATH=src python"} in variables
+    assert all(stage.get("do", stage)["cmd"].startswith("${python} stages/") for stage in STAGES.values())
+
+
 @pytest.mark.parametrize("name", [name for name in STAGES if name not in ("pretrain", "validate")])
 def test_stages_need_only_what_they_declare_and_are_deterministic(repository, name):
     """Run with every undeclared parameter removed: same outputs, no code loaded that is not declared."""

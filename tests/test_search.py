@@ -1,0 +1,69 @@
+"""Runs in one process, and the search that is made of them."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import quick
+import search
+import yaml
+from conftest import ROOT
+
+from lpi.stream import TaskData
+
+
+def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
+    """The default, on the split that the pipeline evaluates, and frozen beside it; done runs are not repeated."""
+    settings = ["seed=0", "method=frozen"]
+    command = (sys.executable, str(ROOT / "benchmarks" / "quick.py"), *settings, "--split", "test", "--out", "runs.csv")
+    repository.run(*command)
+    with (repository.folder / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    summary = repository.summary()
+    assert float(rows[0]["mean"]) == summary["mean"]["relative"]["r1"]
+    assert float(rows[0]["forgetting"]) == summary["mean"]["forgetting"]["r1"]
+    assert float(rows[0]["image"]) == summary["routing_accuracy"]["image"]
+    assert float(rows[1]["mean"]) == 0
+    assert repository.run(*command).stdout == ""
+    (repository.folder / "runs.csv").unlink()
+
+
+def test_settings_of_a_quick_run():
+    assert quick.parse_settings("method=lpi lr=1e-3 rank=8 routing.oracle=true") == {
+        "method": "lpi",
+        "lr": "1e-3",
+        "rank": 8,
+        "routing.oracle": True,
+    }
+    with pytest.raises(SystemExit, match=r"scenes.train cannot be set here"):
+        quick.parse_settings("scenes.train=9")
+
+
+def test_a_share_of_the_images_keeps_their_captions():
+    owners = np.array([0, 0, 1, 2, 2, 3])
+    data = TaskData(np.arange(4).reshape(4, 1, 1, 1), np.arange(6)[:, None], owners, list("abcdef"))
+    half = quick.first_share(data, 0.5)
+    assert half.images.ravel().tolist() == [0, 1]
+    assert half.captions == ["a", "b", "c"]
+    assert half.tokens.ravel().tolist() == [0, 1, 2]
+    assert half.owners.tolist() == [0, 0, 1]
+    assert len(quick.first_share(data, 0.01).images) == 2
+
+
+def test_the_search_tries_rates_and_then_the_methods_own_parameter():
+    rows, gains = [], {0.1: 1.0, 0.2: 3.0, 0.3: 2.0}
+    for _ in range(9):
+        settings = search.propose(rows, [0.1, 0.2, 0.3], {"rank": [1, 2], "depth": [3]})
+        if settings is None:
+            break
+        rows.append({"settings": json.dumps(settings), "mean": str(gains[settings["lr"]] + 5 * ("rank" in settings))})
+    tried = [json.loads(row["settings"]) for row in rows]
+    assert tried[:3] == [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
+    assert tried[3:] == [{"lr": 0.2, "rank": 1}, {"lr": 0.2, "rank": 2}, {"lr": 0.2, "depth": 3}]
+
+
+def test_every_method_has_as_many_trials():
+    space = yaml.safe_load(search.SPACE.read_text())
+    assert {sum(len(values) for values in own.values()) for own in space["own"].values()} == {2}
