@@ -9,6 +9,8 @@ are not repeated. The numbers equal those of the pipeline with the same settings
 
 import argparse
 import csv
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -23,19 +25,35 @@ from lpi.features import load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.metrics import CUTOFFS, DIRECTIONS
-from lpi.parameters import PARAMS_FILE, PRESETS, Parameters, load_chain, load_parameters
+from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml, with_presets
 from lpi.report import summarise
 from lpi.stream import MODALITIES, TaskData
 from lpi.training import seed_all, train_task
 
 DATA = Path("data")
 FIXED = ("dataset", "backbone", "scenes.", "stream.", "similarity.", "routing.clusters")
-COLUMNS = ["settings", "seed", "split", "share", "i2t", "t2i", "mean", "forgetting", "image", "text", "seconds"]
+KEY = ["digest", "split", "share"]
+COLUMNS = [
+    "settings",
+    "seed",
+    "split",
+    "share",
+    "i2t",
+    "t2i",
+    "mean",
+    "forgetting",
+    "image",
+    "text",
+    "seconds",
+    "digest",
+]
 
 
 def parse_settings(text: str) -> dict:
     """`lr=0.01 method=lpi` -> {"lr": 0.01, "method": "lpi"}."""
     pairs = dict(pair.split("=", 1) for pair in text.split())
+    if "seed" in pairs:
+        raise SystemExit("give seeds with --seeds")
     for name in pairs:
         if name.startswith(FIXED):
             raise SystemExit(f"{name} cannot be set here: the data in {DATA} depends on it; use `dvc exp run -S`")
@@ -54,7 +72,7 @@ class Stream:
 
     def __init__(self, split: str, share: float = 1.0):
         self.tasks, self.device = load_chain(), device_from_environment()
-        self.defaults = load_parameters()
+        self.defaults = parse_parameters(read_yaml(PARAMS_FILE))
         self.backbone = Backbone(self.defaults["backbone"])
         self.train = [first_share(TaskData.load(DATA / "stream" / "train" / task), share) for task in self.tasks]
         self.gallery = Gallery.build(
@@ -68,10 +86,13 @@ class Stream:
     def frozen(self) -> StreamResult:
         return frozen_result(self.gallery, len(self.tasks))
 
+    def resolve(self, **settings) -> Parameters:
+        """All parameters of a run with these settings."""
+        return with_presets(Parameters({**self.defaults, **settings}))
+
     def run(self, **settings) -> dict:
         """Train and evaluate with these settings over those of params.yaml -> the content of summary.json."""
-        values = {**self.defaults, **settings}
-        parameters = Parameters({**values, **PRESETS.get(values["method"], {})})
+        parameters = self.resolve(**settings)
         method, after = self._train(parameters)
         result = evaluate_stream(
             self._replay(parameters, after),
@@ -112,6 +133,11 @@ class Stream:
             yield method
 
 
+def digest(parameters: Parameters) -> str:
+    """Tells whether two runs have the same parameters, whatever params.yaml held when they ran."""
+    return hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()[:10]
+
+
 def row_of(summary: dict) -> dict[str, float]:
     """Gain of average R@1 over the frozen model, forgetting, routing accuracy, in points."""
     return {
@@ -133,15 +159,20 @@ def main() -> None:
     done = set()
     if arguments.out and arguments.out.exists():
         with arguments.out.open(encoding="utf-8", newline="") as file:
-            done = {tuple(row[name] for name in COLUMNS[:4]) for row in csv.DictReader(file)}
+            done = {tuple(row[name] for name in KEY) for row in csv.DictReader(file)}
     stream = Stream(arguments.split, arguments.share)
     for seed in arguments.seeds:
         for text in arguments.settings:
-            key = {"settings": text, "seed": str(seed), "split": arguments.split, "share": str(arguments.share)}
-            if tuple(key.values()) in done:
+            settings = {"seed": seed, **parse_settings(text)}
+            place = {
+                "split": arguments.split,
+                "share": str(arguments.share),
+                "digest": digest(stream.resolve(**settings)),
+            }
+            if tuple(place[name] for name in KEY) in done:
                 continue
             start = time.perf_counter()
-            row = key | row_of(stream.run(seed=seed, **parse_settings(text)))
+            row = {"settings": text, "seed": seed, **row_of(stream.run(**settings)), **place}
             row["seconds"] = round(time.perf_counter() - start)
             print(row, flush=True)
             if arguments.out:

@@ -2,88 +2,118 @@
 
     python benchmarks/routes.py            # docs/results/routes.csv, validation split
 
-Every item is encoded once under the prompts of every task; each rule then combines these features: the task of the
-nearest key (the pipeline's), the true task, the newest task for every query, a mean over the nearest tasks weighted by
-their distances, and a mix with the frozen feature. The table has the gain of average R@1 over the frozen model.
+Every item is encoded once under the prompts of every task; each rule then mixes these features as `Rule`
+says, or takes the newest task for every query. The table has the gain of average R@1 over the frozen model.
 """
 
 import csv
-from collections.abc import Callable
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from quick import Stream
 
+from lpi.features import encode
 from lpi.methods import create_method
+from lpi.methods.per_task import PerTask
 from lpi.metrics import DIRECTIONS, average_recall, forgetting, recall_at
 from lpi.routing import key_distances
 from lpi.state import load_state
 from lpi.stream import MODALITIES
 
 CSV = Path("docs/results/routes.csv")
-BATCH = 256
-Rule = Callable[[str, np.ndarray, int], np.ndarray]  # modality, rows, tasks seen -> (len(rows), E)
 
 
-@torch.inference_mode()
-def features_by_task(stream: Stream, method) -> dict[str, np.ndarray]:
+def features_by_task(stream: Stream, method: PerTask) -> dict[str, np.ndarray]:
     """Modality -> (items, T, E): every item under the prompts of every task."""
-    data, tables = stream.gallery.data, {}
-    for modality in MODALITIES:
-        parts = []
-        for first in range(0, len(stream.gallery.task[modality]), BATCH):
-            if modality == "image":
-                batch = stream.backbone.normalise(torch.from_numpy(np.array(data.images[first : first + BATCH])))
-                encode = method.encode_image
-            else:
-                batch = torch.from_numpy(data.tokens[first : first + BATCH]).long()
-                encode = method.encode_text
-            parts.append(torch.stack([encode(batch, task) for task in range(len(stream.tasks))], dim=1))
-        tables[modality] = torch.cat(parts).numpy()
-    return tables
+    data, normalise = stream.gallery.data, stream.backbone.normalise
+    tables = {modality: [] for modality in MODALITIES}
+    for task in range(len(stream.tasks)):
+        tables["image"].append(
+            encode(lambda batch, task=task: method.encode_image(normalise(batch), task), data.images, stream.device)
+        )
+        tables["text"].append(
+            encode(lambda batch, task=task: method.encode_text(batch.long(), task), data.tokens, stream.device)
+        )
+    return {modality: np.stack(parts, axis=1) for modality, parts in tables.items()}
 
 
-def rules(stream: Stream, tables: dict[str, np.ndarray]) -> dict[str, Rule]:
-    """Name -> how a rule makes the features of some items when some tasks have been seen."""
-    gallery = stream.gallery
-    far = {m: key_distances(gallery.frozen[m], stream.keys[m], "l1") for m in MODALITIES}
+@dataclass(frozen=True)
+class Rule:
+    """How the feature of a query follows from its distances to the tasks' keys.
 
-    def nearest(modality: str, rows: np.ndarray, seen: int) -> np.ndarray:
-        return tables[modality][rows, far[modality][rows, :seen].argmin(1)]
+    Attributes:
+        top: number of nearest tasks whose features are mixed; 1 routes to one task.
+        softness: s of the weights exp(-(d / d_nearest - 1) / s) of the mixed tasks.
+        frozen: share of the frozen feature in the mix.
+        oracle: the true task instead of the keys, where it has been trained.
+    """
 
-    def weighted(top: int, softness: float) -> Rule:
-        def rule(modality: str, rows: np.ndarray, seen: int) -> np.ndarray:
-            distance = far[modality][rows, :seen]
-            relative = distance / distance.min(1, keepdims=True) - 1
-            order = relative.argsort(1).argsort(1)
-            weights = np.where(order < top, np.exp(-relative / softness), 0.0)
-            return np.einsum("nt,nte->ne", weights, tables[modality][rows, :seen])
+    top: int = 1
+    softness: float = 0.2
+    frozen: float = 0.0
+    oracle: bool = False
 
-        return rule
+    def weights(self, distances: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Weight of every task seen for every query: (n, T) distances, (n,) true tasks -> (n, T), rows sum to 1."""
+        order = np.argsort(distances, axis=1, kind="stable")
+        chosen = np.zeros(distances.shape, bool)
+        np.put_along_axis(chosen, order[:, : self.top], True, axis=1)
+        nearest = np.maximum(distances.min(1, keepdims=True), np.finfo(distances.dtype).tiny)
+        weights = np.where(chosen, np.exp(-(distances / nearest - 1) / self.softness), 0.0)
+        if self.oracle:
+            known = truth < distances.shape[1]
+            weights[known] = np.eye(distances.shape[1])[truth[known]]
+        return weights / weights.sum(1, keepdims=True)
 
-    def with_frozen(share: float) -> Rule:
-        return lambda m, rows, seen: (1 - share) * nearest(m, rows, seen) + share * gallery.frozen[m][rows]
+    def mix(self, weights: np.ndarray, features: dict[int, np.ndarray], frozen: np.ndarray) -> np.ndarray:
+        """(n, T) weights, task -> (n, E) features (read where the weight is positive) and (n, E) frozen -> (n, E).
 
-    return {
-        "nearest key": nearest,
-        "true task": lambda m, rows, seen: tables[m][rows, gallery.task[m][rows]],
-        "newest task": lambda m, rows, seen: tables[m][rows, seen - 1],
-        **{f"two nearest, softness {s}": weighted(2, s) for s in (0.02, 0.05, 0.2)},
-        **{f"all seen, softness {s}": weighted(99, s) for s in (0.05, 0.2)},
-        **{f"nearest and {share:.0%} frozen": with_frozen(share) for share in (0.1, 0.3)},
-    }
+        The result has unit length where features are mixed, and is the routed feature itself where they are not.
+        """
+        total = np.zeros_like(frozen)
+        for task, values in features.items():
+            used = weights[:, task] > 0
+            total[used] += weights[used, task, None].astype(np.float32) * values[used]
+        if self.top == 1 and not self.frozen:
+            return total
+        total = (1 - self.frozen) * total + self.frozen * frozen
+        return total / np.linalg.norm(total, axis=1, keepdims=True)
 
 
-def measure(stream: Stream, rule: Rule) -> dict[str, float]:
-    """Gain of average R@1 over the frozen model by direction, their mean, and forgetting."""
+RULES = {
+    "nearest task": Rule(),
+    "true task": Rule(oracle=True),
+    **{f"{top} nearest, softness {s}": Rule(top=top, softness=s) for top in (2, 3) for s in (0.05, 0.2)},
+    **{f"nearest, {share:.0%} frozen": Rule(frozen=share) for share in (0.1, 0.2, 0.3)},
+    **{f"2 nearest, softness 0.2, {share:.0%} frozen": Rule(top=2, frozen=share) for share in (0.1, 0.2, 0.3)},
+}
+
+
+def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) -> dict[str, float]:
+    """Gain of average R@1 over the frozen model by direction, their mean, and forgetting.
+
+    Args:
+        stream: with the evaluation items.
+        tables: what `features_by_task` gives.
+        rule: None gives every query the prompts of the newest task.
+    """
     gallery, count = stream.gallery, len(stream.tasks)
+    metric = stream.defaults["routing.metric"]
+    far = {m: key_distances(gallery.frozen[m], stream.keys[m], metric) for m in MODALITIES}
     recall = {direction: np.full((count, count), np.nan) for direction in DIRECTIONS}
     for after in range(count):
         rows = {modality: gallery.seen(modality, after) for modality in MODALITIES}
-        made = {modality: rule(modality, rows[modality], after + 1) for modality in MODALITIES}
-        image, text = (made[m] / np.linalg.norm(made[m], axis=1, keepdims=True) for m in MODALITIES)
-        ranks = gallery.ranks(image @ text.T)
+        made = {}
+        for m in MODALITIES:
+            if rule is None:
+                made[m] = tables[m][rows[m], after]
+                continue
+            weights = rule.weights(far[m][rows[m], : after + 1], gallery.task[m][rows[m]])
+            features = {task: tables[m][rows[m], task] for task in range(after + 1)}
+            made[m] = rule.mix(weights, features, gallery.frozen[m][rows[m]])
+        ranks = gallery.ranks(made["image"] @ made["text"].T)
         for direction, modality in zip(DIRECTIONS, MODALITIES, strict=True):
             for task in range(after + 1):
                 own = gallery.task[modality][rows[modality]] == task
@@ -96,15 +126,19 @@ def measure(stream: Stream, rule: Rule) -> dict[str, float]:
 
 def main() -> None:
     stream = Stream("val")
-    method = create_method(stream.defaults, stream.backbone, stream.device)
+    method = create_method(stream.resolve(), stream.backbone, stream.device)
+    if not isinstance(method, PerTask):
+        raise SystemExit(f"error: method={stream.defaults['method']} does not have prompts of its own for every task")
+    if "up to date" not in subprocess.run(["dvc", "status", "evaluate"], capture_output=True, text=True).stdout:
+        raise SystemExit("error: data/states does not belong to params.yaml; run `dvc repro`")
     load_state(Path("data/states") / stream.tasks[-1], method)
-    chosen = rules(stream, features_by_task(stream, method))
+    tables = features_by_task(stream, method)
     CSV.parent.mkdir(parents=True, exist_ok=True)
     with CSV.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["rule", *DIRECTIONS, "mean", "forgetting"], lineterminator="\n")
         writer.writeheader()
-        for name, rule in chosen.items():
-            row = {"rule": name, **measure(stream, rule)}
+        for name, rule in {**RULES, "newest task": None}.items():
+            row = {"rule": name, **measure(stream, tables, rule)}
             writer.writerow(row)
             print(row, flush=True)
 

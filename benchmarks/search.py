@@ -39,19 +39,28 @@ def append(row: dict) -> None:
 
 
 def propose(done: Rows, rates: list[float], own: dict[str, list]) -> dict | None:
-    """Settings of the next trial after those of the rows, None after the last."""
-    if len(done) < len(rates):
-        return {"lr": rates[len(done)]}
-    best = json.loads(max(done[: len(rates)], key=lambda row: float(row["mean"]))["settings"])
-    values = [{**best, name: value} for name, choices in own.items() for value in choices]
-    return values[len(done) - len(rates)] if len(done) < len(rates) + len(values) else None
+    """Settings of the next trial that no row has, None after the last: every rate, then its own at the best rate."""
+    tried = [json.loads(row["settings"]) for row in done]
+    plan = [{"lr": rate} for rate in rates]
+    if all(settings in tried for settings in plan):
+        best = max(plan, key=lambda settings: float(done[tried.index(settings)]["mean"]))
+        plan += [{**best, name: value} for name, choices in own.items() for value in choices]
+    return next((settings for settings in plan if settings not in tried), None)
+
+
+def best_settings(rows: Rows) -> dict[str, dict]:
+    """The settings of every method's best trial, the earlier of equal ones."""
+    worst_first = sorted(reversed(rows), key=lambda row: float(row["mean"]))
+    best = {row["method"]: row for row in worst_first}
+    return {method: json.loads(row["settings"]) for method, row in best.items()}
 
 
 def search(method: str, space: dict, stream: Stream) -> None:
     """Run the trials of one method that the table lacks."""
 
     def done() -> Rows:
-        return [row for row in read_rows() if row["method"] == method]
+        rows = [row for row in read_rows() if row["method"] == method]
+        return [row for row in rows if float(row["share"]) == space["share"]]
 
     while (settings := propose(done(), space["lr"], space["own"][method])) is not None:
         start = time.perf_counter()

@@ -5,8 +5,10 @@
     python benchmarks/study.py --plan             # what would run, with the `dvc exp run` line of every run
 
 A run that docs/results/study.csv holds is not repeated: rows are found by their parameters, which are all in the
-table. After an interruption the same command goes on; finished tasks of an interrupted run come from DVC's run-cache.
-Every run is an experiment named study-..., which `dvc exp show` lists.
+table. To repeat one after a change of the code, delete its row. After an interruption the same command goes on;
+finished tasks of an interrupted run come from DVC's run-cache. Every run is an experiment named study-..., which
+`dvc exp show` lists. Do not edit tracked files while the study submits runs: it stops, because a row names the commit
+that made it.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache, cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,14 +29,24 @@ from typing import Any
 import dvc.api
 import yaml
 
-from lpi.parameters import PARAMS_FILE, Parameters, flatten, load_parameters
+from lpi.parameters import (
+    PARAMS_FILE,
+    Parameters,
+    check_together,
+    flatten,
+    load_chain,
+    parse_parameters,
+    read_yaml,
+    with_presets,
+)
 
 STUDY = Path(__file__).with_name("study.yaml")
 RESULTS = Path("docs/results/study.csv")
 CURVES = Path("docs/results/study_curves.csv")
-CURVE_COLUMNS = ["run", "step", "task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen"]
+BACKBONE = Path("data/backbone/open_clip_config.json")
 COSTLY = ("init", "train_", "evaluate")  # the stages whose cost is the method's own
 POLL = 10  # seconds
+ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class Run:
     Attributes:
         group, label: its place in the tables; several places may share a run.
         overrides: what differs from params.yaml.
-        values: all parameters.
+        values: all parameters as the run uses them, and the number of tasks.
     """
 
     group: str
@@ -51,10 +64,11 @@ class Run:
     overrides: dict[str, Any]
     values: dict[str, str]
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """The name of the experiment: a digest of all parameters."""
-        return "study-" + hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:10]
+        """The name of the experiment: a digest of the parameters and of the code and data in Git."""
+        parts = [json.dumps(self.values, sort_keys=True), *versions()]
+        return "study-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
     @property
     def command(self) -> list[str]:
@@ -62,16 +76,33 @@ class Run:
         return ["dvc", "exp", "run", "--name", self.name, *sets]
 
 
+@cache
+def versions() -> list[str]:
+    """What Git has of the code and data that results depend on."""
+    return [git("rev-parse", f"HEAD:{path}").strip() for path in ("src", "stages", "dvc.yaml", "data/backbone")]
+
+
 def spelled(value: Any) -> str:
     """A value as YAML has it, in one way only: 1e-05 and 0.00001 are the same."""
     return json.dumps(value) if not isinstance(value, str) else value
 
 
-def declared_runs(study: dict, defaults: Parameters) -> list[Run]:
+def used_values(parameters: Parameters, tasks: int) -> dict[str, str]:
+    """All parameters as a run uses them, presets included, and the number of tasks."""
+    return {**{name: spelled(value) for name, value in with_presets(parameters).items()}, "tasks": str(tasks)}
+
+
+def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
     """All runs of the study, group by group, every label with every seed.
 
     `frozen` has nothing random: it has the first seed only.
+
+    Args:
+        study: the content of study.yaml.
+        defaults: params.yaml without presets.
+        tasks: number of tasks in the stream.
     """
+    model = json.loads(BACKBONE.read_text("utf-8"))["model_cfg"]
     runs = []
     for group, entry in study["groups"].items():
         for label, own in entry["runs"].items():
@@ -79,9 +110,22 @@ def declared_runs(study: dict, defaults: Parameters) -> list[Run]:
             for seed in entry["seeds"][: 1 if method == "frozen" else None]:
                 chosen = {**study["settings"].get(method, {}), **own, "seed": seed}
                 checked = Parameters({**defaults, **chosen}, f"{STUDY.name}: {group}: {label}")
+                check_together(with_presets(checked), model)
                 overrides = {name: checked[name] for name in chosen if checked[name] != defaults[name]}
-                runs.append(Run(group, label, overrides, {name: spelled(checked[name]) for name in checked}))
+                runs.append(Run(group, label, overrides, used_values(checked, tasks)))
     return runs
+
+
+@cache
+def default_values() -> dict[str, str]:
+    """What params.yaml has."""
+    return used_values(parse_parameters(read_yaml(PARAMS_FILE)), len(load_chain()))
+
+
+def load_study() -> tuple[list[Run], dict]:
+    """The runs that study.yaml declares over params.yaml, and its content."""
+    study = yaml.safe_load(STUDY.read_text("utf-8"))
+    return declared_runs(study, parse_parameters(read_yaml(PARAMS_FILE)), len(load_chain())), study
 
 
 def read_rows(path: Path = RESULTS) -> list[dict[str, str]]:
@@ -102,10 +146,11 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
     partial.replace(path)
 
 
-def row_of(run: Run, rows: list[dict[str, str]], defaults: Parameters) -> dict[str, str] | None:
-    """The row with the run's parameters; one that the table does not have yet counts as having had its default."""
+def row_of(run: Run, rows: list[dict[str, str]]) -> dict[str, str] | None:
+    """The row with the run's parameters; one that the table does not know yet counts as having had its default."""
     for row in rows:
-        if all((row.get(name) or spelled(defaults[name])) == value for name, value in run.values.items()):
+        known = {**default_values(), **row}
+        if all(known[name] == value for name, value in run.values.items()):
             return row
     return None
 
@@ -121,11 +166,18 @@ def finished() -> dict[str, str]:
 
 
 def collect(run: Run, commit: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """Row of the results and of the curves, from an experiment's commit and DVC's cache."""
+    """Row of the results and of the curves, from an experiment's commit and DVC's cache.
+
+    Raises:
+        ValueError: the experiment ran with other parameters than the run declares.
+    """
 
     def table(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(StringIO(dvc.api.read(path, rev=commit, encoding="utf-8"))))
 
+    tree = yaml.safe_load(git("show", f"{commit}:{PARAMS_FILE}"))
+    if used_values(parse_parameters(tree), len(tree["tasks"])) != run.values:
+        raise ValueError(f"experiment {run.name} has other parameters than it was submitted with; remove it and repeat")
     costs = [row for row in table("metrics/costs.csv") if row["stage"].startswith(COSTLY)]
     summary = json.loads(git("show", f"{commit}:metrics/summary.json"))
     row = {
@@ -140,6 +192,24 @@ def collect(run: Run, commit: str) -> tuple[dict[str, str], list[dict[str, str]]
     return row, curves
 
 
+def store(run: Run, commit: str, order: list[Run]) -> None:
+    """Add a finished run to both tables, in the order of the study; in old rows a new parameter gets its default."""
+    row, curves = collect(run, commit)
+    kept = [{**default_values(), **old} for old in read_rows(RESULTS) if old["run"] != run.name]
+    rows = [*kept, row]
+    ordered = [found for other in order if (found := row_of(other, rows)) is not None]
+    rows = list({entry["run"]: entry for entry in [*ordered, *rows]}.values())
+    names = {entry["run"]: number for number, entry in enumerate(rows)}
+    points = [old for old in read_rows(CURVES) if old["run"] != run.name] + curves
+    write_rows(CURVES, sorted((point for point in points if point["run"] in names), key=lambda p: names[p["run"]]))
+    write_rows(RESULTS, [{name: entry.get(name, "") for name in row} for entry in rows])
+
+
+def dirty() -> str:
+    """Tracked files with changes that are not committed, but for the results themselves."""
+    return git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.parent}")
+
+
 class Queue:
     """DVC's experiment queue, filled little by little, so that an interruption leaves little behind."""
 
@@ -149,87 +219,105 @@ class Queue:
         threads = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
         self.environment = {**threads, **os.environ, "DVC_NO_ANALYTICS": "1"}
 
-    def _dvc(self, *arguments: str) -> str:
+    def _dvc(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(["dvc", *arguments], env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"dvc {shlex.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        if check and done.returncode:
+            raise RuntimeError(f"dvc {shlex.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def status(self) -> dict[str, str]:
-        """Names of the study's entries -> Queued, Running, Success or Failed."""
-        words = (line.split() for line in self._dvc("queue", "status").splitlines())
-        return {line[1]: line[-1] for line in words if len(line) > 2 and line[1].startswith("study-")}
+    def status(self) -> tuple[dict[str, str], bool]:
+        """Names of the study's entries -> Queued, Running, Success or Failed; whether a worker is active."""
+        output = self._dvc("queue", "status")
+        words = [line.split() for line in output.splitlines()]
+        entries = [(line[1], line[-1]) for line in words if len(line) > 2 and line[1].startswith("study-")]
+        entries.sort(key=lambda entry: entry[1] in ("Queued", "Running"))  # a repeated run counts, not its failure
+        return dict(entries), "Worker status: 0 active, 0 idle" not in output
 
-    def clear(self) -> None:
-        """Forget what an interrupted study has left, unless workers are still busy with it."""
-        if " 0 active" in self._dvc("queue", "status"):
-            self._dvc("queue", "remove", "--all")
+    def busy(self) -> set[str]:
+        """Names of the entries that workers are or will be at work on; what dead workers have left is removed."""
+        entries, workers = self.status()
+        if not workers:
+            for name in entries:
+                self._dvc("queue", "kill", "--force", name, check=False)
+                self._dvc("queue", "remove", name, check=False)
+            return set()
+        return {name for name, state in entries.items() if state in ("Queued", "Running")}
 
     def submit(self, run: Run) -> None:
-        self._dvc(*run.command[1:3], "--queue", *run.command[3:])
-        self._dvc("queue", "start", "--jobs", str(self.jobs))
+        """Queue a run; tried again while another DVC command holds the lock."""
+        if changed := dirty():
+            raise RuntimeError(f"commit your changes first, every row of the study names its commit:\n{changed}")
+        for attempt in range(ATTEMPTS):
+            try:
+                self._dvc(*run.command[1:3], "--queue", *run.command[3:])
+                return
+            except RuntimeError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(POLL)
+
+    def start(self) -> None:
+        """Let workers run; harmless when they do."""
+        self._dvc("queue", "start", "--jobs", str(self.jobs), check=False)
 
     def log(self, name: str) -> str:
-        return self._dvc("queue", "logs", name)
+        return self._dvc("queue", "logs", name, check=False)
 
 
 def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
     """Run everything in `todo`; returns the names of runs that failed."""
     queue, failed = Queue(jobs), []
-    queue.clear()
-    busy = {name for name, state in queue.status().items() if state in ("Queued", "Running")}
+    busy = queue.busy()
     waiting = [run for run in todo if run.name not in busy]
     pending = {run.name: run for run in todo if run.name in busy}
-    checked = time.monotonic()
     while waiting or pending:
         while waiting and len(pending) < 2 * jobs:
             run = waiting.pop(0)
+            pending[run.name] = run
             if run.name not in finished():
                 queue.submit(run)
-            pending[run.name] = run
-        for name, commit in finished().items():
-            if name in pending:
-                store(pending.pop(name), commit, order)
-                print(f"{time.strftime('%H:%M')} {name} done, {len(waiting) + len(pending)} to go", flush=True)
-        if time.monotonic() - checked > 6 * POLL:
-            checked = time.monotonic()
-            for name, state in queue.status().items():
-                if state == "Failed" and name in pending:
-                    print(
-                        f"{name} failed: {shlex.join(pending.pop(name).command)}\n{queue.log(name)[-2000:]}", flush=True
-                    )
-                    failed.append(name)
+                queue.start()
+        entries, workers = queue.status()
+        done = finished()
+        for name in [name for name in pending if name in done]:
+            store(pending.pop(name), done[name], order)
+            print(f"{time.strftime('%H:%M')} {name} done, {len(waiting) + len(pending)} to go", flush=True)
+        for name in [name for name in pending if not workers or entries.get(name) not in ("Queued", "Running")]:
+            if entries.get(name) in ("Queued", "Running"):
+                queue.start()  # the workers have gone
+                continue
+            print(f"{name} failed: {shlex.join(pending.pop(name).command)}\n{queue.log(name)[-2000:]}", flush=True)
+            failed.append(name)
         time.sleep(POLL)
     return failed
 
 
-def store(run: Run, commit: str, order: list[Run]) -> None:
-    """Add a finished run to both tables, in the order of the study."""
-    row, curves = collect(run, commit)
-    place = {other.name: number for number, other in enumerate(order)}
-    for path, new in ((RESULTS, [row]), (CURVES, curves)):
-        rows = [old for old in read_rows(path) if old["run"] != run.name] + new
-        write_rows(path, sorted(rows, key=lambda entry: place.get(entry["run"], len(place))))
-
-
 def main() -> None:
-    study, defaults = yaml.safe_load(STUDY.read_text("utf-8")), load_parameters()
+    order, study = load_study()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--groups", nargs="+", default=list(study["groups"]), choices=list(study["groups"]))
+    parser.add_argument("--labels", nargs="+", help="only these labels")
     parser.add_argument("--jobs", type=int, default=study["jobs"], help="runs at a time")
     parser.add_argument("--plan", action="store_true", help="only print what would run")
     arguments = parser.parse_args()
-    order, rows = declared_runs(study, defaults), read_rows()
-    missing = {run.name: run for run in order if run.group in arguments.groups and row_of(run, rows, defaults) is None}
+    rows = read_rows()
+    missing = {
+        run.name: run
+        for run in order
+        if run.group in arguments.groups
+        and (not arguments.labels or run.label in arguments.labels)
+        and row_of(run, rows) is None
+    }
     if arguments.plan:
         for run in missing.values():
             print(f"# {run.group}: {run.label}\n{shlex.join(run.command)}")
         return
-    if missing and git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.parent}"):
-        sys.exit("error: commit your changes first: every row of the study names the commit that made it")
     print(f"{len(missing)} runs to do", flush=True)
     by_seed = sorted(missing.values(), key=lambda run: int(run.values["seed"]))  # first a row for everything
-    failed = execute(by_seed, arguments.jobs, order)
+    try:
+        failed = execute(by_seed, arguments.jobs, order)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"error: {error}")
     if failed:
         sys.exit(f"error: {len(failed)} runs failed: {', '.join(failed)}")
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import search
 import study
-import yaml
 from scipy.stats import ttest_rel
 
 from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
@@ -51,10 +50,10 @@ MORE: dict[str, list[Column]] = {
 
 def groups() -> dict[str, dict[str, Rows]]:
     """Group -> label -> the rows of its seeds that the results have, in the order of the study."""
-    defaults, rows = load_parameters(), study.read_rows()
+    rows = study.read_rows()
     found: dict[str, dict[str, Rows]] = {}
-    for run in study.declared_runs(yaml.safe_load(study.STUDY.read_text("utf-8")), defaults):
-        row = study.row_of(run, rows, defaults)
+    for run in study.load_study()[0]:
+        row = study.row_of(run, rows)
         if row is not None:
             found.setdefault(run.group, {}).setdefault(run.label, []).append(row)
     return found
@@ -83,17 +82,17 @@ def group_table(name: str, group: dict[str, Rows]) -> str:
     return markdown(header, lines)
 
 
-def paired(name: str, ours: Rows, theirs: Rows) -> tuple[float, float, float]:
+def paired(name: str, ours: Rows, theirs: Rows) -> tuple[float, float, float] | None:
     """Mean and standard deviation of the differences seed by seed, and the p value of the paired t test.
 
-    A method that has a single run, because nothing in it is random, is compared with every seed.
+    `frozen`, in which nothing is random, is compared with every seed. None: fewer than two common seeds.
     """
     seeds = {row["seed"]: float(row[name]) for row in theirs}
-    pairs = [
-        (float(row[name]), float(theirs[0][name]) if len(theirs) == 1 else seeds[row["seed"]])
-        for row in ours
-        if len(theirs) == 1 or row["seed"] in seeds
-    ]
+    if theirs[0]["method"] == "frozen":
+        seeds = {row["seed"]: float(theirs[0][name]) for row in ours}
+    pairs = [(float(row[name]), seeds[row["seed"]]) for row in ours if row["seed"] in seeds]
+    if len(pairs) < 2:
+        return None
     first, second = np.array(pairs).T
     difference = first - second
     return float(difference.mean()), float(difference.std(ddof=1)), float(ttest_rel(first, second).pvalue)
@@ -103,13 +102,13 @@ def comparison_table(group: dict[str, Rows]) -> str:
     """What LPI is ahead of every other method, in average R@1 (mean of both directions) and in forgetting."""
     lines = []
     for label, rows in group.items():
-        if label == REFERENCE or len(group[REFERENCE]) < 2:
-            continue
         cells = [label]
         for name in ("mean.average_recall.r1", "mean.forgetting.r1"):
-            difference, deviation, p = paired(name, group[REFERENCE], rows)
-            cells += [f"{difference:+.1f} ± {deviation:.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
-        lines.append(cells)
+            if label != REFERENCE and (measured := paired(name, group[REFERENCE], rows)) is not None:
+                difference, deviation, p = measured
+                cells += [f"{difference:+.1f} ± {deviation:.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
+        if len(cells) > 1:
+            lines.append(cells)
     return markdown([f"{REFERENCE} minus", "average R@1", "p", "forgetting", "p"], lines)
 
 
@@ -131,14 +130,16 @@ def validation_table() -> str:
 def search_table() -> str:
     """docs/results/search.csv: every trial, the best of each method in bold."""
     rows = search.read_rows()
-    lines = []
+    best, lines = search.best_settings(rows), []
     for row in rows:
         best = max(
             (other for other in rows if other["method"] == row["method"]), key=lambda other: float(other["mean"])
         )
-        settings = ", ".join(f"`{name}={value}`" for name, value in json.loads(row["settings"]).items())
+        chosen = json.loads(row["settings"])
+        settings = ", ".join(f"`{name}={value}`" for name, value in chosen.items())
         gain = f"{float(row['mean']):+.1f}"
-        lines.append([row["method"], settings, f"**{gain}**" if row is best else gain, row["forgetting"]])
+        shown = f"**{gain}**" if chosen == best[row["method"]] else gain
+        lines.append([row["method"], settings, shown, row["forgetting"]])
     return markdown(["method", "settings", "to frozen", "forgetting"], lines)
 
 
@@ -157,7 +158,7 @@ def parameter_table() -> str:
 
 
 def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
-    """The table of that name."""
+    """The table of that name, or a line that says that there are no results yet."""
     special: dict[str, Callable[[], str]] = {
         "search": search_table,
         "validation": validation_table,
@@ -165,9 +166,10 @@ def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
         "parameters": parameter_table,
         "comparison": lambda: comparison_table(found["methods"]),
     }
-    if name in special:
-        return special[name]()
-    return group_table(name, found[name]) if name in found else f"No run of the group {name} yet."
+    try:
+        return special[name]() if name in special else group_table(name, found[name])
+    except (KeyError, FileNotFoundError):
+        return f"No results of {name} yet."
 
 
 def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:

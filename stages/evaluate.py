@@ -80,8 +80,6 @@ def main(parameters: Parameters) -> None:
     facts = {
         "parameters_per_task": method.parameters_per_task,
         "examples": examples(gallery, result, len(tasks)),
-        "items": sum(len(gallery.task[modality]) for modality in MODALITIES),
-        "encoded": result.encoded,
     }
     (OUT / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 

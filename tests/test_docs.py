@@ -56,14 +56,16 @@ def test_a_table_shows_mean_and_deviation():
 
 def test_methods_are_compared_seed_by_seed():
     """Differences 2, 1, 3: t = 2 / (1 / sqrt 3), two degrees of freedom."""
-    group = {"lpi": rows_of("lpi", [5.0, 6.0, 7.0]), "a": rows_of("a", [3.0, 5.0, 4.0]), "b": rows_of("b", [4.0])}
+    group = {"lpi": rows_of("lpi", [5.0, 6.0, 7.0]), "a": rows_of("a", [3.0, 5.0, 4.0])}
+    group |= {"one seed": rows_of("b", [4.0]), "frozen": rows_of("frozen", [4.0])}
     difference, deviation, p = tables.paired("mean.average_recall.r1", group["lpi"], group["a"][::-1])
     t = 2 * 3**0.5
     assert (difference, deviation) == pytest.approx((2.0, 1.0))
     assert p == pytest.approx(1 - t / (2 + t**2) ** 0.5)  # the distribution function for two degrees of freedom
-    assert tables.paired("mean.average_recall.r1", group["lpi"], group["b"])[0] == pytest.approx(2.0)
+    assert tables.paired("mean.average_recall.r1", group["lpi"], group["frozen"])[0] == pytest.approx(2.0)
+    assert tables.paired("mean.average_recall.r1", group["lpi"], group["one seed"]) is None
     lines = tables.comparison_table(group).splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| a", "| b"]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| a", "| frozen"]
     assert "| +2.0 ± 1.0 | 0.074 |" in lines[2]
 
 

@@ -10,7 +10,7 @@ from lpi.methods import REGISTRY
 from lpi.methods.base import neutral_anchor
 from lpi.methods.dcp import CoupledPrompts
 from lpi.methods.regularised import distillation_loss
-from lpi.parameters import Parameters, flatten
+from lpi.parameters import Parameters, flatten, with_presets
 from lpi.prompts import cp_prompt
 from lpi.report import read_log
 from lpi.state import load_state, save_state
@@ -35,7 +35,7 @@ def settings(**changes) -> Parameters:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     values = {name: value for name, value in flatten(tree) if not name.startswith("tasks.")}
     small = {"depth": 2, "epochs": 1, "batch_size": 3, "rank": 3, "prompt_length": 3, "interaction.rank": 2}
-    return Parameters(values | small | changes)
+    return with_presets(Parameters(values | small | changes))
 
 
 @pytest.fixture
@@ -337,6 +337,56 @@ def test_distillation_is_zero_for_equal_and_positive_for_other_logits():
         p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
         naive += 4 * (p * (p / q).log()).sum(1).mean() / 2
     torch.testing.assert_close(distillation_loss(logits, other, 2.0), naive)
+
+
+def test_lwf_distils_the_prompts_of_the_task_before(make, tasks, tiny_tokenizer):
+    parameters = settings(method="shared-lwf", **{"lwf.weight": 3.0})
+    method = make(parameters)
+    images, tokens = torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[:3])
+    method.begin_task(torch.eye(1))
+    assert set(method.losses(images, tokens)) == {"retrieval"}
+    method.tasks = 0
+    learn(method, tasks[0], parameters)
+    before = [part.clone() for part in method.prompts(0)]
+    method.begin_task(torch.eye(2))
+    method.current.vision.data += 0.3
+    terms = method.losses(images, tokens)
+    student, teacher = (method.logits(images, tokens, *prompts) for prompts in (method.prompts(0), before))
+    expected = 3.0 * distillation_loss(student, teacher, parameters["lwf.temperature"])
+    assert terms["distillation"].item() > 0
+    torch.testing.assert_close(terms["distillation"], expected)
+
+
+def test_l2p_pulls_keys_towards_the_queries_that_picked_them(make, tiny_tokenizer):
+    method = make(settings(method="l2p", **{"pool.pull": 0.5}))
+    trained = method.begin_task(torch.eye(1))
+    images, tokens = torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[:3])
+    terms = method.losses(images, tokens)
+    top = method.settings["pool.top"]
+    queries = method.encoder.encode_image(images), method.encoder.encode_text(tokens)
+    pulls = [pool(query, top)[1] for pool, query in zip((method.image_pool, method.text_pool), queries, strict=True)]
+    torch.testing.assert_close(terms["pull"], 0.5 * sum(pulls))
+    sum(terms.values()).backward()
+    assert all(parameter.grad is not None for parameter in trained)
+    moved = method.text_pool.keys - 0.1 * method.text_pool.keys.grad
+    before = method.text_pool(queries[1], top)[1]
+    method.text_pool.keys.data = moved.detach()
+    assert method.text_pool(queries[1], top)[1] < before
+
+
+def test_dualprompt_has_general_prefixes_before_those_of_the_task(make, tasks):
+    parameters = settings(method="dualprompt")
+    method = make(parameters)
+    for task in tasks[:2]:
+        learn(method, task, parameters)
+    for route in (0, 1):
+        vision, text = method.prompts(route)
+        assert torch.equal(vision, torch.cat([method.general.vision, method.experts[route].vision]))
+        assert torch.equal(text[:1], method.general.text)
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(
+        method.encode_image(images, 1), method.encoder.encode_image(images, prefixes=method.prompts(1)[0])
+    )
 
 
 def test_ewc_holds_the_prompts_where_they_mattered(make, tasks):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from PIL import Image
 from repository import STAGES, declared, keep_only
 

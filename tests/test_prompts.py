@@ -124,3 +124,19 @@ def test_interaction_starts_kaiming_uniform():
     x = PromptInteraction(depth=12, vision_width=300, text_width=300, rank=4)
     bound = 4**-0.5  # sqrt(6 / ((1 + 5) fan_in)) with fan_in = rank
     assert bound * 0.95 < x.vision_to_text.input_factor.abs().max() <= bound
+
+
+@pytest.mark.parametrize("rank", [1, 16])
+def test_the_size_of_a_neutral_start_does_not_depend_on_the_rank(rank):
+    torch.manual_seed(0)
+    drawn = [LowRankPrompts(4, 8, 64, 48, rank, start="neutral", scale=0.02)()[0] for _ in range(60)]
+    assert torch.stack(drawn).std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_neutral_start_divides_by_the_root_of_the_rank():
+    prompts = LowRankPrompts(3, 2, 8, 6, rank=4, start="neutral", scale=0.1)
+    naive = torch.zeros(3, 2, 6)
+    for k in range(4):
+        outer = prompts.layer_factor[:, None, None, k] * prompts.text_token_factor[None, :, None, k]
+        naive += outer * prompts.text_channel_factor[None, None, :, k] / 2
+    torch.testing.assert_close(prompts()[1], naive)

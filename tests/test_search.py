@@ -16,7 +16,7 @@ from lpi.stream import TaskData
 
 def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
     """The default, on the split that the pipeline evaluates, and frozen beside it; done runs are not repeated."""
-    settings = ["seed=0", "method=frozen"]
+    settings = ["method=lpi", "method=frozen"]
     command = (sys.executable, str(ROOT / "benchmarks" / "quick.py"), *settings, "--split", "test", "--out", "runs.csv")
     repository.run(*command)
     with (repository.folder / "runs.csv").open() as file:
@@ -37,6 +37,8 @@ def test_settings_of_a_quick_run():
         "rank": 8,
         "routing.oracle": True,
     }
+    with pytest.raises(SystemExit, match="give seeds with --seeds"):
+        quick.parse_settings("seed=1")
     with pytest.raises(SystemExit, match=r"scenes.train cannot be set here"):
         quick.parse_settings("scenes.train=9")
 
@@ -60,6 +62,8 @@ def test_the_search_tries_rates_and_then_the_methods_own_parameter():
             break
         rows.append({"settings": json.dumps(settings), "mean": str(gains[settings["lr"]] + 5 * ("rank" in settings))})
     tried = [json.loads(row["settings"]) for row in rows]
+    assert search.propose(rows, [0.1, 0.2, 0.3, 0.4], {"rank": [1, 2], "depth": [3]}) == {"lr": 0.4}
+    assert search.best_settings([{"method": "lpi", **row} for row in rows]) == {"lpi": tried[3]}  # the first of three
     assert tried[:3] == [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
     assert tried[3:] == [{"lr": 0.2, "rank": 1}, {"lr": 0.2, "rank": 2}, {"lr": 0.2, "depth": 3}]
 

@@ -5,13 +5,15 @@ import shutil
 import sys
 
 import pytest
+import search
 import study
 import yaml
 from conftest import ROOT
 
-from lpi.parameters import PARAMETERS, ParameterError, load_parameters
+from lpi.parameters import PARAMETERS, PRESETS, ParameterError, load_parameters
 
 DEFAULTS = load_parameters(ROOT / "params.yaml")
+TASKS = 12
 TINY_STUDY = {
     "jobs": 2,
     "settings": {"sprompts": {"lr": 1e-5}},
@@ -27,27 +29,99 @@ def test_runs_have_the_settings_of_their_method_and_their_own():
         "settings": {"shared": {"lr": 0.5, "epochs": 2}},
         "groups": {"a": {"seeds": [0, 7], "runs": {"x": {"method": "shared", "epochs": 9}, "z": {"method": "frozen"}}}},
     }
-    runs = study.declared_runs(declared, DEFAULTS)
+    runs = study.declared_runs(declared, DEFAULTS, TASKS)
     assert [(run.label, run.values["seed"]) for run in runs] == [("x", "0"), ("x", "7"), ("z", "0")]
     assert runs[1].overrides == {"lr": 0.5, "epochs": 9, "method": "shared", "seed": 7}
     assert runs[1].command[-8:] == ["-S", "lr=0.5", "-S", "epochs=9", "-S", "method=shared", "-S", "seed=7"]
-    assert set(runs[0].values) == set(PARAMETERS)
+    assert set(runs[0].values) == {*PARAMETERS, "tasks"}
     assert len({run.name for run in runs}) == 3
 
 
+def test_a_run_has_the_values_that_its_method_fixes():
+    declared = {"settings": {}, "groups": {"a": {"seeds": [0], "runs": {"x": {"method": "lpi-released", "lr": 0.7}}}}}
+    run = study.declared_runs(declared, DEFAULTS, TASKS)[0]
+    assert all(run.values[name] == study.spelled(value) for name, value in PRESETS["lpi-released"].items())
+
+
 def test_a_run_is_found_by_its_parameters():
-    runs = study.declared_runs(yaml.safe_load(study.STUDY.read_text()), DEFAULTS)
+    runs = study.load_study()[0]
     rows = [{"run": str(number), **run.values} for number, run in enumerate(runs[:3])]
-    assert [study.row_of(run, rows, DEFAULTS) for run in runs[:3]] == rows
+    assert [study.row_of(run, rows) for run in runs[:3]] == rows
     del rows[1]["routing.oracle"]  # a parameter that is younger than the row
-    assert study.row_of(runs[1], rows, DEFAULTS) is rows[1]
-    assert study.row_of(runs[4], rows, DEFAULTS) is None
+    assert study.row_of(runs[1], rows) is rows[1]
+    assert study.row_of(runs[4], rows) is None
+    shorter = [{**row, "tasks": "3"} for row in rows]
+    assert study.row_of(runs[0], shorter) is None
 
 
-def test_a_wrong_setting_of_the_study_is_refused():
-    wrong = {"settings": {}, "groups": {"rank": {"seeds": [0], "runs": {"many": {"rank": "many"}}}}}
-    with pytest.raises(ParameterError, match=r"study.yaml: rank: many: rank must be an integer, not 'many'"):
-        study.declared_runs(wrong, DEFAULTS)
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"rank": "many"}, r"study.yaml: rank: many: rank must be an integer, not 'many'"),
+        ({"depth": 9}, "depth must be at most 4 for backbone embedded, not 9"),
+        ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
+    ],
+)
+def test_a_wrong_setting_of_the_study_is_refused(own, message):
+    wrong = {"settings": {}, "groups": {"rank": {"seeds": [0], "runs": {"many": own}}}}
+    with pytest.raises(ParameterError, match=message):
+        study.declared_runs(wrong, DEFAULTS, TASKS)
+
+
+def test_the_settings_of_the_study_are_the_best_of_the_search():
+    settings = study.load_study()[1]["settings"]
+    for method, best in search.best_settings(search.read_rows(ROOT / search.CSV)).items():
+        used = {**DEFAULTS, **settings.get(method, {})}
+        assert {name: used[name] for name in best} == best, method
+
+
+class FakeQueue:
+    """Takes what is submitted; `ends` says how each run ends."""
+
+    def __init__(self, ends: dict[str, str]):
+        self.ends, self.submitted = ends, []
+
+    def busy(self):
+        return set()
+
+    def submit(self, run):
+        self.submitted.append(run.name)
+
+    def start(self):
+        """Workers start by themselves here."""
+
+    def status(self):
+        return {name: self.ends[name] for name in self.submitted}, True
+
+    def log(self, name):
+        return f"log of {name}"
+
+
+def test_failed_and_vanished_runs_are_reported_and_the_others_kept(monkeypatch, capsys):
+    runs = study.load_study()[0][:3]
+    names = [run.name for run in runs]
+    queue = FakeQueue(dict(zip(names, ("Success", "Failed", "Success"), strict=True)))
+    stored = []
+    monkeypatch.setattr(study, "POLL", 0)
+    monkeypatch.setattr(study, "Queue", lambda jobs: queue)
+    monkeypatch.setattr(study, "finished", lambda: {names[0]: "commit"} if queue.submitted else {})
+    monkeypatch.setattr(study, "store", lambda run, commit, order: stored.append((run.name, commit)))
+    assert study.execute(runs, 2, runs) == names[1:]  # the last says Success, but has left no experiment
+    assert stored == [(names[0], "commit")]
+    assert f"log of {names[1]}" in capsys.readouterr().out
+
+
+def test_rows_are_stored_in_the_order_of_the_study(monkeypatch, tmp_path):
+    runs = study.load_study()[0][:3]
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "study.csv")
+    monkeypatch.setattr(study, "CURVES", tmp_path / "curves.csv")
+    monkeypatch.setattr(
+        study, "collect", lambda run, commit: ({"run": run.name, **run.values}, [{"run": run.name, "step": "0"}])
+    )
+    for run in (runs[2], runs[0], runs[1], runs[0]):
+        study.store(run, "commit", runs)
+    for path in (study.RESULTS, study.CURVES):
+        assert [row["run"] for row in study.read_rows(path)] == [run.name for run in runs]
 
 
 def test_the_study_runs_through_the_queue_and_can_be_repeated(repository):

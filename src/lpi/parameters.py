@@ -81,8 +81,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prompts.start": "released",
         "prompts.warm_start": "none",
         "interaction.rank": 0,
+        "loss.retrieval_form": "released",
+        "loss.alignment": 0.1,
+        "loss.alignment_form": "released",
+        "loss.alignment_temperature": 0.01,
+        "loss.task": 0.1,
         "loss.task_form": "released",
         "loss.task_temperature": 0.001,
+        "loss.task_threshold": 0.4,
+        "routing.metric": "l1",
         "optimizer.name": "sgd",
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 2e-4,
@@ -103,7 +110,12 @@ PARAMETERS: dict[str, Kind] = {
         "`neutral`: anchor + small low-rank part; `released`: factors from N(0, 0.5^2)",
         choices=("neutral", "released"),
     ),
-    "prompts.scale": Kind(float, "standard deviation of the channel factors of a neutral start", 0, 10),
+    "prompts.scale": Kind(
+        float,
+        "standard deviation of the entries at the start: of prompts around their anchor, of prefixes",
+        0,
+        10,
+    ),
     "prompts.warm_start": Kind(
         str,
         "a new task starts from the prompts of the semantically nearest or of the previous task, or anew",
@@ -193,10 +205,13 @@ class Parameters(Mapping[str, Any]):
     """The checked parameters of a file under their dotted names: `parameters["loss.task"]`.
 
     Reading one that the file lacks raises ParameterError, so that a stage needs only what it declares.
+
+    Attributes:
+        source: the file, for messages.
     """
 
     def __init__(self, values: Mapping[str, Any], source: str = str(PARAMS_FILE)):
-        self._source = source
+        self.source = source
         self._values = {}
         for name, value in values.items():
             if name not in PARAMETERS:
@@ -205,7 +220,7 @@ class Parameters(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
-            raise ParameterError(f"{self._source}: parameter {name} is missing; it is {PARAMETERS[name].help}")
+            raise ParameterError(f"{self.source}: parameter {name} is missing; it is {PARAMETERS[name].help}")
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
@@ -218,12 +233,20 @@ class Parameters(Mapping[str, Any]):
         return len(self._values)
 
 
+def with_presets(parameters: Parameters) -> Parameters:
+    """The same parameters, but for those that their method fixes."""
+    preset = PRESETS.get(parameters["method"], {}) if "method" in parameters else {}
+    return Parameters({name: preset.get(name, value) for name, value in parameters.items()}, parameters.source)
+
+
+def parse_parameters(tree: Mapping, source: str = str(PARAMS_FILE)) -> Parameters:
+    """Check the content of params.yaml, its `tasks` table apart (which `load_chain` reads); without presets."""
+    return Parameters({name: value for name, value in flatten(tree) if not name.startswith("tasks.")}, source)
+
+
 def load_parameters(path: Path = PARAMS_FILE) -> Parameters:
-    """Read and check params.yaml (its `tasks` table apart, which `load_chain` reads), with the method's presets."""
-    tree = read_yaml(path)
-    given = Parameters({name: value for name, value in flatten(tree) if not name.startswith("tasks.")}, str(path))
-    preset = PRESETS.get(given["method"], {}) if "method" in given else {}
-    return Parameters({name: preset.get(name, value) for name, value in given.items()}, str(path))
+    """What a stage works with: params.yaml with the presets of its method."""
+    return with_presets(parse_parameters(read_yaml(path), str(path)))
 
 
 def load_chain(path: Path = PARAMS_FILE) -> list[str]:
@@ -257,7 +280,7 @@ def check_together(parameters: Parameters, model: Mapping) -> None:
         raise ParameterError(
             f"depth must be at most {layers} for backbone {parameters['backbone']}, not {parameters['depth']}"
         )
-    if parameters["method"] == "lpi" and not parameters["rank"] and parameters["loss.task"]:
+    if parameters["method"] in ("lpi", "lpi-released") and not parameters["rank"] and parameters["loss.task"]:
         raise ParameterError(
             f"loss.task must be 0 for full-rank prompts (rank=0), not {parameters['loss.task']}: it compares factors"
         )

@@ -9,17 +9,23 @@ from torch import Tensor, nn
 RELEASED_STD = 0.5  # of all factors at the start, in the released code
 
 
-def cp_prompt(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
-    """P[l, n, c] = mean over k of layer[l, k] token[n, k] channel[c, k]: (L, r), (N, r), (d, r) -> (L, N, d)."""
-    return torch.einsum("lk,nk,ck->lnc", layer, token, channel) / layer.shape[1]
+def cp_prompt(layer: Tensor, token: Tensor, channel: Tensor, power: float = 1.0) -> Tensor:
+    """P[l, n, c] = r^-power sum_k layer[l, k] token[n, k] channel[c, k]: (L, r), (N, r), (d, r) -> (L, N, d).
+
+    Power 1 is the mean over the rank, as in the released code; with 1/2 the size of P does not depend on the rank.
+    """
+    return torch.einsum("lk,nk,ck->lnc", layer, token, channel) / layer.shape[1] ** power
 
 
 class LowRankPrompts(nn.Module):
     """Deep prompts of both modalities as CP tensors that share the layer factor (docs/method.md 2).
 
-    The prompts are `anchor + low-rank part`. A `neutral` start has the anchor that `set_anchor` was given (zero before)
-    and a small low-rank part: its channel factors have the standard deviation `scale`, the others 0.5. The
-    `released` start has no anchor and 0.5 everywhere. Anchors are constants, not learned.
+    The prompts are `anchor + low-rank part`; the anchor, a constant, is zero until `set_anchor` is called.
+
+    * "released": a mean over the rank of factors with standard deviation 0.5, without an anchor.
+    * "neutral" (ours): a sum over the rank divided by its square root, of channel factors with standard deviation
+      `scale` and others with 1. So every entry starts with that deviation around the anchor and moves at the same pace
+      under an optimizer such as Adam, whatever the rank.
 
     Args:
         depth: number L of prompted layers.
@@ -27,7 +33,7 @@ class LowRankPrompts(nn.Module):
         vision_width, text_width: widths d_v and d_t of the towers.
         rank: rank r.
         start: "released" or "neutral".
-        scale: standard deviation of the channel factors of a neutral start.
+        scale: standard deviation of the entries of a neutral start.
     """
 
     def __init__(
@@ -43,10 +49,10 @@ class LowRankPrompts(nn.Module):
         super().__init__()
         if min(depth, length, vision_width, text_width, rank) < 1:
             raise ValueError(f"depth, length, widths and rank must be positive: {(depth, length, rank)}")
-        channel_std = RELEASED_STD if start == "released" else scale
-        self.layer_factor = nn.Parameter(RELEASED_STD * torch.randn(depth, rank))
-        self.vision_token_factor = nn.Parameter(RELEASED_STD * torch.randn(length, rank))
-        self.text_token_factor = nn.Parameter(RELEASED_STD * torch.randn(length, rank))
+        std, channel_std, self.power = (RELEASED_STD, RELEASED_STD, 1.0) if start == "released" else (1.0, scale, 0.5)
+        self.layer_factor = nn.Parameter(std * torch.randn(depth, rank))
+        self.vision_token_factor = nn.Parameter(std * torch.randn(length, rank))
+        self.text_token_factor = nn.Parameter(std * torch.randn(length, rank))
         self.vision_channel_factor = nn.Parameter(channel_std * torch.randn(vision_width, rank))
         self.text_channel_factor = nn.Parameter(channel_std * torch.randn(text_width, rank))
         self.register_buffer("vision_anchor", torch.zeros(length, vision_width), persistent=False)
@@ -70,8 +76,8 @@ class LowRankPrompts(nn.Module):
     def forward(self) -> tuple[Tensor, Tensor]:
         """The prompts, (L, N, d_v) and (L, N, d_t)."""
         return (
-            add_to_first_layer(cp_prompt(*self.vision_factors), self.vision_anchor),
-            add_to_first_layer(cp_prompt(*self.text_factors), self.text_anchor),
+            add_to_first_layer(cp_prompt(*self.vision_factors, self.power), self.vision_anchor),
+            add_to_first_layer(cp_prompt(*self.text_factors, self.power), self.text_anchor),
         )
 
 

@@ -15,9 +15,8 @@ def save_state(folder: Path, method: Method, records: list[dict[str, float]]) ->
     """Write the method's tensors with the number of finished tasks, and the records of its last training."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(method.tensors().items())}
-    facts = {"tasks": method.tasks, "parameters_per_task": method.parameters_per_task if method.tasks else 0}
     partial = folder / "state.part"
-    save_file(tensors, partial, metadata={"lpi": json.dumps(facts)})
+    save_file(tensors, partial, metadata={"lpi": json.dumps({"tasks": method.tasks})})
     partial.replace(folder / "state.safetensors")
     fields = list(dict.fromkeys(key for record in records for key in record)) or ["epoch", "loss"]
     with (folder / "log.csv").open("w", encoding="utf-8", newline="") as file:
@@ -30,7 +29,7 @@ def load_state(folder: Path, method: Method) -> None:
     """Restore what `save_state` wrote.
 
     Raises:
-        DataError: the file is missing, or belongs to another method or other settings.
+        DataError: the file is missing, or its tensors do not have the names and shapes of this method and its settings.
     """
     path = folder / "state.safetensors"
     try:

@@ -76,7 +76,6 @@ def train_task(
     rng: np.random.Generator,
     device: torch.device,
     title: str,
-    passes: int = 1,
 ) -> list[dict[str, float]]:
     """Let the method learn one task; returns per epoch the mean of every weighted loss term.
 
@@ -89,7 +88,6 @@ def train_task(
         rng: of the batches.
         device: where to compute.
         title: shown beside the progress bar.
-        passes: multiplies the number of epochs.
 
     Raises:
         FloatingPointError: the loss is not finite; names the epoch and the terms.
@@ -107,7 +105,7 @@ def train_task(
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
     records: list[dict[str, float]] = []
     if trained:
-        epochs = parameters["epochs"] * passes
+        epochs = parameters["epochs"]
         total = epochs * updates_per_epoch(data.owners, size, unique)
         optimizer = build_optimizer(parameters, trained)
         schedule = cosine(parameters["lr"], total)

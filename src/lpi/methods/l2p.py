@@ -22,7 +22,7 @@ class PromptPool(nn.Module):
 
     def __init__(self, size: int, depth: int, anchor: Tensor, features: int, scale: float):
         super().__init__()
-        self.keys = nn.Parameter(torch.randn(size, features) / features**0.5)
+        self.keys = nn.Parameter(torch.randn(size, features).to(anchor) / features**0.5)
         prompts = scale * torch.randn(size, depth, *anchor.shape).to(anchor)
         prompts[:, 0] += anchor
         self.prompts = nn.Parameter(prompts)
