@@ -257,8 +257,9 @@ class Queue:
                 time.sleep(POLL)
 
     def start(self) -> None:
-        """Let workers run; harmless when they do."""
-        self._dvc("queue", "start", "--jobs", str(self.jobs), check=False)
+        """Let workers run; harmless when they do. They keep the output open, so nobody may wait for its end."""
+        command = ["dvc", "queue", "start", "--jobs", str(self.jobs)]
+        subprocess.run(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def log(self, name: str) -> str:
         return self._dvc("queue", "logs", name, check=False)
