@@ -129,25 +129,6 @@ def test_parts_of_the_method_can_be_switched_off(repository):
     assert "task_contrast" not in header
 
 
-def test_the_frozen_method_equals_the_frozen_row(repository):
-    repository.dvc("exp", "run", "-S", "method=frozen")
-    summary = repository.summary()
-    assert summary["mean"]["relative"]["r1"] == 0
-    assert summary["i2t"]["average_recall"] == summary["frozen"]["i2t"]["average_recall"]
-    assert summary["parameters_per_task"] == 0
-
-
-def test_joint_prompts_are_trained_before_the_stream(repository):
-    repository.dvc("exp", "run", "-S", "method=joint")
-    states = repository.folder / "data" / "states"
-    assert len((states / "init" / "log.csv").read_text().splitlines()) == 2
-    assert len((states / "t01" / "log.csv").read_text().splitlines()) == 1
-    from safetensors.numpy import load_file
-
-    first, last = (load_file(states / name / "state.safetensors") for name in ("init", "t01"))
-    assert (first["current.vision"] == last["current.vision"]).all()
-
-
 def test_a_new_task_at_the_end_trains_only_itself(repository):
     repository.set({"tasks.t02": {"prev": "t01"}})
     output = repository.dvc("repro")
