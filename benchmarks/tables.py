@@ -132,9 +132,6 @@ def search_table() -> str:
     rows = search.read_rows()
     best, lines = search.best_settings(rows), []
     for row in rows:
-        best = max(
-            (other for other in rows if other["method"] == row["method"]), key=lambda other: float(other["mean"])
-        )
         chosen = json.loads(row["settings"])
         settings = ", ".join(f"`{name}={value}`" for name, value in chosen.items())
         gain = f"{float(row['mean']):+.1f}"
@@ -157,19 +154,24 @@ def parameter_table() -> str:
     return markdown(["parameter", "value", "allowed", "meaning"], lines)
 
 
+FROM_FILES: dict[str, tuple[Path, Callable[[], str]]] = {
+    "search": (search.CSV, search_table),
+    "validation": (VALIDATION, validation_table),
+    "routes": (ROUTES, routes_table),
+}
+
+
 def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     """The table of that name, or a line that says that there are no results yet."""
-    special: dict[str, Callable[[], str]] = {
-        "search": search_table,
-        "validation": validation_table,
-        "routes": routes_table,
-        "parameters": parameter_table,
-        "comparison": lambda: comparison_table(found["methods"]),
-    }
-    try:
-        return special[name]() if name in special else group_table(name, found[name])
-    except (KeyError, FileNotFoundError):
+    if name == "parameters":
+        return parameter_table()
+    if name in FROM_FILES:
+        path, table = FROM_FILES[name]
+        return table() if path.exists() else f"No results of {name} yet."
+    group = "methods" if name == "comparison" else name
+    if group not in found:
         return f"No results of {name} yet."
+    return comparison_table(found[group]) if name == "comparison" else group_table(name, found[group])
 
 
 def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:

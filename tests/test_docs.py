@@ -69,6 +69,21 @@ def test_methods_are_compared_seed_by_seed():
     assert "| +2.0 ± 1.0 | 0.074 |" in lines[2]
 
 
+def test_the_best_trial_is_in_bold_and_missing_results_are_named(monkeypatch, tmp_path):
+    rows = [
+        {"method": method, "settings": f'{{"lr": {rate}}}', "mean": mean, "forgetting": "1.0"}
+        for method, rate, mean in (("lpi", 0.1, "2.0"), ("lpi", 0.2, "3.0"), ("l2p", 0.1, "1.0"))
+    ]
+    monkeypatch.setattr(tables.search, "read_rows", lambda: rows)
+    lines = tables.search_table().splitlines()[2:]
+    assert lines[0] == "| lpi | `lr=0.1` | +2.0 | 1.0 |"
+    assert lines[1] == "| lpi | `lr=0.2` | **+3.0** | 1.0 |"
+    assert lines[2] == "| l2p | `lr=0.1` | **+1.0** | 1.0 |"
+    monkeypatch.setattr(tables, "FROM_FILES", {"routes": (tmp_path / "none.csv", tables.routes_table)})
+    for name in ("rank", "comparison", "routes"):
+        assert tables.render(name, {}) == f"No results of {name} yet."
+
+
 def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
     monkeypatch.setattr(tables, "render", lambda name, found: f"table of {name}")
     text = "a\n<!-- table: rank -->\nold\n<!-- end of table -->\nb\n<!-- table: x y -->\n<!-- end of table -->\n"
