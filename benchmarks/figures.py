@@ -3,13 +3,13 @@
 python benchmarks/figures.py        # docs/figures/study_*.png
 """
 
-import csv
 import sys
 from pathlib import Path
 
 import numpy as np
 import study
 import tables
+from results import Rows, read_rows
 
 from lpi import figures
 from lpi.parameters import PARAMS_FILE
@@ -18,14 +18,13 @@ OUT = Path("docs/figures")
 NAMES = {"i2t": "image to text", "t2i": "text to image"}
 
 
-def column(rows: tables.Rows, name: str) -> list[float]:
+def column(rows: Rows, name: str) -> list[float]:
     return [float(row[name]) for row in rows]
 
 
-def mean_curves(methods: dict[str, tables.Rows], name: str) -> tuple[dict[str, np.ndarray], list[str]]:
+def mean_curves(methods: dict[str, Rows], name: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """Mean over the seeds of every method's recall over the stream, and the names of the tasks."""
-    with study.CURVES.open(encoding="utf-8", newline="") as file:
-        points = list(csv.DictReader(file))
+    points = read_rows(study.CURVES)
     curves = {}
     for method, rows in methods.items():
         runs = [[float(point[name]) for point in points if point["run"] == row["run"]] for row in rows]

@@ -8,7 +8,6 @@ are not repeated. The numbers equal those of the pipeline with the same settings
 """
 
 import argparse
-import csv
 import hashlib
 import json
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from results import append_row, read_rows
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
@@ -33,20 +33,6 @@ from lpi.training import seed_all, train_task
 DATA = Path("data")
 FIXED = ("dataset", "backbone", "scenes.", "stream.", "similarity.", "routing.clusters")
 KEY = ["digest", "split", "share"]
-COLUMNS = [
-    "settings",
-    "seed",
-    "split",
-    "share",
-    "i2t",
-    "t2i",
-    "mean",
-    "forgetting",
-    "image",
-    "text",
-    "seconds",
-    "digest",
-]
 
 
 def parse_settings(text: str) -> dict:
@@ -156,10 +142,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the training images of every task")
     parser.add_argument("--out", type=Path, help="CSV to which rows are added")
     arguments = parser.parse_args()
-    done = set()
-    if arguments.out and arguments.out.exists():
-        with arguments.out.open(encoding="utf-8", newline="") as file:
-            done = {tuple(row[name] for name in KEY) for row in csv.DictReader(file)}
+    done = {tuple(row[name] for name in KEY) for row in read_rows(arguments.out)} if arguments.out else set()
     stream = Stream(arguments.split, arguments.share)
     for seed in arguments.seeds:
         for text in arguments.settings:
@@ -172,18 +155,13 @@ def main() -> None:
             if tuple(place[name] for name in KEY) in done:
                 continue
             start = time.perf_counter()
-            row = {"settings": text, "seed": seed, **row_of(stream.run(**settings)), **place}
-            row["seconds"] = round(time.perf_counter() - start)
+            measured = row_of(stream.run(**settings))
+            seconds = round(time.perf_counter() - start)
+            row = {"settings": text, "seed": seed, **place, **measured, "seconds": seconds}
             print(row, flush=True)
             if arguments.out:
-                new = not arguments.out.exists()
-                with arguments.out.open("a", encoding="utf-8", newline="") as file:
-                    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                    if new:
-                        writer.writeheader()
-                    writer.writerow(row)
+                append_row(arguments.out, row)
 
 
 if __name__ == "__main__":
-    assert PARAMS_FILE.exists(), "run from the root of the repository"
     main()

@@ -8,34 +8,16 @@ R@1 over the frozen model on the validation split. The best settings go into ben
 """
 
 import argparse
-import csv
 import json
 import time
 from pathlib import Path
 
 import yaml
 from quick import Stream
+from results import Rows, append_row, read_rows
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
-COLUMNS = ["method", "settings", "share", "mean", "forgetting", "seconds"]
-Rows = list[dict[str, str]]
-
-
-def read_rows(path: Path = CSV) -> Rows:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(row: dict) -> None:
-    new = not CSV.exists()
-    with CSV.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def propose(done: Rows, rates: list[float], own: dict[str, list]) -> dict | None:
@@ -59,7 +41,7 @@ def search(method: str, space: dict, stream: Stream) -> None:
     """Run the trials of one method that the table lacks."""
 
     def done() -> Rows:
-        rows = [row for row in read_rows() if row["method"] == method]
+        rows = [row for row in read_rows(CSV) if row["method"] == method]
         return [row for row in rows if float(row["share"]) == space["share"]]
 
     while (settings := propose(done(), space["lr"], space["own"][method])) is not None:
@@ -73,7 +55,7 @@ def search(method: str, space: dict, stream: Stream) -> None:
             "forgetting": summary["mean"]["forgetting"]["r1"],
             "seconds": round(time.perf_counter() - start),
         }
-        append(row)
+        append_row(CSV, row)
         print(row, flush=True)
 
 

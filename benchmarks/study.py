@@ -28,6 +28,7 @@ from typing import Any
 
 import dvc.api
 import yaml
+from results import Rows, read_rows
 
 from lpi.parameters import (
     PARAMS_FILE,
@@ -128,14 +129,7 @@ def load_study() -> tuple[list[Run], dict]:
     return declared_runs(study, parse_parameters(read_yaml(PARAMS_FILE)), len(load_chain())), study
 
 
-def read_rows(path: Path = RESULTS) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+def write_rows(path: Path, rows: Rows) -> None:
     """Atomically, with the columns of all rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
@@ -146,7 +140,7 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
     partial.replace(path)
 
 
-def row_of(run: Run, rows: list[dict[str, str]]) -> dict[str, str] | None:
+def row_of(run: Run, rows: Rows) -> dict[str, str] | None:
     """The row with the run's parameters; one that the table does not know yet counts as having had its default."""
     for row in rows:
         known = {**default_values(), **row}
@@ -165,14 +159,14 @@ def finished() -> dict[str, str]:
     return {name.rpartition("/")[2]: commit for name, commit in refs}
 
 
-def collect(run: Run, commit: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+def collect(run: Run, commit: str) -> tuple[dict[str, str], Rows]:
     """Row of the results and of the curves, from an experiment's commit and DVC's cache.
 
     Raises:
         ValueError: the experiment ran with other parameters than the run declares.
     """
 
-    def table(path: str) -> list[dict[str, str]]:
+    def table(path: str) -> Rows:
         return list(csv.DictReader(StringIO(dvc.api.read(path, rev=commit, encoding="utf-8"))))
 
     tree = yaml.safe_load(git("show", f"{commit}:{PARAMS_FILE}"))
@@ -301,7 +295,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=study["jobs"], help="runs at a time")
     parser.add_argument("--plan", action="store_true", help="only print what would run")
     arguments = parser.parse_args()
-    rows = read_rows()
+    rows = read_rows(RESULTS)
     missing = {
         run.name: run
         for run in order

@@ -7,7 +7,6 @@ A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME 
 test fails when a file and the tables differ.
 """
 
-import csv
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import search
 import study
+from results import Rows, read_rows
 from scipy.stats import ttest_rel
 
 from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
@@ -26,7 +26,6 @@ VALIDATION = Path("docs/results/validation.csv")
 ROUTES = Path("docs/results/routes.csv")
 REFERENCE = "lpi"  # what the methods are compared with
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-Rows = list[dict[str, str]]
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
 RECALL: list[Column] = [
     ("average R@1 i2t", "i2t.average_recall.r1", 1),
@@ -50,7 +49,7 @@ MORE: dict[str, list[Column]] = {
 
 def groups() -> dict[str, dict[str, Rows]]:
     """Group -> label -> the rows of its seeds that the results have, in the order of the study."""
-    rows = study.read_rows()
+    rows = read_rows(study.RESULTS)
     found: dict[str, dict[str, Rows]] = {}
     for run in study.load_study()[0]:
         row = study.row_of(run, rows)
@@ -114,8 +113,7 @@ def comparison_table(group: dict[str, Rows]) -> str:
 
 def validation_table() -> str:
     """docs/results/validation.csv by settings: what was tried on the validation split."""
-    with VALIDATION.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(VALIDATION)
     kinds: dict[tuple[str, str], Rows] = {}
     for row in rows:
         kinds.setdefault((row["settings"], row["share"]), []).append(row)
@@ -129,7 +127,7 @@ def validation_table() -> str:
 
 def search_table() -> str:
     """docs/results/search.csv: every trial, the best of each method in bold."""
-    rows = search.read_rows()
+    rows = read_rows(search.CSV)
     best, lines = search.best_settings(rows), []
     for row in rows:
         chosen = json.loads(row["settings"])
@@ -142,9 +140,8 @@ def search_table() -> str:
 
 def routes_table() -> str:
     """docs/results/routes.csv as it is."""
-    with ROUTES.open(encoding="utf-8", newline="") as file:
-        header, *lines = csv.reader(file)
-    return markdown(header, lines)
+    rows = read_rows(ROUTES)
+    return markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def parameter_table() -> str:

@@ -74,7 +74,7 @@ def test_the_best_trial_is_in_bold_and_missing_results_are_named(monkeypatch, tm
         {"method": method, "settings": f'{{"lr": {rate}}}', "mean": mean, "forgetting": "1.0"}
         for method, rate, mean in (("lpi", 0.1, "2.0"), ("lpi", 0.2, "3.0"), ("l2p", 0.1, "1.0"))
     ]
-    monkeypatch.setattr(tables.search, "read_rows", lambda: rows)
+    monkeypatch.setattr(tables, "read_rows", lambda path: rows)
     lines = tables.search_table().splitlines()[2:]
     assert lines[0] == "| lpi | `lr=0.1` | +2.0 | 1.0 |"
     assert lines[1] == "| lpi | `lr=0.2` | **+3.0** | 1.0 |"

@@ -10,6 +10,7 @@ import quick
 import search
 import yaml
 from conftest import ROOT
+from results import append_row, read_rows
 
 from lpi.stream import TaskData
 
@@ -71,3 +72,11 @@ def test_the_search_tries_rates_and_then_the_methods_own_parameter():
 def test_every_method_has_as_many_trials():
     space = yaml.safe_load(search.SPACE.read_text())
     assert {sum(len(values) for values in own.values()) for own in space["own"].values()} == {2}
+
+
+def test_rows_are_added_under_the_columns_that_a_file_has(tmp_path):
+    path = tmp_path / "new folder" / "rows.csv"
+    assert read_rows(path) == []
+    append_row(path, {"a": 1, "b": "x,y"})
+    append_row(path, {"b": "z", "a": 2})
+    assert read_rows(path) == [{"a": "1", "b": "x,y"}, {"a": "2", "b": "z"}]

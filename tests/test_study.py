@@ -9,6 +9,7 @@ import search
 import study
 import yaml
 from conftest import ROOT
+from results import read_rows
 
 from lpi.parameters import PARAMETERS, PRESETS, ParameterError, load_parameters
 
@@ -70,7 +71,7 @@ def test_a_wrong_setting_of_the_study_is_refused(own, message):
 
 def test_the_settings_of_the_study_are_the_best_of_the_search():
     settings = study.load_study()[1]["settings"]
-    for method, best in search.best_settings(search.read_rows(ROOT / search.CSV)).items():
+    for method, best in search.best_settings(read_rows(ROOT / search.CSV)).items():
         used = {**DEFAULTS, **settings.get(method, {})}
         assert {name: used[name] for name in best} == best, method
 
@@ -121,7 +122,7 @@ def test_rows_are_stored_in_the_order_of_the_study(monkeypatch, tmp_path):
     for run in (runs[2], runs[0], runs[1], runs[0]):
         study.store(run, "commit", runs)
     for path in (study.RESULTS, study.CURVES):
-        assert [row["run"] for row in study.read_rows(path)] == [run.name for run in runs]
+        assert [row["run"] for row in read_rows(path)] == [run.name for run in runs]
 
 
 def test_the_study_runs_through_the_queue_and_can_be_repeated(repository):

@@ -1,0 +1,31 @@
+"""The CSV files of docs/results."""
+
+import csv
+from pathlib import Path
+
+Rows = list[dict[str, str]]
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a CSV file; none when there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append_row(path: Path, row: dict) -> None:
+    """Add a row to a CSV file with the same columns, or begin the file with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(row) if new else read_header(path), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def read_header(path: Path) -> list[str]:
+    """The names of the columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file))
