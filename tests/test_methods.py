@@ -295,9 +295,9 @@ def test_experts_stay_and_general_prefixes_go_on(make, tasks):
     parameters = settings(method="dualprompt")
     method = make(parameters)
     learn(method, tasks[0], parameters)
-    expert, general = method.experts[0].vision.clone(), method.general.vision.clone()
+    expert, general = method.task_prompts[0].vision.clone(), method.general.vision.clone()
     learn(method, tasks[1], parameters)
-    assert torch.equal(method.experts[0].vision, expert)
+    assert torch.equal(method.task_prompts[0].vision, expert)
     assert not torch.equal(method.general.vision, general)
 
 
@@ -381,7 +381,7 @@ def test_dualprompt_has_general_prefixes_before_those_of_the_task(make, tasks):
         learn(method, task, parameters)
     for route in (0, 1):
         vision, text = method.prompts(route)
-        assert torch.equal(vision, torch.cat([method.general.vision, method.experts[route].vision]))
+        assert torch.equal(vision, torch.cat([method.general.vision, method.task_prompts[route].vision]))
         assert torch.equal(text[:1], method.general.text)
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
-from lpi.methods.base import Batches, Method
+from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
 
 
@@ -17,34 +17,31 @@ class Prefixes(nn.Module):
         self.vision, self.text = (nn.Parameter(scale * torch.randn(layers, 2, length, width)) for width in widths)
 
 
-class DualPrompt(Method):
+class DualPrompt(PerTask):
     """The first half of the layers has general prefixes, which all tasks train, the others the task's own.
 
-    `depth` must be at least 2. Expert prefixes are chosen by the routing keys, as for every other method here, not by
-    learned ones.
+    `depth` must be at least 2. A task's expert prefixes are chosen by the routing keys, as for every other method here,
+    not by learned ones; `parameters_per_task` counts them only, as the general ones are kept once.
     """
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
         self.general = self._prefixes(parameters["depth"] // 2)
-        self.experts = nn.ModuleList()
 
     def _prefixes(self, layers: int) -> Prefixes:
         settings, widths = self.settings, (self.encoder.vision_width, self.encoder.text_width)
         prefixes = Prefixes(layers, settings["prompt_length"], widths, settings["prompts.scale"])
         return prefixes.to(self.anchor[0].device)
 
-    def _append(self) -> Prefixes:
+    def new_prompts(self) -> Prefixes:
         depth = self.settings["depth"]
-        self.experts.append(self._prefixes(depth - depth // 2))
-        self.tasks = len(self.experts)
-        return self.experts[-1]
+        return self._prefixes(depth - depth // 2)
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
-        return [*self.general.parameters(), *self._append().parameters()]
+        return [*self.general.parameters(), *super().begin_task(similarity)]
 
     def _joined(self, route: int) -> tuple[Tensor, Tensor]:
-        expert = self.experts[route]
+        expert = self.task_prompts[route]
         return torch.cat([self.general.vision, expert.vision]), torch.cat([self.general.text, expert.text])
 
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
@@ -52,9 +49,6 @@ class DualPrompt(Method):
         image_features = self.encoder.encode_image(images, prefixes=vision)
         text_features = self.encoder.encode_text(tokens, prefixes=text)
         return {"retrieval": contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)}
-
-    def end_task(self, batches: Batches) -> None:
-        self.experts.requires_grad_(False)
 
     def prompts(self, route: int) -> tuple[Tensor, Tensor]:
         """The prefixes of the route."""
@@ -66,14 +60,3 @@ class DualPrompt(Method):
 
     def encode_text(self, tokens: Tensor, route: int) -> Tensor:
         return self.encoder.encode_text(tokens, prefixes=self.prompts(route)[1])
-
-    @property
-    def parameters_per_task(self) -> int:
-        """A task's expert prefixes; the general ones are kept once."""
-        return sum(parameter.numel() for parameter in self.experts[0].parameters())
-
-    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
-        while self.tasks < tasks:
-            self._append()
-        self.load_state_dict(tensors)
-        self.experts.requires_grad_(False)
