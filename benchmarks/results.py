@@ -25,6 +25,17 @@ def append_row(path: Path, row: dict) -> None:
         writer.writerow(row)
 
 
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Replace a CSV file at once; it gets the columns of all rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
 def read_header(path: Path) -> list[str]:
     """The names of the columns."""
     with path.open(encoding="utf-8", newline="") as file:

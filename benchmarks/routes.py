@@ -6,13 +6,13 @@ Every item is encoded once under the prompts of every task; each rule then mixes
 says, or takes the newest task for every query. The table has the gain of average R@1 over the frozen model.
 """
 
-import csv
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from quick import Stream
+from results import write_rows
 
 from lpi.features import encode
 from lpi.methods import create_method
@@ -133,14 +133,11 @@ def main() -> None:
         raise SystemExit("error: data/states does not belong to params.yaml; run `dvc repro`")
     load_state(Path("data/states") / stream.tasks[-1], method)
     tables = features_by_task(stream, method)
-    CSV.parent.mkdir(parents=True, exist_ok=True)
-    with CSV.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["rule", *DIRECTIONS, "mean", "forgetting"], lineterminator="\n")
-        writer.writeheader()
-        for name, rule in {**RULES, "newest task": None}.items():
-            row = {"rule": name, **measure(stream, tables, rule)}
-            writer.writerow(row)
-            print(row, flush=True)
+    rows = []
+    for name, rule in {**RULES, "newest task": None}.items():
+        rows.append({"rule": name, **measure(stream, tables, rule)})
+        print(rows[-1], flush=True)
+    write_rows(CSV, rows)
 
 
 if __name__ == "__main__":

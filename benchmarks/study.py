@@ -28,7 +28,7 @@ from typing import Any
 
 import dvc.api
 import yaml
-from results import Rows, read_rows
+from results import Rows, read_rows, write_rows
 
 from lpi.parameters import (
     PARAMS_FILE,
@@ -127,17 +127,6 @@ def load_study() -> tuple[list[Run], dict]:
     """The runs that study.yaml declares over params.yaml, and its content."""
     study = yaml.safe_load(STUDY.read_text("utf-8"))
     return declared_runs(study, parse_parameters(read_yaml(PARAMS_FILE)), len(load_chain())), study
-
-
-def write_rows(path: Path, rows: Rows) -> None:
-    """Atomically, with the columns of all rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
 
 
 def row_of(run: Run, rows: Rows) -> dict[str, str] | None:

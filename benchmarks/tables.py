@@ -3,14 +3,15 @@
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`parameters`, `search`, `comparison`, `routes` or `validation`. Everything comes from docs/results and params.yaml. A
-test fails when a file and the tables differ.
+`parameters`, `search`, `comparison`, `routes`, `source` or `validation`. Everything comes from docs/results and
+params.yaml. A test fails when a file and the tables differ.
 """
 
 import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 FILES = (Path("README.md"), Path("docs/study.md"))
 VALIDATION = Path("docs/results/validation.csv")
 ROUTES = Path("docs/results/routes.csv")
+SOURCE = Path("docs/results/source.csv")
 REFERENCE = "lpi"  # what the methods are compared with
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
@@ -42,6 +44,7 @@ MORE: dict[str, list[Column]] = {
     "depth": [("parameters per task", "parameters_per_task", 0)],
     "prompt length": [("parameters per task", "parameters_per_task", 0)],
     "components": [("parameters per task", "parameters_per_task", 0)],
+    "variants": [("parameters per task", "parameters_per_task", 0)],
     "routing": ROUTING,
     "task order": ROUTING,
 }
@@ -138,9 +141,9 @@ def search_table() -> str:
     return markdown(["method", "settings", "to frozen", "forgetting"], lines)
 
 
-def routes_table() -> str:
-    """docs/results/routes.csv as it is."""
-    rows = read_rows(ROUTES)
+def plain_table(path: Path) -> str:
+    """A CSV file as it is."""
+    rows = read_rows(path)
     return markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
@@ -154,7 +157,8 @@ def parameter_table() -> str:
 FROM_FILES: dict[str, tuple[Path, Callable[[], str]]] = {
     "search": (search.CSV, search_table),
     "validation": (VALIDATION, validation_table),
-    "routes": (ROUTES, routes_table),
+    "routes": (ROUTES, partial(plain_table, ROUTES)),
+    "source": (SOURCE, partial(plain_table, SOURCE)),
 }
 
 

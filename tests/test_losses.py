@@ -11,6 +11,7 @@ from lpi.losses import (
     cosines_from_gram,
     cp_gram,
     cp_gram_row,
+    distillation_loss,
     layer_alignment_loss,
     task_contrast_from_cosines,
     task_contrast_loss,
@@ -163,3 +164,14 @@ def test_task_loss_and_gradients_from_factors_equal_the_dense_form():
     dense_loss.backward()
     for ours, dense in zip(new, dense_new, strict=True):
         torch.testing.assert_close(ours.grad, dense.grad)
+
+
+def test_distillation_is_zero_for_equal_and_positive_for_other_logits():
+    logits = torch.randn(4, 4)
+    assert distillation_loss(logits, logits, 2.0).abs() < 1e-6
+    other = torch.randn(4, 4)
+    naive = 0.0
+    for student, teacher in ((logits, other), (logits.T, other.T)):
+        p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
+        naive += 4 * (p * (p / q).log()).sum(1).mean() / 2
+    torch.testing.assert_close(distillation_loss(logits, other, 2.0), naive)

@@ -5,11 +5,10 @@ import yaml
 from conftest import ROOT
 
 from lpi.encoder import PromptedCLIP
-from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
+from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import REGISTRY
 from lpi.methods.base import neutral_anchor
 from lpi.methods.dcp import CoupledPrompts
-from lpi.methods.regularised import distillation_loss
 from lpi.parameters import Parameters, flatten, with_presets
 from lpi.prompts import cp_prompt
 from lpi.report import read_log
@@ -158,7 +157,11 @@ def test_lpi_losses_equal_their_definitions(make, tasks, tiny_tokenizer):
 
 @pytest.mark.parametrize(
     ("changes", "missing"),
-    [({"loss.alignment": 0.0}, "alignment"), ({"loss.task": 0.0}, "task_contrast")],
+    [
+        ({"loss.alignment": 0.0}, "alignment"),
+        ({"loss.task": 0.0}, "task_contrast"),
+        ({"loss.distillation": 0.0}, "distillation"),
+    ],
 )
 def test_losses_can_be_switched_off(make, tasks, tiny_tokenizer, changes, missing):
     parameters = settings(**changes)
@@ -166,7 +169,24 @@ def test_losses_can_be_switched_off(make, tasks, tiny_tokenizer, changes, missin
     learn(method, tasks[0], parameters)
     method.begin_task(torch.eye(2))
     terms = method.losses(torch.randn(2, 3, 16, 16), tiny_tokenizer(CAPTIONS[:2]))
-    assert set(terms) == {"retrieval", "alignment", "task_contrast"} - {missing}
+    assert set(terms) == {"retrieval", "alignment", "task_contrast", "distillation"} - {missing}
+
+
+def test_lpi_distils_the_prompts_of_the_nearest_task(make, tasks, tiny_tokenizer):
+    parameters = settings(**{"loss.distillation": 0.4, "loss.distillation_temperature": 1.5, "loss.task": 0.0})
+    method = make(parameters)
+    images, tokens = torch.randn(4, 3, 16, 16), tiny_tokenizer(CAPTIONS[:4])
+    assert learn(method, tasks[0], parameters)[0].keys() == {"epoch", "loss", "retrieval", "alignment"}
+    learn(method, tasks[1], parameters)
+    method.begin_task(torch.tensor([[1.0, 0.1, 0.6], [0.1, 1.0, 0.2], [0.6, 0.2, 1.0]]))
+    teacher = method.logits(images, tokens, *method.task_prompts[0]()).detach()
+    student = method.logits(images, tokens, *method.task_prompts[2]())
+    term = method.losses(images, tokens)["distillation"]
+    torch.testing.assert_close(term, 0.4 * distillation_loss(student, teacher, 1.5))
+    method.zero_grad()
+    term.backward()
+    assert not any(parameter.grad is not None for parameter in method.task_prompts[0].parameters())
+    assert method.task_prompts[2].factors.layer_factor.grad.abs().max() > 0
 
 
 def test_shared_prompts_go_on_and_lpi_prompts_start_anew(make, tasks):
@@ -326,17 +346,6 @@ def test_a_query_picks_the_prompts_of_the_nearest_keys(make, tiny_tokenizer):
         distance += (2 - cosines[first] - cosines[second]) / len(queries)
     torch.testing.assert_close(pull, distance)
     torch.testing.assert_close(method.encode_text(tokens, 0), method.encoder.encode_text(tokens, joined))
-
-
-def test_distillation_is_zero_for_equal_and_positive_for_other_logits():
-    logits = torch.randn(4, 4)
-    assert distillation_loss(logits, logits, 2.0).abs() < 1e-6
-    other = torch.randn(4, 4)
-    naive = 0.0
-    for student, teacher in ((logits, other), (logits.T, other.T)):
-        p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
-        naive += 4 * (p * (p / q).log()).sum(1).mean() / 2
-    torch.testing.assert_close(distillation_loss(logits, other, 2.0), naive)
 
 
 def test_lwf_distils_the_prompts_of_the_task_before(make, tasks, tiny_tokenizer):

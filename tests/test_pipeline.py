@@ -71,7 +71,7 @@ def test_figures_and_tables_are_made(first_run):
             assert image.width >= 600
     for table, columns in (
         ("stream", {"task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen"}),
-        ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast"}),
+        ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
         ("costs", {"stage", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"}),
     ):
         with (folder / f"{table}.csv").open() as file:

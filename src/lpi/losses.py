@@ -1,4 +1,4 @@
-"""The three losses of LPI (docs/method.md 5): retrieval, layer alignment, task contrast. All unweighted scalars."""
+"""The losses of LPI (docs/method.md 5): retrieval, layer alignment, task contrast, distillation. Unweighted scalars."""
 
 from typing import Literal
 
@@ -16,6 +16,18 @@ def contrastive_loss(logits: Tensor) -> Tensor:
     """
     labels = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def distillation_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Answer a batch as the teacher does: (B, B) scaled similarities of both -> scalar.
+
+    T^2 KL(softmax(target / T) || softmax(logits / T)), mean over rows and over columns (Hinton et al., 2015).
+    """
+    total = torch.zeros((), device=logits.device)
+    for student, teacher in ((logits, target), (logits.T, target.T)):
+        log_student, log_teacher = (F.log_softmax(part / temperature, dim=1) for part in (student, teacher))
+        total = total + F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return temperature**2 * total / 2
 
 
 def layer_alignment_loss(

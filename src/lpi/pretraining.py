@@ -148,6 +148,13 @@ def random_prompts(generator: torch.Generator, batch: int, layers: int, length: 
     return scale * torch.randn(batch, layers, length, width, generator=generator)
 
 
+def source_codes(seed: int, encoder: PromptedCLIP) -> dict[str, Tensor]:
+    """Modality -> direction: image (d_v,) and text (d_t,), of tokens that announce the second source of pairs."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = {"image": encoder.vision_width, "text": encoder.text_width}
+    return {modality: torch.randn(width, generator=generator) for modality, width in widths.items()}
+
+
 def mark_source(
     generator: torch.Generator, prompts: Tensor, strength: Tensor, code: Tensor, share: float = 0.6
 ) -> Tensor:
@@ -227,11 +234,7 @@ class Pretrainer:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.clip, recipe.weight_decay), lr=recipe.lr, betas=(0.9, 0.98), fused=True
         )
-        codes = torch.Generator().manual_seed(recipe.seed)
-        self.codes = {
-            modality: torch.randn(width, generator=codes)
-            for modality, width in (("image", self.encoder.vision_width), ("text", self.encoder.text_width))
-        }
+        self.codes = source_codes(recipe.seed, self.encoder)
         self.mean = torch.tensor(recipe.preprocess["mean"], device=device).view(3, 1, 1) * 255
         self.std = torch.tensor(recipe.preprocess["std"], device=device).view(3, 1, 1) * 255
         self.step = 0

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 from lpi.encoder import PromptedCLIP
 from lpi.losses import (
     bordered,
+    contrastive_loss,
     cosines_from_gram,
     cp_gram,
     cp_gram_row,
+    distillation_loss,
     layer_alignment_loss,
     task_contrast_from_cosines,
 )
@@ -59,32 +61,39 @@ class LPI(PerTask):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         finished = [prompts.factors for prompts in self.task_prompts]
         current = self._append()
-        if finished and self.settings["prompts.warm_start"] != "none":
-            current.load_state_dict(self.task_prompts[self._teacher(similarity)].state_dict())
+        self._teacher, self._earlier = None, {}
         self._related = similarity > self.settings["loss.task_threshold"]
-        self._earlier = {}
-        for modality in ("vision", "text") if finished and self.settings["loss.task"] else ():
-            factors = [getattr(task, f"{modality}_factors") for task in finished]
-            stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
-            self._earlier[modality] = stacked, cp_gram(*stacked)
+        if finished:
+            nearest = int(similarity[-1, :-1].argmax())
+            start = {"none": None, "nearest": nearest, "previous": len(finished) - 1}[
+                self.settings["prompts.warm_start"]
+            ]
+            if start is not None:
+                current.load_state_dict(self.task_prompts[start].state_dict())
+            if self.settings["loss.distillation"]:
+                self._teacher = self.prompts(nearest)
+            for modality in ("vision", "text") if self.settings["loss.task"] else ():
+                factors = [getattr(task, f"{modality}_factors") for task in finished]
+                stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
+                self._earlier[modality] = stacked, cp_gram(*stacked)
         return list(current.parameters())
-
-    def _teacher(self, similarity: Tensor) -> int:
-        """The finished task from whose prompts the new task starts: the nearest in meaning, or the previous."""
-        if self.settings["prompts.warm_start"] == "nearest":
-            return int(similarity[-1, :-1].argmax())
-        return len(similarity) - 2
 
     def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.settings
         vision, text = current()
-        terms = {"retrieval": self.retrieval_loss(images, tokens, vision, text)}
+        logits = self.logits(images, tokens, vision, text)
+        terms = {"retrieval": contrastive_loss(logits)}
         if weights["loss.alignment"]:
             temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
             alignment = layer_alignment_loss(vision, text, temperature, form)
             terms["alignment"] = weights["loss.alignment"] * alignment
         if self._earlier:
             terms["task_contrast"] = weights["loss.task"] * self._task_contrast(current.factors)
+        if self._teacher is not None:
+            with torch.no_grad():
+                target = self.logits(images, tokens, *self._teacher)
+            distillation = distillation_loss(logits, target, weights["loss.distillation_temperature"])
+            terms["distillation"] = weights["loss.distillation"] * distillation
         return terms
 
     def _task_contrast(self, factors: LowRankPrompts) -> Tensor:

@@ -1,11 +1,10 @@
 """The shared prompt set with two classic remedies for forgetting: distillation (LwF) and a Fisher penalty (EWC)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
-from lpi.losses import contrastive_loss
+from lpi.losses import contrastive_loss, distillation_loss
 from lpi.methods.base import Batches
 from lpi.methods.shared import Shared
 from lpi.parameters import Parameters
@@ -35,15 +34,6 @@ class SharedLwF(Shared):
             weight, temperature = self.settings["lwf.weight"], self.settings["lwf.temperature"]
             terms["distillation"] = weight * distillation_loss(logits, target, temperature)
         return terms
-
-
-def distillation_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(target / T) || softmax(logits / T)), (B, B), mean over rows and over columns."""
-    total = torch.zeros((), device=logits.device)
-    for student, teacher in ((logits, target), (logits.T, target.T)):
-        log_student, log_teacher = (F.log_softmax(part / temperature, dim=1) for part in (student, teacher))
-        total = total + F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return temperature**2 * total / 2
 
 
 class SharedEWC(Shared):
