@@ -4,7 +4,8 @@
     python benchmarks/search.py --methods lpi shared
 
 Trials run in this process (see benchmarks/quick.py) and are written one by one. What counts is the mean gain of average
-R@1 over the frozen model on the validation split. The best settings go into benchmarks/study.yaml by hand.
+R@1 over the frozen model on the validation split, over three seeds for the two finalists. The best settings go into
+benchmarks/study.yaml by hand.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import yaml
 from quick import Stream
 from results import Rows, append_row, read_rows
@@ -20,21 +22,53 @@ SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
 
 
-def propose(done: Rows, rates: list[float], own: dict[str, list]) -> dict | None:
-    """Settings of the next trial that no row has, None after the last: every rate, then its own at the best rate."""
-    tried = [json.loads(row["settings"]) for row in done]
+def trials(rows: Rows) -> dict[str, dict[int, float]]:
+    """Settings as JSON -> seed -> gain, of one method, in the order of the rows."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        found.setdefault(row["settings"], {})[int(row["seed"])] = float(row["mean"])
+    return found
+
+
+def finalists(tried: dict[str, dict[int, float]], count: int = 2) -> list[dict]:
+    """The best settings at the first seed of each of the best learning rates, best first, the earlier of equal ones."""
+    best_first = sorted(tried, key=lambda settings: -tried[settings][0])
+    of_rate: dict[float, dict] = {}
+    for settings in map(json.loads, best_first):
+        of_rate.setdefault(settings["lr"], settings)
+    return list(of_rate.values())[:count]
+
+
+def propose(done: Rows, rates: list[float], own: dict[str, list], seeds: list[int]) -> tuple[dict, int] | None:
+    """Settings and seed of the next trial of a method that no row has, None after the last.
+
+    With the first seed every rate, then its own parameter's values at the best; then the finalists with the others.
+    """
+    tried = trials(done)
+
+    def missing(plan: list[dict], seed: int) -> dict | None:
+        return next((settings for settings in plan if seed not in tried.get(json.dumps(settings), {})), None)
+
     plan = [{"lr": rate} for rate in rates]
-    if all(settings in tried for settings in plan):
-        best = max(plan, key=lambda settings: float(done[tried.index(settings)]["mean"]))
-        plan += [{**best, name: value} for name, choices in own.items() for value in choices]
-    return next((settings for settings in plan if settings not in tried), None)
+    if (settings := missing(plan, seeds[0])) is not None:
+        return settings, seeds[0]
+    best = max(plan, key=lambda settings: tried[json.dumps(settings)][seeds[0]])
+    plan = [{**best, name: value} for name, values in own.items() for value in values]
+    if (settings := missing(plan, seeds[0])) is not None:
+        return settings, seeds[0]
+    for seed in seeds[1:]:
+        if (settings := missing(finalists(tried), seed)) is not None:
+            return settings, seed
+    return None
 
 
 def best_settings(rows: Rows) -> dict[str, dict]:
-    """The settings of every method's best trial, the earlier of equal ones."""
-    worst_first = sorted(reversed(rows), key=lambda row: float(row["mean"]))
-    best = {row["method"]: row for row in worst_first}
-    return {method: json.loads(row["settings"]) for method, row in best.items()}
+    """Method -> the settings with the best mean over seeds, of those that ran with the most seeds."""
+    best = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        tried = trials([row for row in rows if row["method"] == method])
+        best[method] = json.loads(max(tried, key=lambda one: (len(tried[one]), np.mean(list(tried[one].values())))))
+    return best
 
 
 def search(method: str, space: dict, stream: Stream) -> None:
@@ -44,12 +78,14 @@ def search(method: str, space: dict, stream: Stream) -> None:
         rows = [row for row in read_rows(CSV) if row["method"] == method]
         return [row for row in rows if float(row["share"]) == space["share"]]
 
-    while (settings := propose(done(), space["lr"], space["own"][method])) is not None:
+    while (trial := propose(done(), space["lr"], space["own"][method], space["seeds"])) is not None:
+        settings, seed = trial
         start = time.perf_counter()
-        summary = stream.run(method=method, **settings)
+        summary = stream.run(method=method, seed=seed, **settings)
         row = {
             "method": method,
             "settings": json.dumps(settings),
+            "seed": seed,
             "share": space["share"],
             "mean": summary["mean"]["relative"]["r1"],
             "forgetting": summary["mean"]["forgetting"]["r1"],

@@ -129,16 +129,18 @@ def validation_table() -> str:
 
 
 def search_table() -> str:
-    """docs/results/search.csv: every trial, the best of each method in bold."""
+    """docs/results/search.csv: all settings, the best of each method in bold."""
     rows = read_rows(search.CSV)
     best, lines = search.best_settings(rows), []
+    kinds: dict[tuple[str, str], Rows] = {}
     for row in rows:
-        chosen = json.loads(row["settings"])
+        kinds.setdefault((row["method"], row["settings"]), []).append(row)
+    for (method, text), own in sorted(kinds.items(), key=lambda item: list(best).index(item[0][0])):
+        chosen = json.loads(text)
         settings = ", ".join(f"`{name}={value}`" for name, value in chosen.items())
-        gain = f"{float(row['mean']):+.1f}"
-        shown = f"**{gain}**" if chosen == best[row["method"]] else gain
-        lines.append([row["method"], settings, shown, row["forgetting"]])
-    return markdown(["method", "settings", "to frozen", "forgetting"], lines)
+        gain, lost = (spread([float(row[name]) for row in own], 1) for name in ("mean", "forgetting"))
+        lines.append([method, settings, str(len(own)), f"**{gain}**" if chosen == best[method] else gain, lost])
+    return markdown(["method", "settings", "seeds", "to frozen", "forgetting"], lines)
 
 
 def plain_table(path: Path) -> str:

@@ -55,18 +55,25 @@ def test_a_share_of_the_images_keeps_their_captions():
     assert len(quick.first_share(data, 0.01).images) == 2
 
 
-def test_the_search_tries_rates_and_then_the_methods_own_parameter():
-    rows, gains = [], {0.1: 1.0, 0.2: 3.0, 0.3: 2.0}
-    for _ in range(9):
-        settings = search.propose(rows, [0.1, 0.2, 0.3], {"rank": [1, 2], "depth": [3]})
-        if settings is None:
-            break
-        rows.append({"settings": json.dumps(settings), "mean": str(gains[settings["lr"]] + 5 * ("rank" in settings))})
-    tried = [json.loads(row["settings"]) for row in rows]
-    assert search.propose(rows, [0.1, 0.2, 0.3, 0.4], {"rank": [1, 2], "depth": [3]}) == {"lr": 0.4}
-    assert search.best_settings([{"method": "lpi", **row} for row in rows]) == {"lpi": tried[3]}  # the first of three
-    assert tried[:3] == [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}]
-    assert tried[3:] == [{"lr": 0.2, "rank": 1}, {"lr": 0.2, "rank": 2}, {"lr": 0.2, "depth": 3}]
+def naive_gain(settings, seed):
+    """Best at the first seed: 0.2 with rank; over all seeds: 0.3."""
+    gain = {0.1: 1.0, 0.2: 3.0, 0.3: 2.0}[settings["lr"]] + 0.5 * settings.get("rank", 0)
+    return gain - 2.0 * seed * (settings["lr"] == 0.2)
+
+
+def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds():
+    own, seeds, rows = {"rank": [1, 2], "depth": [3]}, [0, 1, 2], []
+    while (trial := search.propose(rows, [0.1, 0.2, 0.3], own, seeds)) is not None:
+        settings, seed = trial
+        rows.append({"settings": json.dumps(settings), "seed": str(seed), "mean": str(naive_gain(settings, seed))})
+        assert len(rows) < 20
+    tried = [(json.loads(row["settings"]), int(row["seed"])) for row in rows]
+    best = {"lr": 0.2, "rank": 2}
+    assert tried[:3] == [({"lr": 0.1}, 0), ({"lr": 0.2}, 0), ({"lr": 0.3}, 0)]
+    assert tried[3:6] == [({"lr": 0.2, "rank": 1}, 0), (best, 0), ({"lr": 0.2, "depth": 3}, 0)]
+    assert tried[6:] == [(best, 1), ({"lr": 0.3}, 1), (best, 2), ({"lr": 0.3}, 2)]
+    assert search.best_settings([{"method": "lpi", **row} for row in rows]) == {"lpi": {"lr": 0.3}}
+    assert search.propose(rows, [0.1, 0.2, 0.3, 0.4], own, seeds) == ({"lr": 0.4}, 0)
 
 
 def test_every_method_has_as_many_trials():
