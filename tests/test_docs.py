@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import tables
@@ -70,16 +71,18 @@ def test_methods_are_compared_seed_by_seed():
 
 
 def test_the_best_trial_is_in_bold_and_missing_results_are_named(monkeypatch, tmp_path):
+    trials = (("lpi", 0.1, 0, "2.0"), ("l2p", 0.1, 0, "1.0"), ("lpi", 0.2, 0, "3.0"), ("lpi", 0.1, 1, "3.0"))
     rows = [
-        {"method": method, "settings": f'{{"lr": {rate}}}', "mean": mean, "forgetting": "1.0"}
-        for method, rate, mean in (("lpi", 0.1, "2.0"), ("lpi", 0.2, "3.0"), ("l2p", 0.1, "1.0"))
+        {"method": method, "settings": f'{{"lr": {rate}}}', "seed": str(seed), "mean": mean, "forgetting": "1.0"}
+        for method, rate, seed, mean in trials
     ]
     monkeypatch.setattr(tables, "read_rows", lambda path: rows)
     lines = tables.search_table().splitlines()[2:]
-    assert lines[0] == "| lpi | `lr=0.1` | +2.0 | 1.0 |"
-    assert lines[1] == "| lpi | `lr=0.2` | **+3.0** | 1.0 |"
-    assert lines[2] == "| l2p | `lr=0.1` | **+1.0** | 1.0 |"
-    monkeypatch.setattr(tables, "FROM_FILES", {"routes": (tmp_path / "none.csv", tables.routes_table)})
+    assert lines[0] == "| lpi | `lr=0.1` | 2 | **2.5 ± 0.7** | 1.0 ± 0.0 |"  # it ran with more seeds
+    assert lines[1] == "| lpi | `lr=0.2` | 1 | 3.0 | 1.0 |"
+    assert lines[2] == "| l2p | `lr=0.1` | 1 | **1.0** | 1.0 |"
+    empty = partial(tables.plain_table, tmp_path / "none.csv")
+    monkeypatch.setattr(tables, "FROM_FILES", {"routes": (tmp_path / "none.csv", empty)})
     for name in ("rank", "comparison", "routes"):
         assert tables.render(name, {}) == f"No results of {name} yet."
 

@@ -22,9 +22,11 @@ from safetensors.numpy import load_file
 STAGES = (("init",), ("train", "t00", "init"), ("train", "t01", "t00"), ("evaluate",), ("summarize",))
 whole = yaml.safe_load(Path("params.yaml").read_text())
 declared = json.loads(sys.argv[1])
-for case in sys.argv[2:]:
-    method, _, oracle = case.partition("+")
-    chosen = {**whole, "method": method, "routing": {**whole["routing"], "oracle": bool(oracle)}}
+for case, changes in json.loads(sys.argv[2]).items():
+    chosen = json.loads(json.dumps(whole))
+    for name, value in changes.items():
+        group, _, leaf = name.rpartition(".")
+        (chosen[group] if group else chosen)[leaf] = value
     for stage, *arguments in STAGES:
         Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
         sys.argv = [f"stages/{stage}.py", *arguments]
@@ -36,10 +38,17 @@ for case in sys.argv[2:]:
         "summary": json.loads(Path("metrics/summary.json").read_text()),
         "states": [hashlib.sha256(b"".join(x.tobytes() for x in part)).hexdigest() for part in tensors],
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
+        "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[2:],
     }
     print("RESULT", case, json.dumps(result))
 """
-CASES = [*METHODS, "lpi+oracle", "sprompts+oracle"]
+BARE = {"depth": 1, "interaction.rank": 0, "loss.alignment": 0.0, "loss.task": 0.0, "loss.distillation": 0.0}
+CASES = {
+    **{method: {"method": method} for method in METHODS},
+    "lpi+oracle": {"routing.oracle": True},
+    "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
+    "lpi+bare": BARE,
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,9 @@ def results(first_run, tmp_path_factory) -> dict[str, dict]:
     tests = str(__file__).rpartition("/")[0]
     environment = {**repository.environment, "PYTHONPATH": f"{repository.folder / 'src'}:{tests}"}
     try:
-        output = repository.run(sys.executable, "-c", WALK, json.dumps(stages), *CASES, environment=environment).stdout
+        output = repository.run(
+            sys.executable, "-c", WALK, json.dumps(stages), json.dumps(CASES), environment=environment
+        ).stdout
     finally:
         repository.restore()
     lines = (line.split(" ", 2) for line in output.splitlines() if line.startswith("RESULT"))
@@ -92,14 +103,15 @@ def test_every_task_leaves_another_state(results, case):
 
 
 def test_parameters_per_task_are_those_of_the_embedded_backbone(results):
-    """Widths 128 and 96, 4 layers, 4 tokens, rank 4; the method's own count, from its formula."""
+    """Widths 128 and 96, 4 layers, 4 tokens, rank 4, interaction rank 1; the method's own count, by formula."""
     prompts = 4 * 4 * (128 + 96)
     expected = {
         "frozen": 0,
         "sprompts": prompts,
         "shared": prompts,
         "joint": prompts,
-        "lpi": 4 * (4 + 8 + 128 + 96) + 4 * (2 * 4 + 129 + 96 + 97 + 128),
+        "lpi": 4 * (4 + 8 + 128 + 96) + (2 * 4 + 129 + 96 + 97 + 128),
+        "lpi+bare": 4 * (1 + 8 + 128 + 96),
         "lpi-released": 4 * (1 + 8 + 128 + 96),
         "maple": 4 * 4 * 96 + 4 * (96 + 1) * 128,
         "dualprompt": 2 * 2 * 4 * (128 + 96),
@@ -112,3 +124,8 @@ def test_parameters_per_task_are_those_of_the_embedded_backbone(results):
 def test_the_oracle_trains_the_same_prompts(results):
     assert results["lpi+oracle"]["states"] == results["lpi"]["states"]
     assert results["lpi+oracle"]["summary"]["parameters_per_task"] == results["lpi"]["summary"]["parameters_per_task"]
+
+
+def test_parts_of_lpi_can_be_switched_off(results):
+    assert results["lpi"]["terms"] == ["loss", "retrieval", "alignment", "task_contrast", "distillation"]
+    assert results["lpi+bare"]["terms"] == ["loss", "retrieval"]

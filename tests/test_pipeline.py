@@ -119,16 +119,6 @@ def test_a_wrong_value_is_refused_before_anything_runs(repository, change, messa
     assert "Traceback" not in output
 
 
-def test_parts_of_the_method_can_be_switched_off(repository):
-    output = repository.dvc("exp", "run", "-S", "loss.task=0", "-S", "interaction.rank=0", "-S", "depth=1")
-    assert set(TRAIN) <= set(ran(output))
-    assert repository.summary()["parameters_per_task"] == 4 * (
-        1 + 2 * repository.parameters()["prompt_length"] + 128 + 96
-    )
-    header = (repository.folder / "metrics" / "training.csv").read_text().splitlines()[0]
-    assert "task_contrast" not in header
-
-
 def test_a_new_task_at_the_end_trains_only_itself(repository):
     repository.set({"tasks.t02": {"prev": "t01"}})
     output = repository.dvc("repro")
