@@ -70,7 +70,7 @@ class Repository:
 
     def restore(self) -> None:
         """Back to the last commit and its data."""
-        self.run("git", "checkout", "--quiet", "--", ".")
+        self.run("git", "checkout", "--quiet", "HEAD", "--", ".")  # a failed experiment stages what it changed
         self.dvc("checkout", "--quiet", "--force")
 
     def parameters(self) -> dict:
