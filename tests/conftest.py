@@ -17,6 +17,14 @@ TINY = {
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # so that tests can import stages and benchmarks
 
 
+def pytest_collection_modifyitems(items):
+    """Group the tests for pytest-xdist: those of the finished run, which take longest, come first, then each module."""
+    items.sort(key=lambda item: "first_run" not in item.fixturenames)
+    for item in items:
+        group = "pipeline" if "first_run" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def tiny_clip() -> open_clip.CLIP:
     """A CLIP of random weights with different widths and depths of the towers."""

@@ -70,7 +70,7 @@ class Repository:
 
     def restore(self) -> None:
         """Back to the last commit and its data."""
-        (self.folder / "params.yaml").unlink()  # else Git may overlook a change of the same length
+        (self.folder / "params.yaml").unlink()  # Git overlooks a change of the same length just after DVC's
         self.run("git", "checkout", "--quiet", "HEAD", "--", ".")  # a failed experiment stages what it changed
         self.dvc("checkout", "--quiet", "--force")
 

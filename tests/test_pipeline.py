@@ -120,7 +120,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(repository, change, messa
 
 
 def test_a_new_task_at_the_end_trains_only_itself(repository):
-    repository.set({"depth": 4, "tasks.t02": {"prev": "t01"}})
+    repository.set({"tasks.t02": {"prev": "t01"}})
     output = repository.dvc("repro")
     assert [stage for stage in ran(output) if stage.startswith("train")] == ["train@t02"]
     assert (repository.folder / "metrics/matrices/i2t_r1.csv").read_text().startswith("after,tool,sport,place")
