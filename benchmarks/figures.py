@@ -34,7 +34,10 @@ def mean_curves(methods: dict[str, Rows], name: str) -> tuple[dict[str, np.ndarr
 
 
 def main() -> None:
-    methods = {label: rows for label, rows in tables.groups()["methods"].items() if "oracle" not in label}
+    groups = tables.groups()
+    if "methods" not in groups:
+        sys.exit(f"error: {study.RESULTS} has no results of methods yet; run `make study`")
+    methods = {label: rows for label, rows in groups["methods"].items() if "oracle" not in label}
     points = {
         label: (float(rows[0]["parameters_per_task"]), column(rows, "mean.average_recall.r1"))
         for label, rows in methods.items()

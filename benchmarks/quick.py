@@ -3,21 +3,23 @@
     python benchmarks/quick.py "method=lpi lr=0.01" "method=shared" --seeds 0 1 2 --out docs/results/validation.csv
 
 Reads data/stream, data/features, data/keys and data/distances, which `dvc repro keys distances` makes. Parameters that
-these depend on (dataset, stream, similarity, routing.clusters) cannot be set here. Runs that the table already holds
-are not repeated. The numbers equal those of the pipeline with the same settings when `--share` is 1.
+these depend on (dataset, stream, similarity, routing.clusters) cannot be set here. The numbers equal those of the
+pipeline with the same settings. A row records every parameter that the run has read; a run whose row the table holds is
+not repeated.
 """
 
 import argparse
-import hashlib
 import json
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
-from results import append_row, read_rows
+from results import Rows, append_row, read_rows
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
@@ -32,35 +34,54 @@ from lpi.training import seed_all, train_task
 
 DATA = Path("data")
 FIXED = ("dataset", "backbone", "scenes.", "stream.", "similarity.", "routing.clusters")
-KEY = ["digest", "split", "share"]
+
+
+class Recorded(Mapping[str, Any]):
+    """Parameters that remember which of them have been read, in `values`."""
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+        self.values: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        self.values[name] = self._parameters[name]
+        return self.values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
 
 
 def parse_settings(text: str) -> dict:
     """`lr=0.01 method=lpi` -> {"lr": 0.01, "method": "lpi"}."""
     pairs = dict(pair.split("=", 1) for pair in text.split())
-    if "seed" in pairs:
-        raise SystemExit("give seeds with --seeds")
+    for name, option in (("seed", "--seeds"), ("evaluation.split", "--split")):
+        if name in pairs:
+            raise SystemExit(f"give {name} with {option}")
     for name in pairs:
         if name.startswith(FIXED):
             raise SystemExit(f"{name} cannot be set here: the data in {DATA} depends on it; use `dvc exp run -S`")
     return {name: yaml.safe_load(value) for name, value in pairs.items()}
 
 
-def first_share(data: TaskData, share: float) -> TaskData:
-    """The first images, at least two, with their captions."""
-    images = max(2, round(share * len(data.images)))
-    rows = np.flatnonzero(data.owners < images)
-    return TaskData(data.images[:images], data.tokens[rows], data.owners[rows], [data.captions[row] for row in rows])
+def require_up_to_date(*stages: str) -> None:
+    """End the program unless what these stages have left belongs to params.yaml."""
+    done = subprocess.run(["dvc", "status", "--with-deps", *stages], capture_output=True, text=True)
+    if "up to date" not in done.stdout:
+        changes = done.stdout + done.stderr
+        raise SystemExit(f"error: data/ does not belong to params.yaml; run `dvc repro {' '.join(stages)}`\n{changes}")
 
 
 class Stream:
-    """The stream in memory: the first `share` of every task's training images, and one split to evaluate on."""
+    """The stream in memory, and one split to evaluate on."""
 
-    def __init__(self, split: str, share: float = 1.0):
+    def __init__(self, split: str):
         self.tasks, self.device = load_chain(), device_from_environment()
         self.defaults = parse_parameters(read_yaml(PARAMS_FILE))
         self.backbone = Backbone(self.defaults["backbone"])
-        self.train = [first_share(TaskData.load(DATA / "stream" / "train" / task), share) for task in self.tasks]
+        self.train = [TaskData.load(DATA / "stream" / "train" / task) for task in self.tasks]
         self.gallery = Gallery.build(
             [TaskData.load(DATA / "stream" / split / task) for task in self.tasks],
             [load_features(DATA / "features", split, task) for task in self.tasks],
@@ -76,12 +97,21 @@ class Stream:
         """All parameters of a run with these settings."""
         return with_presets(Parameters({**self.defaults, **settings}))
 
-    def run(self, **settings) -> dict:
-        """Train and evaluate with these settings over those of params.yaml -> the content of summary.json."""
-        parameters = self.resolve(**settings)
+    def measure(self, **settings) -> dict:
+        """What a table records of a run with these settings.
+
+        Gain of average R@1 over the frozen model by direction and on average, forgetting, routing accuracy (points),
+        seconds, and the parameters that were read, as JSON.
+        """
+        start, parameters = time.perf_counter(), Recorded(self.resolve(**settings))
         method, after = self._train(parameters)
+        gains = self.gains(self._replay(parameters, after), parameters, method.parameters_per_task)
+        return {**gains, "seconds": round(time.perf_counter() - start), "values": json.dumps(parameters.values)}
+
+    def gains(self, states: Iterator[Method], parameters: Mapping[str, Any], size: int = 0) -> dict[str, float]:
+        """Gains, forgetting and routing accuracy of a method, given as it was after every task."""
         result = evaluate_stream(
-            self._replay(parameters, after),
+            states,
             self.gallery,
             self.keys,
             parameters["routing.metric"],
@@ -93,9 +123,15 @@ class Stream:
             d: {k: np.where(np.isnan(result.recall[d][k]), result.ahead[d][k], result.recall[d][k]) for k in CUTOFFS}
             for d in DIRECTIONS
         }
-        return summarise(recall, self.frozen.recall, result.confusion, method.parameters_per_task)
+        summary = summarise(recall, self.frozen.recall, result.confusion, size)
+        return {
+            **{d: summary[d]["relative"]["r1"] for d in DIRECTIONS},
+            "mean": summary["mean"]["relative"]["r1"],
+            "forgetting": summary["mean"]["forgetting"]["r1"],
+            **summary["routing_accuracy"],
+        }
 
-    def _train(self, parameters: Parameters) -> tuple[Method, list[dict]]:
+    def _train(self, parameters: Mapping[str, Any]) -> tuple[Method, list[dict]]:
         """The trained method and its tensors after every task."""
         rng = seed_all(parameters["seed"], task=0)
         method = create_method(parameters, self.backbone, self.device)
@@ -112,26 +148,21 @@ class Stream:
             after.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
         return method, after
 
-    def _replay(self, parameters: Parameters, after: list[dict]) -> Iterator[Method]:
+    def _replay(self, parameters: Mapping[str, Any], after: list[dict]) -> Iterator[Method]:
         method = create_method(parameters, self.backbone, self.device)
         for number, tensors in enumerate(after):
             method.load_tensors(tensors, number + 1)
             yield method
 
 
-def digest(parameters: Parameters) -> str:
-    """Tells whether two runs have the same parameters, whatever params.yaml held when they ran."""
-    return hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()[:10]
+def differing(row: dict[str, str], parameters: Parameters) -> dict[str, Any]:
+    """Those of the values that the row's run has read which are not the given parameters'."""
+    return {name: value for name, value in json.loads(row["values"]).items() if parameters[name] != value}
 
 
-def row_of(summary: dict) -> dict[str, float]:
-    """Gain of average R@1 over the frozen model, forgetting, routing accuracy, in points."""
-    return {
-        **{d: summary[d]["relative"]["r1"] for d in DIRECTIONS},
-        "mean": summary["mean"]["relative"]["r1"],
-        "forgetting": summary["mean"]["forgetting"]["r1"],
-        **summary["routing_accuracy"],
-    }
+def is_done(rows: Rows, split: str, parameters: Parameters) -> bool:
+    """Whether a row has the numbers of a run with these parameters."""
+    return any(row["split"] == split and not differing(row, parameters) for row in rows)
 
 
 def main() -> None:
@@ -139,25 +170,16 @@ def main() -> None:
     parser.add_argument("settings", nargs="+", help='"name=value name=value", one argument per run')
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--split", choices=["val", "test"], default="val")
-    parser.add_argument("--share", type=float, default=1.0, help="of the training images of every task")
     parser.add_argument("--out", type=Path, help="CSV to which rows are added")
     arguments = parser.parse_args()
-    done = {tuple(row[name] for name in KEY) for row in read_rows(arguments.out)} if arguments.out else set()
-    stream = Stream(arguments.split, arguments.share)
+    require_up_to_date("keys", "distances")
+    stream = Stream(arguments.split)
     for seed in arguments.seeds:
         for text in arguments.settings:
             settings = {"seed": seed, **parse_settings(text)}
-            place = {
-                "split": arguments.split,
-                "share": str(arguments.share),
-                "digest": digest(stream.resolve(**settings)),
-            }
-            if tuple(place[name] for name in KEY) in done:
+            if arguments.out and is_done(read_rows(arguments.out), arguments.split, stream.resolve(**settings)):
                 continue
-            start = time.perf_counter()
-            measured = row_of(stream.run(**settings))
-            seconds = round(time.perf_counter() - start)
-            row = {"settings": text, "seed": seed, **place, **measured, "seconds": seconds}
+            row = {"settings": text, "seed": seed, "split": arguments.split, **stream.measure(**settings)}
             print(row, flush=True)
             if arguments.out:
                 append_row(arguments.out, row)

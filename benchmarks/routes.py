@@ -6,18 +6,18 @@ Every item is encoded once under the prompts of every task; each rule then mixes
 says, or takes the newest task for every query. The table has the gain of average R@1 over the frozen model.
 """
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from quick import Stream
+from quick import Stream, require_up_to_date
 from results import write_rows
 
+from lpi.evaluation import record_recall
 from lpi.features import encode
 from lpi.methods import create_method
-from lpi.methods.per_task import PerTask
-from lpi.metrics import DIRECTIONS, average_recall, forgetting, recall_at
+from lpi.methods.base import Method
+from lpi.metrics import DIRECTIONS, average_recall, forgetting
 from lpi.routing import key_distances
 from lpi.state import load_state
 from lpi.stream import MODALITIES
@@ -25,7 +25,7 @@ from lpi.stream import MODALITIES
 CSV = Path("docs/results/routes.csv")
 
 
-def features_by_task(stream: Stream, method: PerTask) -> dict[str, np.ndarray]:
+def features_by_task(stream: Stream, method: Method) -> dict[str, np.ndarray]:
     """Modality -> (items, T, E): every item under the prompts of every task."""
     data, normalise = stream.gallery.data, stream.backbone.normalise
     tables = {modality: [] for modality in MODALITIES}
@@ -100,9 +100,9 @@ def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) ->
         rule: None gives every query the prompts of the newest task.
     """
     gallery, count = stream.gallery, len(stream.tasks)
-    metric = stream.defaults["routing.metric"]
+    metric = stream.resolve()["routing.metric"]
     far = {m: key_distances(gallery.frozen[m], stream.keys[m], metric) for m in MODALITIES}
-    recall = {direction: np.full((count, count), np.nan) for direction in DIRECTIONS}
+    recall: dict = {}
     for after in range(count):
         rows = {modality: gallery.seen(modality, after) for modality in MODALITIES}
         made = {}
@@ -114,24 +114,23 @@ def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) ->
             features = {task: tables[m][rows[m], task] for task in range(after + 1)}
             made[m] = rule.mix(weights, features, gallery.frozen[m][rows[m]])
         ranks = gallery.ranks(made["image"] @ made["text"].T)
-        for direction, modality in zip(DIRECTIONS, MODALITIES, strict=True):
-            for task in range(after + 1):
-                own = gallery.task[modality][rows[modality]] == task
-                recall[direction][after, task] = recall_at(ranks[direction][own], 1)
-    gains = {d: average_recall(recall[d]) - average_recall(stream.frozen.recall[d][1]) for d in DIRECTIONS}
-    lost = np.mean([forgetting(recall[d]) for d in DIRECTIONS])
+        record_recall(recall, gallery, ranks, after, range(after + 1), count)
+    gains = {d: average_recall(recall[d][1]) - average_recall(stream.frozen.recall[d][1]) for d in DIRECTIONS}
+    lost = np.mean([forgetting(recall[d][1]) for d in DIRECTIONS])
     values = {**gains, "mean": np.mean(list(gains.values())), "forgetting": lost}
     return {name: round(float(value), 2) for name, value in values.items()}
 
 
 def main() -> None:
+    require_up_to_date("evaluate")
     stream = Stream("val")
     method = create_method(stream.resolve(), stream.backbone, stream.device)
-    if not isinstance(method, PerTask):
-        raise SystemExit(f"error: method={stream.defaults['method']} does not have prompts of its own for every task")
-    if "up to date" not in subprocess.run(["dvc", "status", "evaluate"], capture_output=True, text=True).stdout:
-        raise SystemExit("error: data/states does not belong to params.yaml; run `dvc repro`")
-    load_state(Path("data/states") / stream.tasks[-1], method)
+    fingerprints = []
+    for task in (stream.tasks[0], stream.tasks[-1]):
+        load_state(Path("data/states") / task, method)
+        fingerprints.append(method.fingerprint(0))
+    if len(set(fingerprints)) > 1:  # the last state would not tell what was answered before
+        raise SystemExit(f"error: method={stream.defaults['method']} changes the prompts of finished tasks")
     tables = features_by_task(stream, method)
     rows = []
     for name, rule in {**RULES, "newest task": None}.items():

@@ -5,18 +5,20 @@
 
 Trials run in this process (see benchmarks/quick.py) and are written one by one. What counts is the mean gain of average
 R@1 over the frozen model on the validation split, over three seeds for the two finalists. The best settings go into
-benchmarks/study.yaml by hand.
+benchmarks/study.yaml by hand. Rows record all parameters that the trial has read; after a change of one, delete the
+rows of the methods that read it.
 """
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import yaml
-from quick import Stream
+from quick import Stream, differing, require_up_to_date
 from results import Rows, append_row, read_rows
+
+from lpi.parameters import PARAMS_FILE
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
@@ -30,19 +32,19 @@ def trials(rows: Rows) -> dict[str, dict[int, float]]:
     return found
 
 
-def finalists(tried: dict[str, dict[int, float]], count: int = 2) -> list[dict]:
-    """The best settings at the first seed of each of the best learning rates, best first, the earlier of equal ones."""
-    best_first = sorted(tried, key=lambda settings: -tried[settings][0])
+def finalists(tried: dict[str, dict[int, float]], seed: int) -> list[dict]:
+    """The best settings at this seed of each of the two best learning rates, best first, the earlier of equal ones."""
+    best_first = sorted(tried, key=lambda settings: -tried[settings][seed])
     of_rate: dict[float, dict] = {}
     for settings in map(json.loads, best_first):
         of_rate.setdefault(settings["lr"], settings)
-    return list(of_rate.values())[:count]
+    return list(of_rate.values())[:2]
 
 
 def propose(done: Rows, rates: list[float], own: dict[str, list], seeds: list[int]) -> tuple[dict, int] | None:
     """Settings and seed of the next trial of a method that no row has, None after the last.
 
-    With the first seed every rate, then its own parameter's values at the best; then the finalists with the others.
+    With the first seed every rate, then further settings at the best; then the finalists with the other seeds.
     """
     tried = trials(done)
 
@@ -57,7 +59,7 @@ def propose(done: Rows, rates: list[float], own: dict[str, list], seeds: list[in
     if (settings := missing(plan, seeds[0])) is not None:
         return settings, seeds[0]
     for seed in seeds[1:]:
-        if (settings := missing(finalists(tried), seed)) is not None:
+        if (settings := missing(finalists(tried, seeds[0]), seed)) is not None:
             return settings, seed
     return None
 
@@ -75,22 +77,17 @@ def search(method: str, space: dict, stream: Stream) -> None:
     """Run the trials of one method that the table lacks."""
 
     def done() -> Rows:
-        rows = [row for row in read_rows(CSV) if row["method"] == method]
-        return [row for row in rows if float(row["share"]) == space["share"]]
+        return [row for row in read_rows(CSV) if row["method"] == method]
 
+    for row in done():
+        settings = {"method": method, "seed": int(row["seed"]), **json.loads(row["settings"])}
+        if changed := differing(row, stream.resolve(**settings)):
+            raise SystemExit(f"error: {CSV}: rows of {method} had {changed}; delete them, or set that in {PARAMS_FILE}")
     while (trial := propose(done(), space["lr"], space["own"][method], space["seeds"])) is not None:
         settings, seed = trial
-        start = time.perf_counter()
-        summary = stream.run(method=method, seed=seed, **settings)
-        row = {
-            "method": method,
-            "settings": json.dumps(settings),
-            "seed": seed,
-            "share": space["share"],
-            "mean": summary["mean"]["relative"]["r1"],
-            "forgetting": summary["mean"]["forgetting"]["r1"],
-            "seconds": round(time.perf_counter() - start),
-        }
+        measured = stream.measure(method=method, seed=seed, **settings)
+        row = {"method": method, "settings": json.dumps(settings), "seed": seed}
+        row |= {name: measured[name] for name in ("mean", "forgetting", "seconds", "values")}
         append_row(CSV, row)
         print(row, flush=True)
 
@@ -99,8 +96,10 @@ def main() -> None:
     space = yaml.safe_load(SPACE.read_text("utf-8"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(space["own"]), choices=list(space["own"]))
-    stream = Stream("val", space["share"])
-    for method in parser.parse_args().methods:
+    methods = parser.parse_args().methods
+    require_up_to_date("keys", "distances")
+    stream = Stream("val")
+    for method in methods:
         search(method, space, stream)
 
 

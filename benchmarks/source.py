@@ -3,58 +3,51 @@
     python benchmarks/source.py            # docs/results/source.csv, validation split
 
 The pre-training announces its second source of pairs, the one with right captions, by inserted tokens of a fixed
-direction (data/pretrain.yaml). Prompts cannot know it, but can find it. Here all tasks get the neutral start's
-first-layer prompts plus `strength` times that direction. The table has the gain of average R@1 over the frozen model,
-so it tells how much of a method's gain could come from one direction that is the same for all tasks.
+direction (data/pretrain.yaml). Prompts cannot know it, but can find it. Here all tasks share first-layer prompts at the
+neutral start plus `strength` times that direction. The table has the gain of average R@1 over the frozen model, so it
+tells how much of a method's gain could come from one direction that is the same for all tasks.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from quick import Stream
+from quick import Stream, require_up_to_date
 from results import write_rows
-from routes import measure
 
-from lpi.features import encode
 from lpi.methods import create_method
+from lpi.methods.base import Method
 from lpi.pretraining import source_codes
-from lpi.stream import MODALITIES
 
 CSV = Path("docs/results/source.csv")
 RECIPE = Path("data/pretrain.yaml")
 TOKENS = (1, 2, 4, 8)
 STRENGTHS = (0.0, 0.15, 0.6)
+COLUMNS = ("i2t", "t2i", "mean", "forgetting")
 
 
-def constant_prompts(stream: Stream, tokens: int, strength: float) -> dict[str, torch.Tensor]:
-    """Modality -> (1, N, d): the neutral anchor plus `strength` times the source's direction, in the first layer."""
-    method = create_method(stream.resolve(prompt_length=tokens), stream.backbone, stream.device)
+def pointed(stream: Stream, parameters: Mapping[str, Any], strength: float) -> Method:
+    """The shared prompts of `parameters`, untrained, plus `strength` times the source's direction in every token."""
+    method = create_method(parameters, stream.backbone, stream.device)
     codes = source_codes(yaml.safe_load(RECIPE.read_text("utf-8"))["seed"], method.encoder)
-    return {
-        modality: (anchor + strength * codes[modality].to(anchor))[None]
-        for modality, anchor in zip(MODALITIES, method.anchor, strict=True)
-    }
-
-
-def features(stream: Stream, prompts: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Modality -> (items, T, E): every item under these prompts, whatever the task."""
-    encoder = stream.backbone.encoder().to(stream.device)
-    data, normalise = stream.gallery.data, stream.backbone.normalise
-    image = encode(lambda batch: encoder.encode_image(normalise(batch), prompts["image"]), data.images, stream.device)
-    text = encode(lambda batch: encoder.encode_text(batch.long(), prompts["text"]), data.tokens, stream.device)
-    count = len(stream.tasks)
-    return {"image": np.repeat(image[:, None], count, axis=1), "text": np.repeat(text[:, None], count, axis=1)}
+    with torch.no_grad():
+        method.current.vision += strength * codes["image"].to(stream.device)
+        method.current.text += strength * codes["text"].to(stream.device)
+    return method
 
 
 def main() -> None:
+    require_up_to_date("keys", "distances")
     stream = Stream("val")
     rows = []
     for tokens in TOKENS:
+        parameters = stream.resolve(method="shared", depth=1, prompt_length=tokens, **{"prompts.scale": 0.0})
         for strength in STRENGTHS:
-            measured = measure(stream, features(stream, constant_prompts(stream, tokens, strength)), rule=None)
-            rows.append({"tokens": tokens, "strength": strength, **measured})
+            method = pointed(stream, parameters, strength)
+            gains = stream.gains(iter([method] * len(stream.tasks)), parameters)
+            rows.append({"tokens": tokens, "strength": strength, **{name: gains[name] for name in COLUMNS}})
             print(rows[-1], flush=True)
     write_rows(CSV, rows)
 

@@ -5,7 +5,8 @@
     python benchmarks/study.py --plan             # what would run, with the `dvc exp run` line of every run
 
 A run that docs/results/study.csv holds is not repeated: rows are found by their parameters, which are all in the
-table. To repeat one after a change of the code, delete its row. After an interruption the same command goes on;
+table. To repeat one after a change of the code, delete its row; when a parameter is new, say what earlier runs had in
+its place (`--fill similarity.centre=true`), or they count as missing. After an interruption the same command goes on;
 finished tasks of an interrupted run come from DVC's run-cache. Every run is an experiment named study-..., which
 `dvc exp show` lists. Do not edit tracked files while the study submits runs: it stops, because a row names the commit
 that made it.
@@ -45,6 +46,7 @@ STUDY = Path(__file__).with_name("study.yaml")
 RESULTS = Path("docs/results/study.csv")
 CURVES = Path("docs/results/study_curves.csv")
 BACKBONE = Path("data/backbone/open_clip_config.json")
+VERSIONED = ("src", "stages", "dvc.yaml", "data/backbone", "data/catalogue.csv", "data/domains.csv")
 COSTLY = ("init", "train_", "evaluate")  # the stages whose cost is the method's own
 POLL = 10  # seconds
 ATTEMPTS = 6
@@ -80,7 +82,7 @@ class Run:
 @cache
 def versions() -> list[str]:
     """What Git has of the code and data that results depend on."""
-    return [git("rev-parse", f"HEAD:{path}").strip() for path in ("src", "stages", "dvc.yaml", "data/backbone")]
+    return [git("rev-parse", f"HEAD:{path}").strip() for path in VERSIONED]
 
 
 def spelled(value: Any) -> str:
@@ -117,12 +119,6 @@ def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
     return runs
 
 
-@cache
-def default_values() -> dict[str, str]:
-    """What params.yaml has."""
-    return used_values(parse_parameters(read_yaml(PARAMS_FILE)), len(load_chain()))
-
-
 def load_study() -> tuple[list[Run], dict]:
     """The runs that study.yaml declares over params.yaml, and its content."""
     study = yaml.safe_load(STUDY.read_text("utf-8"))
@@ -130,12 +126,18 @@ def load_study() -> tuple[list[Run], dict]:
 
 
 def row_of(run: Run, rows: Rows) -> dict[str, str] | None:
-    """The row with the run's parameters; one that the table does not know yet counts as having had its default."""
+    """The row with the run's parameters."""
     for row in rows:
-        known = {**default_values(), **row}
-        if all(known[name] == value for name, value in run.values.items()):
+        if all(row.get(name) == value for name, value in run.values.items()):
             return row
     return None
+
+
+def filled(rows: Rows, assignment: str) -> Rows:
+    """The rows, where those without a value of that parameter have the given one, `name=value`."""
+    name, _, text = assignment.partition("=")
+    value = spelled(Parameters({name: yaml.safe_load(text)}, "--fill")[name])
+    return [{**row, name: row.get(name) or value} for row in rows]
 
 
 def git(*arguments: str) -> str:
@@ -176,16 +178,15 @@ def collect(run: Run, commit: str) -> tuple[dict[str, str], Rows]:
 
 
 def store(run: Run, commit: str, order: list[Run]) -> None:
-    """Add a finished run to both tables, in the order of the study; in old rows a new parameter gets its default."""
+    """Add a finished run to both tables, in the order of the study."""
     row, curves = collect(run, commit)
-    kept = [{**default_values(), **old} for old in read_rows(RESULTS) if old["run"] != run.name]
-    rows = [*kept, row]
+    rows = [*(old for old in read_rows(RESULTS) if old["run"] != run.name), row]
     ordered = [found for other in order if (found := row_of(other, rows)) is not None]
     rows = list({entry["run"]: entry for entry in [*ordered, *rows]}.values())
     names = {entry["run"]: number for number, entry in enumerate(rows)}
     points = [old for old in read_rows(CURVES) if old["run"] != run.name] + curves
     write_rows(CURVES, sorted((point for point in points if point["run"] in names), key=lambda p: names[p["run"]]))
-    write_rows(RESULTS, [{name: entry.get(name, "") for name in row} for entry in rows])
+    write_rows(RESULTS, rows)
 
 
 def dirty() -> str:
@@ -282,9 +283,13 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=list(study["groups"]), choices=list(study["groups"]))
     parser.add_argument("--labels", nargs="+", help="only these labels")
     parser.add_argument("--jobs", type=int, default=study["jobs"], help="runs at a time")
+    parser.add_argument("--fill", metavar="NAME=VALUE", help="only give rows that lack this parameter a value of it")
     parser.add_argument("--plan", action="store_true", help="only print what would run")
     arguments = parser.parse_args()
     rows = read_rows(RESULTS)
+    if arguments.fill:
+        write_rows(RESULTS, filled(rows, arguments.fill))
+        return
     missing = {
         run.name: run
         for run in order

@@ -117,15 +117,15 @@ def comparison_table(group: dict[str, Rows]) -> str:
 def validation_table() -> str:
     """docs/results/validation.csv by settings: what was tried on the validation split."""
     rows = read_rows(VALIDATION)
-    kinds: dict[tuple[str, str], Rows] = {}
+    kinds: dict[str, Rows] = {}
     for row in rows:
-        kinds.setdefault((row["settings"], row["share"]), []).append(row)
+        kinds.setdefault(row["settings"], []).append(row)
     names = ("i2t", "t2i", "mean", "forgetting")
     lines = [
-        [f"`{settings}`", share, str(len(own)), *(spread([float(row[name]) for row in own], 1) for name in names)]
-        for (settings, share), own in kinds.items()
+        [f"`{settings}`", str(len(own)), *(spread([float(row[name]) for row in own], 1) for name in names)]
+        for settings, own in kinds.items()
     ]
-    return markdown(["settings", "share of images", "seeds", "i2t", "t2i", "mean", "forgetting"], lines)
+    return markdown(["settings", "seeds", *names], lines)
 
 
 def search_table() -> str:
@@ -171,10 +171,9 @@ def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     if name in FROM_FILES:
         path, table = FROM_FILES[name]
         return table() if path.exists() else f"No results of {name} yet."
-    group = "methods" if name == "comparison" else name
-    if group not in found:
-        return f"No results of {name} yet."
-    return comparison_table(found[group]) if name == "comparison" else group_table(name, found[group])
+    if name == "comparison" and REFERENCE in found.get("methods", {}):
+        return comparison_table(found["methods"])
+    return group_table(name, found[name]) if name in found else f"No results of {name} yet."
 
 
 def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:

@@ -68,6 +68,8 @@ def test_methods_are_compared_seed_by_seed():
     lines = tables.comparison_table(group).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| a", "| frozen"]
     assert "| +2.0 ± 1.0 | 0.074 |" in lines[2]
+    del group["lpi"]  # not run yet
+    assert tables.render("comparison", {"methods": group}) == "No results of comparison yet."
 
 
 def test_the_best_trial_is_in_bold_and_missing_results_are_named(monkeypatch, tmp_path):

@@ -166,7 +166,7 @@ def test_task_loss_and_gradients_from_factors_equal_the_dense_form():
         torch.testing.assert_close(ours.grad, dense.grad)
 
 
-def test_distillation_is_zero_for_equal_and_positive_for_other_logits():
+def test_distillation_equals_its_definition_and_is_zero_for_equal_logits():
     logits = torch.randn(4, 4)
     assert distillation_loss(logits, logits, 2.0).abs() < 1e-6
     other = torch.randn(4, 4)

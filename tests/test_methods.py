@@ -135,7 +135,8 @@ def test_only_the_current_task_is_in_the_optimizer(make, tasks):
 
 
 def test_lpi_losses_equal_their_definitions(make, tasks, tiny_tokenizer):
-    parameters = settings(**{"loss.task": 0.7, "loss.alignment": 0.3, "loss.task_temperature": 0.2})
+    losses = {"loss.task": 0.7, "loss.alignment": 0.3, "loss.task_temperature": 0.2}
+    parameters = settings(**losses, **{"prompts.warm_start": "none"})
     method = make(parameters)
     learn(method, tasks[0], parameters)
     similarity = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
@@ -153,6 +154,7 @@ def test_lpi_losses_equal_their_definitions(make, tasks, tiny_tokenizer):
         parts = [cp_prompt(*getattr(task.factors, f"{modality}_factors")).flatten() for task in method.task_prompts]
         expected += 0.7 * task_contrast_loss(torch.stack(parts), similarity > 0.4, 0.2) / 2
     torch.testing.assert_close(terms["task_contrast"], expected, atol=1e-5, rtol=1e-4)
+    assert not torch.equal(parts[0], parts[1])
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,8 @@ def test_losses_can_be_switched_off(make, tasks, tiny_tokenizer, changes, missin
 
 
 def test_lpi_distils_the_prompts_of_the_nearest_task(make, tasks, tiny_tokenizer):
-    parameters = settings(**{"loss.distillation": 0.4, "loss.distillation_temperature": 1.5, "loss.task": 0.0})
+    losses = {"loss.distillation": 0.4, "loss.distillation_temperature": 1.5, "loss.task": 0.0}
+    parameters = settings(**losses, **{"prompts.warm_start": "none"})  # warm, it would start as its teacher
     method = make(parameters)
     images, tokens = torch.randn(4, 3, 16, 16), tiny_tokenizer(CAPTIONS[:4])
     assert learn(method, tasks[0], parameters)[0].keys() == {"epoch", "loss", "retrieval", "alignment"}
@@ -182,14 +185,15 @@ def test_lpi_distils_the_prompts_of_the_nearest_task(make, tasks, tiny_tokenizer
     teacher = method.logits(images, tokens, *method.task_prompts[0]()).detach()
     student = method.logits(images, tokens, *method.task_prompts[2]())
     term = method.losses(images, tokens)["distillation"]
+    assert term > 0.01
     torch.testing.assert_close(term, 0.4 * distillation_loss(student, teacher, 1.5))
     method.zero_grad()
     term.backward()
     assert not any(parameter.grad is not None for parameter in method.task_prompts[0].parameters())
-    assert method.task_prompts[2].factors.layer_factor.grad.abs().max() > 0
+    assert method.task_prompts[2].factors.layer_factor.grad.abs().max() > 1e-4
 
 
-def test_shared_prompts_go_on_and_lpi_prompts_start_anew(make, tasks):
+def test_shared_has_one_set_of_prompts_and_lpi_one_for_every_task(make, tasks):
     for name, same in (("shared", True), ("lpi", False)):
         parameters = settings(method=name)
         method = make(parameters)

@@ -3,8 +3,8 @@
 import csv
 import json
 import sys
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import quick
 import search
@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 from results import append_row, read_rows
 
-from lpi.stream import TaskData
+from lpi.parameters import Parameters, load_parameters
 
 
 def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
@@ -28,6 +28,12 @@ def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
     assert float(rows[0]["image"]) == summary["routing_accuracy"]["image"]
     assert float(rows[1]["mean"]) == 0
     assert repository.run(*command).stdout == ""
+    read = json.loads(rows[0]["values"])
+    assert {"method": "lpi", "rank": 4, "lr": repository.parameters()["lr"]}.items() <= read.items()
+    assert not any(name.startswith(("pool.", "lwf.", "scenes.")) for name in read)
+    repository.set({"scenes.train": 9})
+    refused = repository.run(*command, check=False)
+    assert "error: data/ does not belong to params.yaml; run `dvc repro keys distances`" in refused.stderr
     (repository.folder / "runs.csv").unlink()
 
 
@@ -38,42 +44,55 @@ def test_settings_of_a_quick_run():
         "rank": 8,
         "routing.oracle": True,
     }
-    with pytest.raises(SystemExit, match="give seeds with --seeds"):
-        quick.parse_settings("seed=1")
+    for name, option in (("seed", "--seeds"), ("evaluation.split", "--split")):
+        with pytest.raises(SystemExit, match=f"give {name} with {option}"):
+            quick.parse_settings(f"{name}=1")
     with pytest.raises(SystemExit, match=r"scenes.train cannot be set here"):
         quick.parse_settings("scenes.train=9")
 
 
-def test_a_share_of_the_images_keeps_their_captions():
-    owners = np.array([0, 0, 1, 2, 2, 3])
-    data = TaskData(np.arange(4).reshape(4, 1, 1, 1), np.arange(6)[:, None], owners, list("abcdef"))
-    half = quick.first_share(data, 0.5)
-    assert half.images.ravel().tolist() == [0, 1]
-    assert half.captions == ["a", "b", "c"]
-    assert half.tokens.ravel().tolist() == [0, 1, 2]
-    assert half.owners.tolist() == [0, 0, 1]
-    assert len(quick.first_share(data, 0.01).images) == 2
+def test_a_row_stands_for_all_runs_that_read_the_same_values():
+    defaults = load_parameters(ROOT / "params.yaml")
+    recorded = quick.Recorded(defaults)
+    assert recorded["lr"] == defaults["lr"]
+    assert len(recorded) == len(defaults)
+    row = {"split": "val", "values": json.dumps(recorded.values)}
+    other = Parameters({**defaults, "rank": 8})
+    assert quick.is_done([row], "val", other)
+    assert not quick.is_done([row], "test", other)
+    assert quick.differing(row, Parameters({**defaults, "lr": 0.5})) == {"lr": defaults["lr"]}
+    assert not quick.is_done([row], "val", Parameters({**defaults, "lr": 0.5}))
 
 
 def naive_gain(settings, seed):
-    """Best at the first seed: 0.2 with rank; over all seeds: 0.3."""
+    """Best at the first seed, 4: 0.2 with rank; over all seeds: 0.3."""
     gain = {0.1: 1.0, 0.2: 3.0, 0.3: 2.0}[settings["lr"]] + 0.5 * settings.get("rank", 0)
-    return gain - 2.0 * seed * (settings["lr"] == 0.2)
+    return gain - 4.0 * (seed != 4 and settings["lr"] == 0.2)
 
 
 def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds():
-    own, seeds, rows = {"rank": [1, 2], "depth": [3]}, [0, 1, 2], []
+    own, seeds, rows = {"rank": [1, 2], "depth": [3]}, [4, 0, 1], []
     while (trial := search.propose(rows, [0.1, 0.2, 0.3], own, seeds)) is not None:
         settings, seed = trial
         rows.append({"settings": json.dumps(settings), "seed": str(seed), "mean": str(naive_gain(settings, seed))})
         assert len(rows) < 20
     tried = [(json.loads(row["settings"]), int(row["seed"])) for row in rows]
     best = {"lr": 0.2, "rank": 2}
-    assert tried[:3] == [({"lr": 0.1}, 0), ({"lr": 0.2}, 0), ({"lr": 0.3}, 0)]
-    assert tried[3:6] == [({"lr": 0.2, "rank": 1}, 0), (best, 0), ({"lr": 0.2, "depth": 3}, 0)]
-    assert tried[6:] == [(best, 1), ({"lr": 0.3}, 1), (best, 2), ({"lr": 0.3}, 2)]
+    assert tried[:3] == [({"lr": 0.1}, 4), ({"lr": 0.2}, 4), ({"lr": 0.3}, 4)]
+    assert tried[3:6] == [({"lr": 0.2, "rank": 1}, 4), (best, 4), ({"lr": 0.2, "depth": 3}, 4)]
+    assert tried[6:] == [(best, 0), ({"lr": 0.3}, 0), (best, 1), ({"lr": 0.3}, 1)]
     assert search.best_settings([{"method": "lpi", **row} for row in rows]) == {"lpi": {"lr": 0.3}}
-    assert search.propose(rows, [0.1, 0.2, 0.3, 0.4], own, seeds) == ({"lr": 0.4}, 0)
+    assert search.propose(rows, [0.1, 0.2, 0.3, 0.4], own, seeds) == ({"lr": 0.4}, 4)
+
+
+def test_rows_of_other_parameters_are_not_mixed_with_new_ones(monkeypatch, tmp_path):
+    defaults = load_parameters(ROOT / "params.yaml")
+    monkeypatch.setattr(search, "CSV", tmp_path / "search.csv")
+    row = {"method": "shared", "settings": '{"lr": 0.5}', "seed": 0, "values": json.dumps({"lr": 0.5, "epochs": 99})}
+    append_row(search.CSV, row)
+    stream = SimpleNamespace(resolve=lambda **settings: Parameters({**defaults, **settings}))
+    with pytest.raises(SystemExit, match="rows of shared had {'epochs': 99}; delete them"):
+        search.search("shared", {}, stream)
 
 
 def test_every_method_has_as_many_trials():

@@ -48,8 +48,11 @@ def test_a_run_is_found_by_its_parameters():
     runs = study.load_study()[0]
     rows = [{"run": str(number), **run.values} for number, run in enumerate(runs[:3])]
     assert [study.row_of(run, rows) for run in runs[:3]] == rows
+    whole = [dict(row) for row in rows]
     del rows[1]["routing.oracle"]  # a parameter that is younger than the row
-    assert study.row_of(runs[1], rows) is rows[1]
+    assert study.row_of(runs[1], rows) is None
+    assert study.row_of(runs[1], study.filled(rows, "routing.oracle=true")) is None
+    assert study.filled(rows, "routing.oracle=false") == whole
     assert study.row_of(runs[4], rows) is None
     shorter = [{**row, "tasks": "3"} for row in rows]
     assert study.row_of(runs[0], shorter) is None

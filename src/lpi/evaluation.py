@@ -28,7 +28,6 @@ class FeatureCache:
         self._rows: dict[str, np.ndarray] = {}
         self._known: dict[str, np.ndarray] = {}
         self._items = items
-        self.encoded = 0
 
     def lookup(self, fingerprint: str, rows: np.ndarray, encode_rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Features (len(rows), E) of the item rows; those not known yet come from `encode_rows`."""
@@ -39,7 +38,6 @@ class FeatureCache:
             store = self._rows.setdefault(fingerprint, np.zeros((self._items, new.shape[1]), np.float32))
             store[missing] = new
             known[missing] = True
-            self.encoded += len(missing)
         return self._rows[fingerprint][rows]
 
 
@@ -52,14 +50,12 @@ class StreamResult:
         ahead: the same (T, T) shape, but only the cells [t - 1, t]: recall on task t before it is trained, in the
             gallery of tasks 0..t, for forward transfer.
         confusion: "image" or "text" -> (T, T) counts after the last task, true task in rows.
-        encoded: number of items encoded under prompts, both modalities.
         scores: (images, captions) similarities after the last task.
     """
 
     recall: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     ahead: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     confusion: dict[str, np.ndarray] = field(default_factory=dict)
-    encoded: int = 0
     scores: np.ndarray | None = None
 
 
@@ -98,10 +94,10 @@ class Gallery:
         return {"i2t": hit_ranks(scores, positives), "t2i": hit_ranks(scores.T, owners)}
 
 
-def _record(
+def record_recall(
     matrices: dict[str, dict[int, np.ndarray]], gallery: Gallery, ranks: Ranks, row: int, columns: range, tasks: int
 ) -> None:
-    """Enter the recalls on the queries of the tasks `columns` into row `row`."""
+    """Enter the recalls on the queries of the tasks `columns` into row `row` of direction -> K -> (T, T)."""
     for direction, modality in zip(DIRECTIONS, MODALITIES, strict=True):
         of = gallery.task[modality][: len(ranks[direction])]
         for k in CUTOFFS:
@@ -117,9 +113,9 @@ def frozen_result(gallery: Gallery, tasks: int) -> StreamResult:
     for after in range(tasks):
         images, captions = (len(gallery.seen(modality, after)) for modality in MODALITIES)
         ranks = gallery.ranks(scores[:images, :captions])
-        _record(result.recall, gallery, ranks, after, range(after + 1), tasks)
+        record_recall(result.recall, gallery, ranks, after, range(after + 1), tasks)
         if after:
-            _record(result.ahead, gallery, ranks, after - 1, range(after, after + 1), tasks)
+            record_recall(result.ahead, gallery, ranks, after - 1, range(after, after + 1), tasks)
     result.scores = scores
     return result
 
@@ -165,10 +161,9 @@ def evaluate_stream(
         result.scores = features["image"] @ features["text"].T
         images, captions = (len(gallery.seen(modality, after)) for modality in MODALITIES)
         seen = gallery.ranks(result.scores[:images, :captions])
-        _record(result.recall, gallery, seen, after, range(after + 1), tasks)
+        record_recall(result.recall, gallery, seen, after, range(after + 1), tasks)
         if last > after:
-            _record(result.ahead, gallery, gallery.ranks(result.scores), after, range(last, last + 1), tasks)
-    result.encoded = sum(cache.encoded for cache in caches.values())
+            record_recall(result.ahead, gallery, gallery.ranks(result.scores), after, range(last, last + 1), tasks)
     return result
 
 

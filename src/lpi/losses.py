@@ -106,7 +106,8 @@ def cosines_from_gram(gram: Tensor) -> Tensor:
 def cp_gram(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
     """Inner products of T CP prompts without dense tensors: (T, L, r), (T, N, r), (T, d, r) -> (T, T).
 
-    <P_i, P_j> = 1/r^2 1^T [(layer_i^T layer_j) * (token_i^T token_j) * (channel_i^T channel_j)] 1 (docs/method.md 5.3).
+    <P_i, P_j> = 1/r^2 1^T [(layer_i^T layer_j) * (token_i^T token_j) * (channel_i^T channel_j)] 1 (docs/method.md 5.3),
+    for prompts that are means over the rank (`cp_prompt` of power 1); cosines do not depend on the power.
     """
     product = 1.0
     for factor in (layer, token, channel):

@@ -51,9 +51,10 @@ class Kind:
             return " / ".join(self.choices)
         if self.low is None:
             return {str: "a name", bool: "true or false"}.get(self.type, "any")
+        spell = str if self.type is int else "{:g}".format
         if self.high is None:
-            return f"at least {self.low:g}"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"at least {spell(self.low)}"
+        return f"from {spell(self.low)} to {spell(self.high)}"
 
 
 def _article(kind: type) -> str:
@@ -160,7 +161,7 @@ PARAMETERS: dict[str, Kind] = {
     "optimizer.weight_decay": Kind(float, "weight decay", 0, 10),
     "lr": Kind(float, "learning rate at the start of a task; cosine decay to 0 within the task", 1e-8, 100),
     "epochs": Kind(int, "passes over the captions of a task", 1, 10000),
-    "batch_size": Kind(int, "image-caption pairs per update, never two of one image", 2, 100000),
+    "batch_size": Kind(int, "image-caption pairs per update; how they meet: `loss.retrieval_form`", 2, 100000),
     "evaluation.split": Kind(str, "split that recall is measured on; choose settings on val", choices=("test", "val")),
     "stream.assignment": Kind(
         str,

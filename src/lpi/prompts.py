@@ -24,8 +24,7 @@ class LowRankPrompts(nn.Module):
 
     * "released": a mean over the rank of factors with standard deviation 0.5, without an anchor.
     * "neutral" (ours): a sum over the rank divided by its square root, of channel factors with standard deviation
-      `scale` and others with 1. So every entry starts with that deviation around the anchor and moves at the same pace
-      under an optimizer such as Adam, whatever the rank.
+      `scale` and others with 1. So every entry starts with that deviation around the anchor, whatever the rank.
 
     Args:
         depth: number L of prompted layers.

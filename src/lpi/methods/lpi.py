@@ -1,4 +1,7 @@
-"""LPI: low-rank prompts per task with cross-modal interaction, layer alignment and task contrast (docs/method.md)."""
+"""LPI: low-rank prompts per task with cross-modal interaction, layer alignment and task contrast (docs/method.md).
+
+A new task starts from, and distils, the prompts of the semantically nearest finished task.
+"""
 
 import torch
 from torch import Tensor, nn

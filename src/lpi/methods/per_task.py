@@ -1,4 +1,4 @@
-"""What methods with prompts of their own for every task have in common."""
+"""What methods with parameters of their own for every task have in common."""
 
 from abc import abstractmethod
 
@@ -11,7 +11,10 @@ from lpi.parameters import Parameters
 
 
 class PerTask(Method):
-    """Every task has a module whose call gives its prompts, (L, N, d_v) and (L, N, d_t); finished ones never change."""
+    """Every task has a module of its own, which never changes once the task is finished.
+
+    Unless a method overrides `losses` and `prompts`, the module's call gives the prompts, (L, N, d_v) and (L, N, d_t).
+    """
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
@@ -19,7 +22,7 @@ class PerTask(Method):
 
     @abstractmethod
     def new_prompts(self) -> nn.Module:
-        """The prompts of a task that has not been trained."""
+        """The module of a task that has not been trained."""
 
     def _append(self) -> nn.Module:
         prompts = self.new_prompts().to(self.anchor[0].device)

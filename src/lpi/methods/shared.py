@@ -39,6 +39,6 @@ class Shared(Method):
 
 
 class Joint(Shared):
-    """The same prompts, trained on the union of all tasks before the stream starts: the upper reference."""
+    """The same prompts, trained on the union of all tasks before the stream starts."""
 
     offline = True
