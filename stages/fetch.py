@@ -1,21 +1,35 @@
-"""Fetch the data set in COCO's format; `openmoji` is rendered from the font of an installed package."""
+"""Fetch the data set in COCO's format, or bring the user's own into it; `openmoji` is rendered from a font."""
 
+import sys
 from pathlib import Path
 
+from lpi.coco import DataError
 from lpi.cost import measured
+from lpi.download import DownloadError
 from lpi.openmoji.catalogue import load_catalogue
 from lpi.openmoji.dataset import SceneSettings, write_dataset
-from lpi.parameters import load_parameters
+from lpi.parameters import Parameters, load_parameters
+from lpi.sources import coco2014, karpathy, own
+
+OUT = Path("data/raw")
 
 
-def main() -> None:
-    parameters = load_parameters()
-    assert parameters["dataset"] == "openmoji"  # the only choice so far
-    settings = SceneSettings(**{name: parameters[f"scenes.{name}"] for name in SceneSettings.__dataclass_fields__})
-    concepts = load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv"))
-    write_dataset(Path("data/raw"), concepts, settings)
+def main(parameters: Parameters) -> None:
+    dataset = parameters["dataset"]
+    if dataset == "coco":
+        coco2014.fetch(OUT, parameters["coco.split"], parameters["coco.val"])
+    elif dataset == "flickr30k":
+        karpathy.fetch_flickr30k(OUT)
+    elif dataset == "folder":
+        own.fetch(OUT, parameters["folder.file"])
+    else:
+        settings = SceneSettings(**{name: parameters[f"scenes.{name}"] for name in SceneSettings.__dataclass_fields__})
+        write_dataset(OUT, load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv")), settings)
 
 
 if __name__ == "__main__":
     with measured(Path("data/costs/fetch.json")):
-        main()
+        try:
+            main(load_parameters())
+        except (DataError, DownloadError) as error:
+            sys.exit(f"error: {error}")

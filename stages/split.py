@@ -1,32 +1,47 @@
 """Split the data set into a stream of tasks: decode every image once, tokenise every caption once."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from lpi.backbone import Backbone
+from lpi.backbone import Backbone, BackboneError, device_from_environment
+from lpi.coco import DataError, Source, read_items
 from lpi.cost import measured
+from lpi.features import encode
 from lpi.parameters import load_chain, load_parameters
-from lpi.stream import split_stream
+from lpi.published import rule_table
+from lpi.split import Rules, split_stream
+
+RAW = Path("data/raw")
 
 
 def main() -> None:
     parameters = load_parameters()
     backbone = Backbone(parameters["backbone"])
-    stream = split_stream(
-        Path("data/raw"),
-        Path("data/stream"),
-        load_chain(),
-        parameters["stream.assignment"],
-        parameters["stream.order"],
-        backbone.resize,
-        lambda captions: backbone.tokenizer(captions).numpy().astype(np.int32),
-    )
-    print(f"{'task':<12}{'train':>8}{'val':>8}{'test':>8}  images")
+
+    def tokenize(captions: list[str]) -> np.ndarray:
+        return backbone.tokenizer(captions).numpy().astype(np.int32)
+
+    def embed(captions: list[str]) -> np.ndarray:
+        device = device_from_environment()
+        encoder = backbone.encoder().to(device)
+        return encode(lambda batch: encoder.encode_text(batch.long()), tokenize(captions), device)
+
+    rules = Rules(**{name: parameters[f"stream.{name}"] for name in Rules.__dataclass_fields__})
+    stream = split_stream(RAW, Path("data/stream"), load_chain(), rules, backbone.resize, tokenize, embed)
+    width = max(map(len, stream["names"])) + 2
+    print(f"{'task':<{width}}{'train':>8}{'val':>8}{'test':>8}  images")
     for task, name in enumerate(stream["names"]):
-        print(f"{name:<12}" + "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test")))
+        counts = "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test"))
+        print(f"{name:<{width}}{counts}")
+    if Source.load(RAW).dataset == "coco":
+        print(rule_table(read_items(RAW, "test")[0]))
 
 
 if __name__ == "__main__":
     with measured(Path("data/costs/split.json")):
-        main()
+        try:
+            main()
+        except (DataError, BackboneError) as error:
+            sys.exit(f"error: {error}")

@@ -4,9 +4,18 @@ import json
 import sys
 from pathlib import Path
 
-from lpi.parameters import PARAMETERS, PRESETS, ParameterError, check_together, load_chain, load_parameters
+from lpi.parameters import PARAMETERS, PRESETS, check_together, load_chain, load_parameters
 
 OUT = Path("data/parameters.txt")
+
+
+def model_config(name: str) -> dict:
+    """open_clip's configuration of the backbone; torch is imported only where it must be."""
+    if name == "embedded":
+        return json.loads(Path("data/backbone/open_clip_config.json").read_text("utf-8"))["model_cfg"]
+    from lpi.backbone import Backbone
+
+    return Backbone(name).config
 
 
 def main() -> None:
@@ -15,9 +24,8 @@ def main() -> None:
         for name in PARAMETERS:
             parameters[name]  # raises when it is missing
         load_chain()
-        config = json.loads(Path("data/backbone/open_clip_config.json").read_text("utf-8"))
-        check_together(parameters, config["model_cfg"])
-    except ParameterError as error:
+        check_together(parameters, model_config(parameters["backbone"]))
+    except ValueError as error:
         sys.exit(f"error: {error}")
     method = parameters["method"]
     if method in PRESETS:

@@ -16,7 +16,9 @@ SOURCES = (
     "stages",
     "src",
     "data/catalogue.csv",
+    "data/coco.yaml",
     "data/domains.csv",
+    "data/own",
     "data/pretrain.yaml",
     "data/backbone",
 )
@@ -34,8 +36,9 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 class Repository:
     """A Git and DVC repository with the sources and a tiny stream of two tasks."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, **more: str):
+        """more: variables of the environment in which commands run."""
+        self.folder, self.more = folder, more
         for source in SOURCES:
             (folder / source).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
@@ -51,8 +54,8 @@ class Repository:
         author = {
             f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
-        more = {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
-        return {**os.environ, **author, **more, "PATH": path}
+        common = {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
+        return {**os.environ, **author, **common, **self.more, "PATH": path}
 
     def run(self, *command: str, check: bool = True, environment: dict | None = None) -> subprocess.CompletedProcess:
         environment = environment or self.environment

@@ -15,16 +15,20 @@ class FileServer:
         requests: (path, Range header or None) of every request.
     """
 
-    def __init__(self, files: dict[str, bytes], ranges: bool = True):
+    def __init__(self, files: dict[str, bytes], ranges: bool = True, port: int = 0):
         self.files, self.ranges = files, ranges
         self.break_after: dict[str, int] = {}
         self.busy: dict[str, int] = {}
         self.requests: list[tuple[str, str | None]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+
+    @property
+    def port(self) -> int:
+        return self._server.server_address[1]
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self):
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

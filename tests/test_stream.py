@@ -1,15 +1,18 @@
 import io
 import json
+import stat
 import zipfile
-from collections import Counter
+from collections import Counter, namedtuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lpi.coco import DataError, ImageStore, Item, read_items
+from lpi.clusters import cluster_names
+from lpi.coco import DataError, ImageError, ImageStore, Item, Source, read_items
 from lpi.parameters import PARAMETERS
-from lpi.stream import TaskData, split_stream, task_order
+from lpi.split import Rules, capped, split_stream, task_order
+from lpi.stream import TaskData
 
 CATEGORIES = [
     {"id": 1, "name": "dog", "supercategory": "animal"},
@@ -27,7 +30,8 @@ def png(colour) -> bytes:
 def write_coco(folder, split, objects, captions=2, zipped=True):
     """objects: image id -> list of (category, area)."""
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    images = [{"id": i, "file_name": f"{i}.png", "width": 8, "height": 6} for i in objects]
+    Source("openmoji", "area").save(folder)
+    images = [{"id": i, "file_name": f"{split}/{i}.png", "width": 8, "height": 6} for i in objects]
     texts = [
         {"id": 10 * i + n, "image_id": i, "caption": f"caption {n} of {i}"} for n in range(captions) for i in objects
     ]
@@ -44,7 +48,7 @@ def write_coco(folder, split, objects, captions=2, zipped=True):
     if zipped:
         with zipfile.ZipFile(folder / f"{split}.zip", "w") as archive:
             for i in objects:
-                archive.writestr(f"{i}.png", png((i, 0, 0)))
+                archive.writestr(f"{split}/{i}.png", png((i, 0, 0)))
     else:
         (folder / split).mkdir()
         for i in objects:
@@ -84,30 +88,38 @@ def test_ties_and_images_without_objects():
 def test_order_of_tasks(tmp_path):
     write_coco(tmp_path, "train", MIXED)
     items, names = read_items(tmp_path, "train")
-    assert task_order(items, names, "area", "given") == ["animal", "vehicle"]
-    assert task_order(items, names, "area", "rarest") == ["vehicle", "animal"]
-    assert task_order(items, names, "area", "reverse") == ["vehicle", "animal"]
-    assert task_order(items, names[::-1], "area", "given") == ["vehicle", "animal"]
-    assert task_order(items, names[::-1], "area", "alphabetical") == ["animal", "vehicle"]
+    counts = Counter(item.task_name("area") for item in items)
+    assert task_order(names, counts, "given") == ["animal", "vehicle"]
+    assert task_order(names, counts, "rarest") == ["vehicle", "animal"]
+    assert task_order(names, counts, "reverse") == ["vehicle", "animal"]
+    assert task_order(names[::-1], counts, "given") == ["vehicle", "animal"]
+    assert task_order(names[::-1], counts, "alphabetical") == ["animal", "vehicle"]
+    assert task_order([*names, "empty"], counts, "given") == ["animal", "vehicle"]
 
 
 def test_every_order_has_all_tasks():
     names = [f"task {i}" for i in range(12)]
-    items = [Item(i, "x", ["c"], Counter({name: 1}), Counter({name: 1})) for i, name in enumerate(names)]
-    orders = [task_order(items, names, "area", order) for order in PARAMETERS["stream.order"].choices]
+    counts = Counter(names)
+    orders = [task_order(names, counts, order) for order in PARAMETERS["stream.order"].choices]
     assert all(sorted(order) == sorted(names) for order in orders)
-    assert task_order(items, names, "area", "shuffled") not in (names, names[::-1])
+    assert task_order(names, counts, "shuffled") not in (names, names[::-1])
 
 
-def split(raw, out, tasks=("t00", "t01")):
+def embed(captions):
+    """Features of unit length that tell short from long captions."""
+    angles = np.array([len(caption) / 20 for caption in captions])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def split(raw, out, tasks=("t00", "t01"), **rules):
     return split_stream(
         raw,
         out,
         list(tasks),
-        "area",
-        "given",
+        Rules(**rules),
         lambda image: image.resize((4, 4)),
         lambda captions: np.array([[len(caption), 1] for caption in captions], np.int32),
+        embed,
     )
 
 
@@ -176,13 +188,119 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "annotations" / "instances_train.json").write_text("{")
     with pytest.raises(DataError, match="instances_train.json is not valid JSON"):
         read_items(tmp_path, "train")
-    with pytest.raises(DataError, match="neither .*val.zip nor the folder"):
-        ImageStore(tmp_path, "val")
-    with ImageStore(tmp_path, "train") as store, pytest.raises(DataError, match="train.zip: image 9.png is missing"):
-        store.open("9.png")
+    with ImageStore(tmp_path) as store, pytest.raises(ImageError, match="train.zip: image train/9.png is missing"):
+        store.open("train/9.png")
+    with ImageStore(tmp_path) as store, pytest.raises(ImageError, match=r"val/9.png is missing"):
+        store.open("val/9.png")
     with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
-        archive.writestr("1.png", png((1, 0, 0))[:40])
-    with ImageStore(tmp_path, "train") as store, pytest.raises(DataError, match=r"1.png cannot be decoded"):
-        store.open("1.png")
+        archive.writestr("train/1.png", png((1, 0, 0))[:40])
+    with ImageStore(tmp_path) as store, pytest.raises(ImageError, match=r"train/1.png cannot be decoded"):
+        store.open("train/1.png")
     with pytest.raises(DataError, match=r"images.npy is missing; `dvc repro split`"):
         TaskData.load(tmp_path)
+
+
+def test_the_data_set_has_its_own_rule_and_a_parameter_another(tmp_path):
+    write_all(tmp_path / "raw")
+    assert split(tmp_path / "raw", tmp_path / "stream")["images"]["train"] == [3, 1]
+    assert split(tmp_path / "raw", tmp_path / "stream", assignment="count")["images"]["train"] == [2, 2]
+    Source("coco", "single").save(tmp_path / "raw")
+    assert split(tmp_path / "raw", tmp_path / "stream")["images"]["train"] == [1, 1]
+
+
+def test_test_images_are_capped_whatever_their_order(tmp_path):
+    write_all(tmp_path / "raw")
+    stream = split(tmp_path / "raw", tmp_path / "stream", test_cap=2)
+    assert stream["images"] == {"train": [3, 1], "val": [3, 1], "test": [2, 1]}
+    items = [Item(number, "x", ["c"]) for number in range(50)]
+    chosen = {item.image_id for item in capped(items, 10)}
+    assert len(chosen) == 10
+    assert {item.image_id for item in capped(items[::-1], 10)} == chosen
+    assert chosen != set(range(10))
+
+
+def damage(folder, split, names):
+    """Replace images of a zip file by half of them."""
+    path = folder / f"{split}.zip"
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data[:40] if name in names else data)
+
+
+def test_broken_images_are_named_and_skipped_up_to_a_share(tmp_path, capsys):
+    write_all(tmp_path / "raw")
+    damage(tmp_path / "raw", "train", ["train/3.png"])
+    with pytest.raises(
+        DataError, match=r"1 train images of animal are missing or broken, more than .*=0.3 .*3.png cannot"
+    ):
+        split(tmp_path / "raw", tmp_path / "stream", max_broken=0.3)
+    stream = split(tmp_path / "raw", tmp_path / "stream", max_broken=0.4)
+    assert "1 of 3 train images of animal are skipped" in capsys.readouterr().out
+    assert stream["images"]["train"] == [2, 1]
+    assert stream["captions"]["train"] == [4, 2]
+    data = TaskData.load(tmp_path / "stream" / "train" / "t00")
+    assert data.images[:, 0, 0, 0].tolist() == [1, 4]
+    assert data.captions[2:] == ["caption 0 of 4", "caption 1 of 4"]
+    assert data.owners.tolist() == [0, 0, 1, 1]
+
+
+def test_time_and_size_are_announced_before_decoding(tmp_path, capsys, monkeypatch):
+    write_all(tmp_path / "raw")
+    split(tmp_path / "raw", tmp_path / "stream")
+    assert "12 images of 4 x 4 pixels: about 0.00 GB in" in capsys.readouterr().out
+    monkeypatch.setattr("lpi.split.shutil.disk_usage", lambda path: namedtuple("usage", "free")(500))
+    with pytest.raises(DataError, match=r"stream: 0.0 GB are needed, 0.0 GB are free"):
+        split(tmp_path / "raw", tmp_path / "new stream")
+
+
+def test_an_absurd_or_empty_caption_is_refused(tmp_path):
+    for text, message in (("x" * 3000, "caption 10: a caption of 3000 characters; at most 2000"), (" ", "is empty")):
+        write_coco(tmp_path, "train", MIXED)
+        edit(tmp_path, "captions", lambda content, text=text: content["annotations"][0].update(caption=text))
+        with pytest.raises(DataError, match=message):
+            read_items(tmp_path, "train")
+
+
+def test_archives_with_dangerous_members_are_refused(tmp_path):
+    link = zipfile.ZipInfo("train/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    for member in ("/etc/passwd", "../up.png", "train/../../up.png", link):
+        with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+            archive.writestr(member, b"x")
+        with ImageStore(tmp_path) as store, pytest.raises(DataError, match="is a link or lies outside the archive"):
+            store.open("train/1.png")
+    (tmp_path / "train.zip").write_bytes(b"PK not a zip")
+    with ImageStore(tmp_path) as store, pytest.raises(DataError, match=r"train.zip is not a whole zip file"):
+        store.open("train/1.png")
+
+
+def test_images_without_tasks_become_clusters(tmp_path):
+    for number, part in enumerate(("train", "val", "test")):
+        write_coco(tmp_path, part, {10 * number + i: [] for i in range(1, 7)})
+        path = tmp_path / "annotations" / f"captions_{part}.json"
+        content = json.loads(path.read_text())
+        for entry in content["annotations"]:
+            even = entry["image_id"] % 2 == 0
+            entry["caption"] = "a dog with a very long leash that runs in the park" if even else "the red car"
+        path.write_text(json.dumps(content))
+    stream = split(tmp_path, tmp_path / "stream", assignment="cluster")
+    assert sorted(stream["names"]) == ["car", "dog"]
+    assert stream["images"] == {part: [3, 3] for part in ("train", "val", "test")}
+    with pytest.raises(DataError, match="6 training images cannot become 7 tasks"):
+        split(tmp_path, tmp_path / "stream", [f"t{n:02d}" for n in range(7)], assignment="cluster")
+
+
+def test_clusters_have_different_names():
+    assert cluster_names(["a dog and a dog", "the dog dog with cats", "of the"]) == ["dog", "cats", "cluster 2"]
+    assert cluster_names(["of the", "and"]) == ["cluster 0", "cluster 1"]
+
+
+def test_decoding_writes_block_by_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("lpi.split.BLOCK", 2)
+    write_all(tmp_path / "raw")
+    split(tmp_path / "raw", tmp_path / "stream")
+    data = TaskData.load(tmp_path / "stream" / "test" / "t00")
+    assert data.images[:, 0, 0, 0].tolist() == [1, 3, 4]
+    assert data.images.dtype == np.uint8

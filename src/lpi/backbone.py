@@ -1,6 +1,9 @@
 """Load the frozen CLIP by name: its model, its test transform and its tokenizer."""
 
+import difflib
+import json
 import os
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lpi.checkpoint import read_weights
 from lpi.encoder import PromptedCLIP, freeze
 
 EMBEDDED = Path("data/backbone")
+WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+SCHEMES = ("hf-hub:", "local-dir:")
+WORKS = "models with open_clip's built-in ViT and causal text transformer work, such as ViT-B-16 or ViT-B-32"
+
+
+class BackboneError(ValueError):
+    """A backbone that is unknown, cannot be loaded or cannot take prompts; the message says what to do."""
 
 
 def device_from_environment() -> torch.device:
@@ -23,24 +34,153 @@ def device_from_environment() -> torch.device:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A name of params.yaml and what open_clip makes of it; the parts are loaded when they are first used."""
+    """A name of params.yaml and what open_clip makes of it; the parts are loaded when they are first used.
+
+    Names: `embedded`; `MODEL/PRETRAINED` of open_clip, such as ViT-B-16/openai; `MODEL/FILE`, a checkpoint on this
+    machine; `hf-hub:ORGANISATION/MODEL`; `local-dir:FOLDER`, with open_clip_config.json and weights.
+
+    Raises:
+        BackboneError: the name is of none of these forms, or names no model, weights or file that exist.
+    """
 
     name: str
     folder: Path = EMBEDDED
 
     def __post_init__(self):
-        for file in ("open_clip_config.json", "open_clip_model.safetensors"):
-            if not (self.folder / file).exists():
-                raise FileNotFoundError(
-                    f"backbone {self.name}: {self.folder / file} is missing; it is part of the repository"
-                    " (`git checkout data/backbone`), and `make pretrain` makes it anew"
-                )
+        if self.name == "embedded":
+            for file in ("open_clip_config.json", "open_clip_model.safetensors"):
+                if not (self.folder / file).exists():
+                    raise BackboneError(
+                        f"backbone {self.name}: {self.folder / file} is missing; it is part of the repository"
+                        " (`git checkout data/backbone`), and `make pretrain` makes it anew"
+                    )
+        elif not self.name.startswith(SCHEMES):
+            self._check_pair()
+
+    @property
+    def _model_name(self) -> str:
+        """What open_clip calls the model."""
+        if self.name == "embedded":
+            return f"local-dir:{self.folder}"
+        return self.name if self.name.startswith(SCHEMES) else self.name.partition("/")[0]
+
+    @property
+    def _weights(self) -> str:
+        """The tag or the file after the model's name."""
+        return "" if self.name.startswith(SCHEMES) else self.name.partition("/")[2]
+
+    def _check_pair(self) -> None:
+        import open_clip
+
+        if not self._weights:
+            raise BackboneError(
+                f"backbone {self.name}: write embedded, MODEL/PRETRAINED (ViT-B-16/openai), MODEL/FILE, hf-hub:ID or"
+                " local-dir:FOLDER"
+            )
+        if self._model_name not in open_clip.list_models():
+            near = difflib.get_close_matches(self._model_name, open_clip.list_models(), 3) or ["ViT-B-16"]
+            raise BackboneError(f"backbone {self.name}: open_clip has no {self._model_name}; near: {', '.join(near)}")
+        if self._weights.endswith(WEIGHT_FILES):
+            if not Path(self._weights).is_file():
+                raise BackboneError(f"backbone {self.name}: there is no file {self._weights}")
+        elif self._weights not in open_clip.list_pretrained_tags_by_model(self._model_name):
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(self._model_name))
+            raise BackboneError(f"backbone {self.name}: {self._model_name} has no weights {self._weights}, only {tags}")
+
+    @cached_property
+    def config(self) -> dict:
+        """open_clip's configuration of the model: embed_dim, vision_cfg, text_cfg.
+
+        Raises:
+            BackboneError: it cannot be had, or the model has towers that cannot take prompts.
+        """
+        try:
+            config = self._read_config()
+        except (OSError, KeyError, ValueError) as error:
+            raise BackboneError(f"backbone {self.name}: its open_clip_config.json cannot be read: {error}") from None
+        vision, text = config["vision_cfg"], config["text_cfg"]
+        for found, what in (
+            ("timm_model_name" in vision, "a timm image tower"),
+            (isinstance(vision.get("layers", 12), list), "a ResNet image tower"),
+            (vision.get("attentional_pool", False), "an image tower with attentional pooling"),
+            ("hf_model_name" in text, "a Hugging Face text tower"),
+            ("multimodal_cfg" in config, "a captioning decoder"),
+            (text.get("no_causal_mask", False), "a text tower without a causal mask"),
+        ):
+            if found:
+                raise BackboneError(f"backbone {self.name} has {what}, into which prompts cannot be inserted; {WORKS}")
+        return config
+
+    def _read_config(self) -> dict:
+        scheme, _, place = self._model_name.partition(":")
+        if f"{scheme}:" == "local-dir:":
+            return json.loads(Path(place, "open_clip_config.json").read_text("utf-8"))["model_cfg"]
+        if f"{scheme}:" == "hf-hub:":
+            from huggingface_hub import hf_hub_download
+
+            return json.loads(Path(hf_hub_download(place, "open_clip_config.json")).read_text("utf-8"))["model_cfg"]
+        import open_clip
+
+        return open_clip.get_model_config(self._model_name)
 
     @cached_property
     def _model(self) -> torch.nn.Module:
+        """The frozen model, in fp32.
+
+        Raises:
+            BackboneError: the weights cannot be had or do not fit; says which file to put where.
+        """
+        _ = self.config  # the towers, before anything is downloaded
+        try:
+            return freeze(self._create())
+        except BackboneError:
+            raise
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            reason = textwrap.shorten(str(error), 400, placeholder=" ...")
+            raise BackboneError(f"backbone {self.name} cannot be loaded: {reason}{self._advice}") from error
+
+    @property
+    def _advice(self) -> str:
+        """How to get weights without the network."""
         import open_clip
 
-        return freeze(open_clip.create_model(f"local-dir:{self.folder}"))
+        if self._weights.endswith(WEIGHT_FILES) or self.name.startswith("local-dir:") or self.name == "embedded":
+            return ""
+        if self.name.startswith("hf-hub:"):
+            return "\nWithout network, fetch the repository elsewhere and use backbone=local-dir:FOLDER."
+        facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
+        place = facts.get("url") or f"huggingface.co/{facts.get('hf_hub', '')}"
+        return (
+            f"\nWithout network, fetch the weights elsewhere ({place}) and use backbone={self._model_name}/FILE, or"
+            " fill the folder that HF_HOME names there and copy it."
+        )
+
+    def _create(self) -> torch.nn.Module:
+        import open_clip
+
+        if not self._weights:
+            return open_clip.create_model(self._model_name, require_pretrained=True)
+        if not self._weights.endswith(WEIGHT_FILES):
+            facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
+            quick = bool(facts.get("quick_gelu"))  # open_clip only warns when model and weights disagree
+            if self.config.get("quick_gelu") and not quick:
+                raise BackboneError(
+                    f"backbone {self.name}: these weights were trained without QuickGELU; use"
+                    f" {self._model_name.removesuffix('-quickgelu')}/{self._weights}"
+                )
+            return open_clip.create_model(
+                self._model_name, pretrained=self._weights, force_quick_gelu=quick, require_pretrained=True
+            )
+        weights, openai = read_weights(Path(self._weights))
+        model = open_clip.create_model(self._model_name, load_weights=False, force_quick_gelu=openai)
+        found = model.load_state_dict(weights, strict=False)
+        wrong = [f"missing {key}" for key in found.missing_keys] + [f"unknown {key}" for key in found.unexpected_keys]
+        if wrong:
+            raise BackboneError(
+                f"backbone {self.name}: {self._weights} holds another model than {self._model_name}: {len(wrong)} names"
+                f" do not fit, {', '.join(wrong[:3])}, ..."
+            )
+        return model
 
     def encoder(self, deep: str = "add") -> PromptedCLIP:
         """The frozen model, ready for prompts."""
@@ -54,7 +194,7 @@ class Backbone:
         config = get_model_preprocess_cfg(self._model)
         return image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
 
-    @property
+    @cached_property
     def resize(self) -> Callable[[Image.Image], Image.Image]:
         """The geometry of the model's own test transform: an image -> the RGB image that the model sees."""
         from torchvision.transforms import Compose, Normalize, ToTensor
@@ -80,4 +220,4 @@ class Backbone:
         """The model's own tokenizer: list of B strings -> (B, context) ids."""
         import open_clip
 
-        return open_clip.get_tokenizer(f"local-dir:{self.folder}")
+        return open_clip.get_tokenizer(self._model_name)

@@ -1,20 +1,41 @@
-"""Read data in COCO's format: captions_*.json, instances_*.json and the images in a folder or a zip file."""
+"""Read and write data in COCO's format: captions_*.json, instances_*.json and the images in a folder or a zip file."""
 
 import json
+import os
+import stat
 import zipfile
+import zlib
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from threading import Lock
 from types import TracebackType
 
 from PIL import Image, UnidentifiedImageError
 
 SPLITS = ("train", "val", "test")
-ASSIGNMENTS = ("area", "count", "single")
+ASSIGNMENTS = ("single", "area", "count")
+LONGEST = 2000  # characters of a caption
 
 
 class DataError(ValueError):
     """Something is wrong with a data file; the message names the file and the entry."""
+
+
+class ImageError(DataError):
+    """One image is missing or broken."""
+
+
+def data_home() -> Path:
+    """The folder of downloaded and of the user's own data sets: `LPI_DATA` if set, else `data` of the repository.
+
+    An experiment in a temporary copy uses the folder of the repository that it comes from, which DVC names in
+    `DVC_ROOT`.
+    """
+    if home := os.environ.get("LPI_DATA"):
+        return Path(home)
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    return Path("data") if root.resolve() == Path.cwd() else root / "data"
 
 
 @dataclass
@@ -39,25 +60,97 @@ class Item:
         return min(weights, key=lambda name: (-weights[name], name))
 
 
-def _read_json(path: Path) -> dict:
+@dataclass(frozen=True)
+class Source:
+    """What `source.json` says of a data set.
+
+    Attributes:
+        dataset: its name, as the parameter `dataset` has it.
+        assignment: how its images become tasks unless the parameter `stream.assignment` says otherwise.
+        home: the folder in `data_home()` that holds the images; None: they are part of the fetched data.
+    """
+
+    dataset: str
+    assignment: str
+    home: str | None = None
+
+    def save(self, folder: Path) -> None:
+        (folder / "source.json").write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Source":
+        return cls(**read_json(folder / "source.json"))
+
+    def images(self, folder: Path) -> "ImageStore":
+        """The images; folder: that of the fetched data."""
+        return ImageStore(folder if self.home is None else data_home() / self.home)
+
+
+@dataclass
+class Annotations:
+    """One split in COCO's terms.
+
+    Attributes:
+        images: (image id, file name).
+        captions: (image id, caption).
+        objects: (image id, category id, area in pixels).
+    """
+
+    images: list[tuple[int, str]] = field(default_factory=list)
+    captions: list[tuple[int, str]] = field(default_factory=list)
+    objects: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def save(self, folder: Path, split: str, categories: list[tuple[int, str, str]]) -> None:
+        """Write `captions_{split}.json` and `instances_{split}.json`; categories: (id, name, super-category)."""
+        out = folder / "annotations"
+        out.mkdir(parents=True, exist_ok=True)
+        images = [{"id": i, "file_name": name} for i, name in self.images]
+        captions = [{"id": n, "image_id": i, "caption": text} for n, (i, text) in enumerate(self.captions)]
+        objects = [
+            {"id": n, "image_id": i, "category_id": category, "area": area}
+            for n, (i, category, area) in enumerate(self.objects)
+        ]
+        kinds = [{"id": i, "name": name, "supercategory": group} for i, name, group in categories]
+        for kind, content in (
+            ("captions", {"images": images, "annotations": captions}),
+            ("instances", {"images": images, "annotations": objects, "categories": kinds}),
+        ):
+            (out / f"{kind}_{split}.json").write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict:
+    """The content of a JSON file; DataError if it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} is missing; `dvc repro fetch` makes it") from None
+        raise DataError(f"{path} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON in UTF-8: {error}") from None
+
+
+def check_caption(text: object, place: str) -> str:
+    """The caption without blanks around it.
+
+    Raises:
+        DataError: no text, or absurdly long; names the place.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{place}: the caption is empty")
+    if len(text) > LONGEST:
+        raise DataError(f"{place}: a caption of {len(text)} characters; at most {LONGEST} are taken. Is it a caption?")
+    return text.strip()
 
 
 def read_items(folder: Path, split: str) -> tuple[list[Item], list[str]]:
     """The images of a split in file order, and the super-categories in the order of the categories.
 
     Raises:
-        DataError: a missing or broken file, a repeated image id, an annotation of an unknown image or category, or an
-            image without a caption.
+        DataError: a missing or broken file, a repeated image id, an annotation of an unknown image or category, an
+            image without a caption, or an empty or absurdly long caption.
     """
     captions_path = folder / "annotations" / f"captions_{split}.json"
     instances_path = folder / "annotations" / f"instances_{split}.json"
-    captions, instances = _read_json(captions_path), _read_json(instances_path)
+    captions, instances = read_json(captions_path), read_json(instances_path)
     items: dict[int, Item] = {}
     for image in captions["images"]:
         if image["id"] in items:
@@ -66,7 +159,8 @@ def read_items(folder: Path, split: str) -> tuple[list[Item], list[str]]:
     for annotation in captions["annotations"]:
         if annotation["image_id"] not in items:
             raise DataError(f"{captions_path}: caption {annotation['id']} belongs to no image of the file")
-        items[annotation["image_id"]].captions.append(annotation["caption"])
+        place = f"{captions_path}: caption {annotation['id']}"
+        items[annotation["image_id"]].captions.append(check_caption(annotation["caption"], place))
     categories = {category["id"]: category["supercategory"] for category in instances["categories"]}
     for annotation in instances["annotations"]:
         if annotation["image_id"] not in items or annotation["category_id"] not in categories:
@@ -80,30 +174,59 @@ def read_items(folder: Path, split: str) -> tuple[list[Item], list[str]]:
     return list(items.values()), list(dict.fromkeys(categories.values()))
 
 
-class ImageStore:
-    """Images by file name, from `folder/split.zip` or else the folder `folder/split`.
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """A zip file whose members may be read; nothing is ever unpacked to where a member's name says.
 
     Raises:
-        DataError: neither exists, or an image is missing or broken; names the file.
+        DataError: it is broken, or a member is a link or lies outside the archive.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not a whole zip file ({error}); delete it and run again") from None
+    for member in archive.infolist():
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(member.external_attr >> 16):
+            archive.close()
+            raise DataError(f"{path}: member {member.filename} is a link or lies outside the archive; not used")
+    return archive
+
+
+class ImageStore:
+    """Images by file name: `part/name.jpg` is a member of the archive `root/part.zip` if that exists, else a file.
+
+    Several threads may read at the same time.
     """
 
-    def __init__(self, folder: Path, split: str):
-        self.path = folder / f"{split}.zip"
-        self._archive = zipfile.ZipFile(self.path) if self.path.exists() else None
-        if self._archive is None:
-            self.path = folder / split
-            if not self.path.is_dir():
-                raise DataError(f"neither {folder / split}.zip nor the folder {folder / split} exists")
+    def __init__(self, root: Path):
+        self.root = root
+        self._archives: dict[str, zipfile.ZipFile | None] = {}
+        self._lock = Lock()
+
+    def _archive(self, file_name: str) -> zipfile.ZipFile | None:
+        name = f"{file_name.partition('/')[0]}.zip"
+        with self._lock:
+            if name not in self._archives:
+                path = self.root / name
+                self._archives[name] = open_archive(path) if path.exists() else None
+            return self._archives[name]
 
     def open(self, file_name: str) -> Image.Image:
-        """The decoded image in RGB."""
+        """The decoded image in RGB.
+
+        Raises:
+            ImageError: it is missing or broken; names the file.
+            DataError: its archive is broken.
+        """
+        archive = self._archive(file_name)
+        path = f"{archive.filename}: image {file_name}" if archive else str(self.root / file_name)
         try:
-            with self._archive.open(file_name) if self._archive else (self.path / file_name).open("rb") as file:
+            with archive.open(file_name) if archive else (self.root / file_name).open("rb") as file:
                 return Image.open(file).convert("RGB")
         except (KeyError, FileNotFoundError):
-            raise DataError(f"{self.path}: image {file_name} is missing") from None
-        except (UnidentifiedImageError, OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{self.path}: image {file_name} cannot be decoded: {error}") from None
+            raise ImageError(f"{path} is missing") from None
+        except (UnidentifiedImageError, OSError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError) as error:
+            raise ImageError(f"{path} cannot be decoded: {error}") from None
 
     def __enter__(self) -> "ImageStore":
         return self
@@ -111,5 +234,6 @@ class ImageStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._archive:
-            self._archive.close()
+        for archive in self._archives.values():
+            if archive:
+                archive.close()

@@ -99,8 +99,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 PARAMETERS: dict[str, Kind] = {
-    "dataset": Kind(str, "the data set of the stream", choices=("openmoji",)),
-    "backbone": Kind(str, "the frozen CLIP; `embedded` is the one in data/backbone", choices=("embedded",)),
+    "dataset": Kind(str, "the data set of the stream", choices=("openmoji", "coco", "flickr30k", "folder")),
+    "backbone": Kind(
+        str,
+        "the frozen CLIP: `embedded` (data/backbone), open_clip's MODEL/PRETRAINED such as ViT-B-16/openai, MODEL/FILE,"
+        " hf-hub:ID or local-dir:FOLDER",
+    ),
     "method": Kind(str, "what is learned along the stream", choices=METHODS),
     "seed": Kind(int, "seed of training (prompts, batches); the data has its own", 0, 2**31 - 1),
     "rank": Kind(int, "rank r of the prompts' factors; 0 = full-rank prompts, which need loss.task=0", 0, 1024),
@@ -165,14 +169,25 @@ PARAMETERS: dict[str, Kind] = {
     "evaluation.split": Kind(str, "split that recall is measured on; choose settings on val", choices=("test", "val")),
     "stream.assignment": Kind(
         str,
-        "super-category of an image: largest total `area`, most objects (`count`), or drop mixed images (`single`)",
-        choices=("area", "count", "single"),
+        "task of an image: super-category with the largest total `area` or most objects (`count`), the only one"
+        " (`single`; mixed images are dropped), or `cluster` of its captions; `default`: openmoji area, coco single,"
+        " flickr30k cluster, folder its tasks",
+        choices=("default", "area", "count", "single", "cluster"),
     ),
     "stream.order": Kind(
         str,
         "order of the tasks: as in the categories file, backwards, by number of images, by name, or shuffled once",
         choices=("given", "reverse", "rarest", "alphabetical", "shuffled"),
     ),
+    "stream.test_cap": Kind(int, "largest number of test images per task", 1, 10**9),
+    "stream.max_broken": Kind(float, "share of a task's images that may be missing or broken; they are skipped", 0, 1),
+    "coco.split": Kind(
+        str,
+        "coco: `official`: train2014 becomes train and val, val2014 test; `karpathy`: as dataset_coco.json says",
+        choices=("official", "karpathy"),
+    ),
+    "coco.val": Kind(float, "coco: share of train2014 that becomes val", 0, 0.9),
+    "folder.file": Kind(str, "folder: the captions in data/own, as .csv, .jsonl or COCO's .json"),
     "scenes.image_size": Kind(int, "side of the rendered scenes in pixels", 16, 1024),
     "scenes.train": Kind(int, "training scenes of the most frequent domain", 2, 10**6),
     "scenes.rarest": Kind(float, "training scenes of the rarest domain, as a share of that", 0.01, 1),

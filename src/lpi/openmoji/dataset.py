@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lpi.coco import SPLITS
+from lpi.coco import SPLITS, Source
 from lpi.openmoji.captions import CAPTIONS_PER_SCENE, names, scene_captions
 from lpi.openmoji.catalogue import Concept, domain_names
 from lpi.openmoji.expressions import EXPRESSIONS_PER_OBJECT, referring_expressions
@@ -381,3 +381,4 @@ def write_dataset(folder: Path, concepts: list[Concept], settings: SceneSettings
     scenes = TaskScenes(concepts, settings)
     for split in SPLITS:
         _write_split(folder, scenes, split)
+    Source("openmoji", "area").save(folder)

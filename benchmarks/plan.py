@@ -1,0 +1,161 @@
+"""What `dvc repro` with the present params.yaml would do, fetch and need, without starting it.
+
+    make plan                  # = python benchmarks/plan.py
+
+Lists the stages, the downloads, the disk for arrays, features and states, and an estimate of the time: floating point
+operations, counted by torch on the model without weights, divided by what a matrix product reaches on this machine
+(measured here for a second) times a share that encoders reach.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lpi.backbone import Backbone, device_from_environment
+from lpi.coco import data_home
+from lpi.encoder import PromptedCLIP, freeze
+from lpi.parameters import PARAMS_FILE, Parameters, check_together, load_chain, load_parameters
+from lpi.sources import coco2014
+
+REACHED = 0.5  # share of the rate of large matrix products; with small models less
+CAPTION_TOKENS = 16  # of a typical caption, with start and end
+COCO = {"train2014": 82_783, "val2014": 40_504}  # images
+CAPTIONS = 5  # per image
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The largest numbers of images that may take part, and captions per image."""
+
+    train: int
+    test: int
+    captions: int = CAPTIONS
+
+
+def sizes(parameters: Parameters, tasks: int) -> Sizes | None:
+    """Upper bounds for the data sets whose size is known beforehand; None for the user's own files."""
+    if parameters["dataset"] == "coco":
+        train = round(COCO["train2014"] * (1 - parameters["coco.val"]))
+        return Sizes(train, min(COCO["val2014"], tasks * parameters["stream.test_cap"]))
+    if parameters["dataset"] == "openmoji":
+        share = (1 + parameters["scenes.rarest"]) / 2
+        return Sizes(round(tasks * parameters["scenes.train"] * share), tasks * parameters["scenes.test"])
+    return None
+
+
+def flops(config: dict, depth: int, length: int) -> tuple[float, float]:
+    """Floating point operations to encode one image and one caption under prompts."""
+    import open_clip
+
+    with torch.device("meta"):
+        model = freeze(open_clip.CLIP(**{key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}))
+        encoder = PromptedCLIP(model)
+        side = model.visual.image_size[0]
+        images = torch.zeros(2, 3, side, side)
+        prompts = torch.zeros(depth, length, encoder.vision_width), torch.zeros(depth, length, encoder.text_width)
+    with FlopCounterMode(display=False) as counter:
+        encoder.encode_image(images, prompts[0])
+    image = counter.get_total_flops() / 2
+    blocks = encoder.text.transformer.resblocks
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        hidden = torch.zeros(2, min(CAPTION_TOKENS + length, encoder.context_length), encoder.text_width)
+        for block in blocks:
+            hidden = block(hidden)
+    return image, counter.get_total_flops() / 2
+
+
+def matmul_rate(device: torch.device, seconds: float = 1.0) -> float:
+    """Floating point operations per second of a large fp32 matrix product."""
+    size = 4096 if device.type == "cuda" else 1024
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+
+    def product() -> None:
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    product()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        product()
+        count += 1
+    return count * 2 * size**3 / (time.perf_counter() - start)
+
+
+def work(parameters: Parameters, known: Sizes, per_image: float, per_caption: float) -> dict[str, float]:
+    """Floating point operations of the costly stages.
+
+    A training step encodes a pair once, goes back through the frozen blocks once (gradients of activations only) and,
+    with distillation, encodes it once more.
+    """
+    pairs = known.train * known.captions * parameters["epochs"]
+    passes = 2 + bool(parameters["method"] == "lpi" and parameters["loss.distillation"])
+    everything = (known.train + known.test) * (per_image + known.captions * per_caption)
+    return {
+        "features": everything,
+        "train": pairs * passes * (per_image + per_caption),
+        "evaluate": 1.3 * known.test * (per_image + known.captions * per_caption),
+    }
+
+
+def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
+    """The lines about downloads, disk and time."""
+    backbone = Backbone(parameters["backbone"])
+    config = backbone.config
+    check_together(parameters, config)
+    lines = []
+    if parameters["dataset"] == "coco":
+        for remote in coco2014.missing(data_home() / coco2014.NAME):
+            lines.append(f"download   {remote.size / 1e9:8.2f} GB  {remote.url}")
+    known = sizes(parameters, tasks)
+    if known is None:
+        return [*lines, "the number of images is not known before the stage split: no estimate of disk and time"]
+    side = config["vision_cfg"]["image_size"]
+    items = known.train + known.test
+    disk = {
+        "decoded images": items * 3 * side**2,
+        "tokens and features": items * (1 + known.captions) * config["embed_dim"] * FLOAT
+        + items * known.captions * config["text_cfg"]["context_length"] * FLOAT,
+    }
+    lines += [f"disk       {size / 1e9:8.2f} GB  {what}, at most" for what, size in disk.items()]
+    lines.append(f"free       {shutil.disk_usage('.').free / 1e9:8.2f} GB  here")
+    per_image, per_caption = flops(config, parameters["depth"], parameters["prompt_length"])
+    lines.append(
+        f"operations {per_image / 1e9:8.2f} GFLOP per image, {per_caption / 1e9:.2f} per caption under prompts"
+    )
+    lines.append(
+        f"rate       {rate / 1e9:8.0f} GFLOP/s measured for a matrix product, of which {REACHED:.0%} are assumed"
+    )
+    for stage, operations in work(parameters, known, per_image, per_caption).items():
+        lines.append(f"time       {operations / rate / REACHED / 3600:8.2f} h   {stage}, {operations / 1e15:.2f} PFLOP")
+    return lines
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    try:
+        parameters, tasks = load_parameters(), len(load_chain())
+        lines = report(parameters, tasks, matmul_rate(device_from_environment()))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    plan = subprocess.run(["dvc", "repro", "--dry"], capture_output=True, text=True)
+    stages = [line.split("'")[1] for line in plan.stdout.splitlines() if line.startswith("Running stage")]
+    chosen = " ".join(f"{name}={parameters[name]}" for name in ("dataset", "backbone", "method"))
+    print(f"{chosen}, {tasks} tasks")
+    if plan.returncode:
+        sys.exit(f"error: dvc repro --dry: {plan.stderr.strip()}")
+    print(f"stages     {' '.join(stages) or 'none, everything is up to date'}")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    if not PARAMS_FILE.exists():
+        sys.exit("error: run from the root of the repository")
+    main()

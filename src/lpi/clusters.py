@@ -1,0 +1,74 @@
+"""Tasks of a data set that names none: clusters of the images' captions."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from lpi.coco import DataError, Item
+
+
+def cluster_items(
+    splits: dict[str, list[Item]], count: int, embed: Callable[[list[str]], np.ndarray]
+) -> tuple[list[str], dict[int, str]]:
+    """Divide the images into tasks by the frozen features of their captions.
+
+    k-means (seed 0) of the training images' mean caption features, of unit length; others go to the nearest centre.
+
+    Args:
+        splits: the images by split; "train" decides.
+        count: number of tasks.
+        embed: B captions -> (B, E) of unit length.
+
+    Returns:
+        The names of the tasks, the largest first, and image id -> name.
+
+    Raises:
+        DataError: fewer training images than tasks.
+    """
+    if len(splits["train"]) < count:
+        raise DataError(
+            f"{len(splits['train'])} training images cannot become {count} tasks; shorten tasks in params.yaml"
+        )
+    means = {split: _means(items, embed) for split, items in splits.items() if items}
+    model = KMeans(count, n_init=10, random_state=0).fit(means["train"])
+    labels = {split: model.predict(values) for split, values in means.items()}
+    texts = [
+        " ".join(
+            c for item, label in zip(splits["train"], labels["train"], strict=True) if label == k for c in item.captions
+        )
+        for k in range(count)
+    ]
+    names = cluster_names(texts)
+    sizes = Counter(labels["train"].tolist())
+    task_of = {
+        item.image_id: names[label]
+        for split, found in labels.items()
+        for item, label in zip(splits[split], found.tolist(), strict=True)
+    }
+    return [names[k] for k in sorted(range(count), key=lambda k: (-sizes[k], names[k]))], task_of
+
+
+def cluster_names(texts: list[str]) -> list[str]:
+    """A name for every text: its term of the highest tf-idf that names no earlier one."""
+    vectorizer = TfidfVectorizer(stop_words="english", token_pattern=r"(?u)\b[^\W\d_]{3,}\b")
+    try:
+        weights = vectorizer.fit_transform(texts).toarray()
+    except ValueError:  # nothing but stop words
+        return [f"cluster {number}" for number in range(len(texts))]
+    terms, names = vectorizer.get_feature_names_out(), []
+    for number, row in enumerate(weights):
+        best = (terms[i] for i in np.argsort(-row, kind="stable") if row[i] > 0 and terms[i] not in names)
+        names.append(next(best, f"cluster {number}"))
+    return names
+
+
+def _means(items: list[Item], embed: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+    """(n, E) mean features of every image's captions, of unit length."""
+    features = embed([caption for item in items for caption in item.captions])
+    owners = np.repeat(np.arange(len(items)), [len(item.captions) for item in items])
+    sums = np.zeros((len(items), features.shape[1]), np.float64)
+    np.add.at(sums, owners, features)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)

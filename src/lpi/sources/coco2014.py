@@ -1,0 +1,111 @@
+"""COCO 2014: fetched from the official addresses, a mirror or a folder, and divided into train, val and test."""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import ijson
+import yaml
+
+from lpi.coco import Annotations, DataError, Source, data_home, open_archive
+from lpi.download import Remote, download
+from lpi.published import PUBLISHED
+from lpi.sources.karpathy import FILE as KARPATHY
+from lpi.sources.karpathy import read_karpathy
+
+ADDRESSES = Path("data/coco.yaml")
+NAME = "coco"
+PARTS = ("train2014", "val2014")
+ANNOTATIONS = "annotations_trainval2014.zip"
+
+
+def fetch(out: Path, split: str, val_share: float) -> None:
+    """Fetch what is missing and write annotations by split and `source.json` to `out`.
+
+    Args:
+        out: the fetched data; the images stay in `data_home()/coco`, as zip files or as folders.
+        split: "official": train2014 becomes train and val, val2014 becomes test. "karpathy": as dataset_coco.json says,
+            which must lie in `data_home()/coco` (restval counts as train).
+        val_share: of the images of train2014, with "official".
+
+    Raises:
+        DownloadError: what is missing cannot be fetched.
+        DataError: a file is broken.
+    """
+    home = data_home() / NAME
+    download(missing(home), home)
+    division = _karpathy_division(home / KARPATHY) if split == "karpathy" else None
+    parts = {name: Annotations() for name in ("train", "val", "test")}
+    categories: list[tuple[int, str, str]] = []
+    for part in PARTS:
+        of_image: dict[int, Annotations] = {}
+        with _annotation_file(home, f"captions_{part}.json") as file:
+            for image in ijson.items(file, "images.item"):
+                where = division.get(image["id"]) if division is not None else _official(part, image["id"], val_share)
+                if where:
+                    of_image[image["id"]] = parts[where]
+                    parts[where].images.append((image["id"], f"{part}/{image['file_name']}"))
+        with _annotation_file(home, f"captions_{part}.json") as file:
+            for caption in ijson.items(file, "annotations.item"):
+                if caption["image_id"] in of_image:
+                    of_image[caption["image_id"]].captions.append((caption["image_id"], caption["caption"]))
+        with _annotation_file(home, f"instances_{part}.json") as file:
+            for thing in ijson.items(file, "annotations.item", use_float=True):
+                if thing["image_id"] in of_image:
+                    entry = thing["image_id"], thing["category_id"], thing["area"]
+                    of_image[thing["image_id"]].objects.append(entry)
+        with _annotation_file(home, f"instances_{part}.json") as file:
+            found = ijson.items(file, "categories.item")
+            categories = [(entry["id"], entry["name"], entry["supercategory"]) for entry in found]
+    order = list(PUBLISHED)
+    categories.sort(key=lambda entry: (order.index(entry[2]) if entry[2] in order else len(order), entry[0]))
+    for name, annotations in parts.items():
+        annotations.save(out, name, categories)
+    Source(NAME, "single", home=NAME).save(out)
+
+
+def missing(home: Path) -> list[Remote]:
+    """What must be fetched: archives that are there neither as zip files nor as folders."""
+    content = yaml.safe_load(ADDRESSES.read_text("utf-8"))
+    base = os.environ.get("LPI_COCO_URL", content["base"]).rstrip("/")
+    unpacked = {ANNOTATIONS: "annotations", **{f"{part}.zip": part for part in PARTS}}
+    return [
+        Remote(f"{base}/{facts['path']}", name, facts.get("size"), facts.get("checksum"))
+        for name, facts in content["files"].items()
+        if not (home / name).exists() and not (home / unpacked[name]).is_dir()
+    ]
+
+
+@contextmanager
+def _annotation_file(home: Path, name: str) -> Iterator[BinaryIO]:
+    """A file of the annotations, from the folder or else the archive; what is wrong with its content is a DataError."""
+    path = home / "annotations" / name
+    archive = None if path.exists() else open_archive(home / ANNOTATIONS)
+    try:
+        with archive.open(f"annotations/{name}") if archive else path.open("rb") as file:
+            yield file
+    except (FileNotFoundError, KeyError):
+        raise DataError(f"{path} is missing, and {home / ANNOTATIONS} does not have it either") from None
+    except (ijson.JSONError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} (or {home / ANNOTATIONS}) is broken: {error}; delete it and run again") from None
+    finally:
+        if archive:
+            archive.close()
+
+
+def _official(part: str, image_id: int, val_share: float) -> str:
+    """train2014 -> train, or val for a share that depends on the image's id alone; val2014 -> test."""
+    if part == "val2014":
+        return "test"
+    fraction = int.from_bytes(hashlib.sha256(str(image_id).encode()).digest()[:8], "big") / 2**64
+    return "val" if fraction < val_share else "train"
+
+
+def _karpathy_division(path: Path) -> dict[int, str]:
+    """COCO's image id -> split."""
+    return {entry.image_id: entry.split for entry in read_karpathy(path)}

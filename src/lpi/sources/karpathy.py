@@ -1,0 +1,80 @@
+"""Karpathy's divisions of COCO and Flickr30k: dataset_coco.json and dataset_flickr30k.json."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ijson
+
+from lpi.coco import Annotations, DataError, Source, check_caption, data_home
+
+FILE = "dataset_coco.json"
+FLICKR30K = "flickr30k"
+IMAGES = "flickr30k-images"
+SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+ADVICE = "it is part of Karpathy's caption_datasets.zip, which is to be put there by hand"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: its id, its folder (empty if the file names none) and file, train, val or test, and its captions."""
+
+    image_id: int
+    folder: str
+    file_name: str
+    split: str
+    captions: list[str]
+
+
+def read_karpathy(path: Path) -> list[Entry]:
+    """The images of a file in its order; COCO's have COCO's ids.
+
+    Raises:
+        DataError: the file is missing, is not JSON in UTF-8, has an unknown split, a repeated id or an image without
+            captions.
+    """
+    entries: dict[int, Entry] = {}
+    try:
+        with path.open("rb") as file:
+            for number, image in enumerate(ijson.items(file, "images.item")):
+                place = f"{path}: image {number} ({image.get('filename')})"
+                if image["split"] not in SPLIT_OF:
+                    raise DataError(f"{place}: split must be one of {', '.join(SPLIT_OF)}, not {image['split']!r}")
+                captions = [check_caption(sentence["raw"], place) for sentence in image["sentences"]]
+                if not captions:
+                    raise DataError(f"{place} has no caption")
+                image_id = image.get("cocoid", image.get("imgid"))
+                if image_id in entries:
+                    raise DataError(f"{place}: id {image_id} appears twice")
+                place_of = image.get("filepath", ""), image["filename"]
+                entries[image_id] = Entry(image_id, *place_of, SPLIT_OF[image["split"]], captions)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; {ADVICE}") from None
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON in UTF-8: {error}") from None
+    except KeyError as error:
+        raise DataError(f"{place} lacks {error}") from None
+    return list(entries.values())
+
+
+def fetch_flickr30k(out: Path) -> None:
+    """Bring Flickr30k into COCO's format, from files that the user has put into `data_home()/flickr30k`.
+
+    These are dataset_flickr30k.json and the images, as folder `flickr30k-images` or as `flickr30k-images.zip`, which
+    has that folder. There are no objects: tasks are clusters of captions.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    home = data_home() / FLICKR30K
+    if not (home / IMAGES).is_dir() and not (home / f"{IMAGES}.zip").exists():
+        raise DataError(
+            f"{home / IMAGES} is missing, and there is no {IMAGES}.zip; the images must be put there by hand"
+        )
+    parts = {name: Annotations() for name in ("train", "val", "test")}
+    for entry in read_karpathy(home / "dataset_flickr30k.json"):
+        part = parts[entry.split]
+        part.images.append((entry.image_id, f"{IMAGES}/{entry.file_name}"))
+        part.captions += [(entry.image_id, caption) for caption in entry.captions]
+    for name, annotations in parts.items():
+        annotations.save(out, name, [])
+    Source(FLICKR30K, "cluster", home=FLICKR30K).save(out)

@@ -1,0 +1,219 @@
+"""Make the stream of a data set: images become tasks, every image is decoded once, every caption tokenised once."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from lpi.clusters import cluster_items
+from lpi.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
+
+BLOCK = 256  # images that are decoded, by several threads, before they are written
+SAMPLE = 32  # images whose decoding is timed for the estimate
+Transform = Callable[[Image.Image], Image.Image]
+
+
+def task_order(names: list[str], counts: Counter[str], order: str) -> list[str]:
+    """Names of the tasks in one of the orders of the parameter `stream.order`; those without images are left out.
+
+    Args:
+        names: in the order of the data set.
+        counts: training images.
+    """
+    names = [name for name in names if counts[name]]
+    if order == "rarest":
+        return sorted(names, key=lambda name: (counts[name], name))
+    if order == "shuffled":
+        return [names[i] for i in np.random.default_rng(0).permutation(len(names))]
+    return {"given": names, "reverse": names[::-1], "alphabetical": sorted(names)}[order]
+
+
+def capped(items: list[Item], cap: int) -> list[Item]:
+    """At most `cap` of the items, chosen by their ids alone, in the old order."""
+    chosen = sorted(items, key=lambda item: hashlib.sha256(str(item.image_id).encode()).digest())[:cap]
+    kept = {item.image_id for item in chosen}
+    return [item for item in items if item.image_id in kept]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a data set becomes a stream: the parameters `stream.*`.
+
+    Attributes:
+        assignment: "default" (the data set's own), "single", "area", "count" (see `Item.task_name`) or "cluster".
+        order: see `task_order`.
+        test_cap: the largest number of test images per task.
+        max_broken: share of a task's images that may be missing or broken.
+    """
+
+    assignment: str = "default"
+    order: str = "given"
+    test_cap: int = 500
+    max_broken: float = 0.001
+
+
+def split_stream(
+    raw: Path,
+    out: Path,
+    tasks: list[str],
+    rules: Rules,
+    transform: Transform,
+    tokenize: Callable[[list[str]], np.ndarray],
+    embed: Callable[[list[str]], np.ndarray],
+) -> dict:
+    """Write `out/{split}/{task}/` for the first `len(tasks)` tasks of the order and `out/stream.json`.
+
+    Args:
+        raw: the fetched data set.
+        out: the stream.
+        tasks: the names of the folders.
+        rules: how images become tasks.
+        transform: an image -> the RGB image that is stored.
+        tokenize: B captions -> (B, context) int32.
+        embed: B captions -> (B, E) features of unit length; asked only for `cluster`.
+
+    Returns:
+        What stream.json holds: the task names and the number of images and captions per split.
+
+    Raises:
+        DataError: fewer tasks than wanted, a task without images in a split, too many broken images, too little disk;
+            see also `read_items`.
+    """
+    source = Source.load(raw)
+    rule = source.assignment if rules.assignment == "default" else rules.assignment
+    splits, supercategories = {}, []
+    for split in SPLITS:
+        splits[split], supercategories = read_items(raw, split)
+    if rule == "cluster":
+        supercategories, task_of = cluster_items(splits, len(tasks), embed)
+    else:
+        task_of = {item.image_id: item.task_name(rule) for items in splits.values() for item in items}
+    counts = Counter(task_of[item.image_id] for item in splits["train"])
+    names = task_order(supercategories, counts, rules.order)
+    if len(names) < len(tasks):
+        raise DataError(f"{raw}: params.yaml lists {len(tasks)} tasks, but the data has {len(names)}: {names}")
+    names = names[: len(tasks)]
+    chosen: dict[str, list[list[Item]]] = {}
+    for split, items in splits.items():
+        chosen[split] = [[item for item in items if task_of[item.image_id] == name] for name in names]
+        if split == "test":
+            chosen[split] = [capped(items, rules.test_cap) for items in chosen[split]]
+        for name, items in zip(names, chosen[split], strict=True):
+            if not items:
+                raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule})")
+    stream: dict = {"names": names, "images": {}, "captions": {}}
+    with source.images(raw) as store:
+        _announce(out, [item for parts in chosen.values() for items in parts for item in items], store, transform)
+        for split, parts in chosen.items():
+            stream["images"][split], stream["captions"][split] = [], []
+            for key, name, items in zip(tasks, names, parts, strict=True):
+                images, captions = _save_task(
+                    out / split / key, items, store, transform, tokenize, rules.max_broken, f"{split} images of {name}"
+                )
+                stream["images"][split].append(images)
+                stream["captions"][split].append(captions)
+    (out / "stream.json").write_text(json.dumps(stream, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return stream
+
+
+def _announce(out: Path, items: list[Item], store: ImageStore, transform: Transform) -> None:
+    """Print how long decoding will take and how much disk it needs, from a sample; DataError if there is too little."""
+    shape = np.asarray(transform(Image.new("RGB", (64, 64)))).shape
+    start, sample = time.perf_counter(), items[:: max(1, len(items) // SAMPLE)]
+    with ThreadPoolExecutor(_workers()) as pool:
+        list(pool.map(lambda item: _decoded(item, store, transform), sample))
+    rate = len(sample) / (time.perf_counter() - start)
+    size = len(items) * int(np.prod(shape))
+    print(
+        f"{len(items):,} images of {shape[1]} x {shape[0]} pixels: about {size / 1e9:.2f} GB in {out}, about"
+        f" {len(items) / rate / 60:.1f} minutes at {rate:,.0f} images/s",
+        flush=True,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    if size > shutil.disk_usage(out).free:
+        raise DataError(f"{out}: {size / 1e9:.1f} GB are needed, {shutil.disk_usage(out).free / 1e9:.1f} GB are free")
+
+
+def _workers() -> int:
+    return min(16, len(os.sched_getaffinity(0)))
+
+
+def _decoded(item: Item, store: ImageStore, transform: Transform) -> np.ndarray | ImageError:
+    """The stored form of an image, or what is wrong with it."""
+    try:
+        return np.asarray(transform(store.open(item.file_name)))
+    except ImageError as error:
+        return error
+
+
+def _save_task(
+    folder: Path,
+    items: list[Item],
+    store: ImageStore,
+    transform: Transform,
+    tokenize: Callable[[list[str]], np.ndarray],
+    max_broken: float,
+    title: str,
+) -> tuple[int, int]:
+    """Write what `TaskData.load` reads; returns the numbers of images and captions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    good = _save_images(folder / "images.npy", items, store, transform, max_broken, title)
+    captions = [caption for item in good for caption in item.captions]
+    np.save(folder / "tokens.npy", tokenize(captions))
+    np.save(folder / "owners.npy", np.repeat(np.arange(len(good)), [len(item.captions) for item in good]))
+    (folder / "captions.json").write_text(json.dumps(captions, indent=0, ensure_ascii=False), "utf-8")
+    return len(good), len(captions)
+
+
+def _save_images(
+    path: Path, items: list[Item], store: ImageStore, transform: Transform, max_broken: float, title: str
+) -> list[Item]:
+    """Write the images as one (n, H, W, 3) uint8 array, block by block; returns the items whose images are whole.
+
+    Raises:
+        DataError: more than the allowed share are broken.
+    """
+    good, broken, shape = [], [], ()
+    with (
+        path.open("wb") as file,
+        ThreadPoolExecutor(_workers()) as pool,
+        tqdm(total=len(items), desc=title, unit="image", mininterval=1) as progress,
+    ):
+        for start in range(0, len(items), BLOCK):
+            block = items[start : start + BLOCK]
+            for item, made in zip(block, pool.map(lambda i: _decoded(i, store, transform), block), strict=True):
+                if isinstance(made, ImageError):
+                    broken.append(str(made))
+                    continue
+                if not good:
+                    shape = made.shape
+                    _write_header(file, (len(items), *shape))
+                file.write(np.ascontiguousarray(made).tobytes())
+                good.append(item)
+            progress.update(len(block))
+            if len(broken) > max_broken * len(items):
+                raise DataError(
+                    f"{len(broken)} {title} are missing or broken, more than stream.max_broken={max_broken} allows:"
+                    f" {'; '.join(broken[:5])}"
+                )
+        file.seek(0)
+        _write_header(file, (len(good), *shape))
+    if broken:
+        print(f"{len(broken)} of {len(items)} {title} are skipped: {'; '.join(broken)}", flush=True)
+    return good
+
+
+def _write_header(file, shape: tuple[int, ...]) -> None:
+    """The header of a .npy file of bytes; its length does not depend on the number of rows."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -1,0 +1,59 @@
+"""What `make plan` prints before anything runs."""
+
+import mini_coco
+import open_clip
+import plan
+import pytest
+import torch
+from conftest import ROOT
+
+from lpi.parameters import Parameters, load_parameters
+
+
+def naive_flops(tower: dict, tokens: int, embed: int, patch_pixels: int = 0, patches: int = 0) -> int:
+    """Two operations per weight and token, and the two products of attention; nothing else counts."""
+    width, layers = tower["width"], tower["layers"]
+    block = 2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width
+    return layers * block + 2 * patches * 3 * patch_pixels * width + 2 * width * embed
+
+
+def test_operations_are_those_of_the_products():
+    config = open_clip.get_model_config("ViT-B-32")
+    image, caption = plan.flops(config, depth=9, length=16)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    assert image == pytest.approx(naive_flops(vision, 1 + 16 + 49, 512, 32 * 32, 49), rel=0.02)
+    assert caption == pytest.approx(naive_flops(text, 32, 0), rel=0.02)
+
+
+def report(monkeypatch, tmp_path, **changes) -> str:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LPI_DATA", str(tmp_path))
+    parameters = Parameters({**load_parameters(), **changes})
+    return "\n".join(plan.report(parameters, tasks=12, rate=1e12))
+
+
+def test_the_papers_setting_is_planned_without_data_and_weights(monkeypatch, tmp_path):
+    changes = {"dataset": "coco", "backbone": "ViT-B-16/openai", "depth": 9, "prompt_length": 16}
+    text = report(monkeypatch, tmp_path, **changes)
+    assert "13.51 GB  http://images.cocodataset.org/zips/train2014.zip" in text
+    assert f"{(round(82783 * 0.9) + 6000) * 3 * 224**2 / 1e9:.2f} GB  decoded images, at most" in text
+    for path in mini_coco.archives():
+        (tmp_path / "coco").mkdir(exist_ok=True)
+        (tmp_path / "coco" / path.rpartition("/")[2]).touch()
+    assert "download" not in report(monkeypatch, tmp_path, **changes)
+
+
+def test_training_costs_two_passes_and_one_more_for_a_teacher():
+    values = {**load_parameters(ROOT / "params.yaml"), "epochs": 3}
+    known = plan.Sizes(train=100, test=10)
+    for changes, passes in (({}, 3), ({"loss.distillation": 0.0}, 2), ({"method": "sprompts"}, 2)):
+        operations = plan.work(Parameters({**values, **changes}), known, 7.0, 2.0)
+        assert operations["train"] == 100 * 5 * 3 * passes * 9.0
+
+
+def test_own_data_has_no_estimate(monkeypatch, tmp_path):
+    assert "is not known before the stage split" in report(monkeypatch, tmp_path, dataset="folder")
+
+
+def test_the_rate_of_matrix_products_is_measured():
+    assert plan.matmul_rate(torch.device("cpu"), seconds=0.05) > 1e8

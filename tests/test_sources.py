@@ -1,0 +1,319 @@
+"""COCO from a local server and from folders, Karpathy's files, Flickr30k, and your own images."""
+
+import json
+import shutil
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import mini_coco
+import pytest
+from server import FileServer
+
+from lpi.coco import DataError, Source, data_home, read_items
+from lpi.download import DownloadError
+from lpi.published import PUBLISHED, rule_table
+from lpi.sources import coco2014, karpathy, own
+
+
+@pytest.fixture(scope="module")
+def served():
+    return mini_coco.archives()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, served):
+    """An empty repository with the addresses of the small COCO."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LPI_DATA", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "coco.yaml").write_text(mini_coco.addresses(served))
+    return tmp_path
+
+
+def test_data_sets_lie_in_the_repository_unless_the_environment_says_otherwise(here, monkeypatch, tmp_path):
+    assert data_home() == Path("data")
+    monkeypatch.setenv("DVC_ROOT", str(here))
+    assert data_home() == Path("data")
+    monkeypatch.setenv("DVC_ROOT", "/parent")  # of an experiment in a temporary copy
+    assert data_home() == Path("/parent/data")
+    monkeypatch.setenv("LPI_DATA", "/elsewhere")
+    assert data_home() == Path("/elsewhere")
+
+
+def items_of(folder) -> dict[str, list]:
+    return {split: read_items(folder, split)[0] for split in ("train", "val", "test")}
+
+
+def test_coco_is_fetched_from_a_server_and_divided(here, served, monkeypatch):
+    with FileServer(served) as server:
+        monkeypatch.setenv("LPI_COCO_URL", f"{server.url}/")
+        coco2014.fetch(here / "raw", "official", 0.25)
+        assert len(server.requests) == 3
+        coco2014.fetch(here / "raw", "official", 0.25)
+        assert len(server.requests) == 3
+    items = items_of(here / "raw")
+    assert {item.image_id for item in items["test"]} == set(range(1001, 1025))
+    train, val = ({item.image_id for item in items[split]} for split in ("train", "val"))
+    assert train | val == set(range(1, 41)) and not train & val
+    assert 3 <= len(val) <= 20
+    first = items["test"][0]
+    assert first.file_name == "val2014/COCO_val2014_000000001001.jpg"
+    assert first.captions == [f"A bus number 1001 seen {n} times." for n in range(5)]
+    assert items["test"][7].areas == {"person": 400.5, "vehicle": 20.25}
+    assert read_items(here / "raw", "test")[1] == ["sports", "vehicle", "animal", "person"]  # the published order
+    with Source.load(here / "raw").images(here / "raw") as store:
+        assert store.open(first.file_name).size == (80, 64)
+    assert (here / "data/coco/val2014.zip").exists()
+
+
+def test_coco_lies_where_the_user_says_unpacked_or_not(here, served, monkeypatch):
+    home = here / "elsewhere" / "coco"
+    monkeypatch.setenv("LPI_DATA", str(here / "elsewhere"))
+    home.mkdir(parents=True)
+    for path, content in served.items():
+        (home / path.rpartition("/")[2]).write_bytes(content)
+    coco2014.fetch(here / "raw", "official", 0.1)
+    archived = items_of(here / "raw")
+    shutil.rmtree(here / "raw")
+    for path in list(home.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(home)
+        path.unlink()
+    coco2014.fetch(here / "raw", "official", 0.1)
+    assert items_of(here / "raw") == archived
+    with Source.load(here / "raw").images(here / "raw") as store:
+        assert store.open(archived["train"][0].file_name).size == (80, 64)
+
+
+def test_a_wrong_checksum_of_coco_is_an_error(here, served, monkeypatch):
+    other = {path: content + b"\0" if "zips/val2014" in path else content for path, content in served.items()}
+    with FileServer(other) as server:
+        monkeypatch.setenv("LPI_COCO_URL", server.url)
+        with pytest.raises(DownloadError, match=r"zips/val2014.zip: it has \d+ bytes instead of"):
+            coco2014.fetch(here / "raw", "official", 0.1)
+
+
+def place(here, served) -> None:
+    (here / "data" / "coco").mkdir()
+    for path, content in served.items():
+        (here / "data" / "coco" / path.rpartition("/")[2]).write_bytes(content)
+
+
+def test_coco_by_karpathys_division(here, served):
+    place(here, served)
+    with pytest.raises(DataError, match=r"dataset_coco.json is missing; it is part of Karpathy's caption_datasets.zip"):
+        coco2014.fetch(here / "raw", "karpathy", 0.1)
+    (here / "data/coco/dataset_coco.json").write_text(json.dumps(mini_coco.karpathy("coco")))
+    coco2014.fetch(here / "raw", "karpathy", 0.1)
+    items = items_of(here / "raw")
+    assert {item.image_id for item in items["test"]} == {10, 20, 30, 40, 1010, 1020}
+    assert {item.image_id % 10 for item in items["val"]} == {1}
+    assert {item.image_id % 10 for item in items["train"]} == {2, 3, 4, 5, 6, 7, 8, 9}
+    assert items["test"][0].file_name.startswith("train2014/COCO_train2014_")
+    assert items["test"][-1].file_name.startswith("val2014/COCO_val2014_")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK broken", "annotations_trainval2014.zip is not a whole zip file"),
+        (mini_coco.zipped({"annotations/other.json": b"{}"}), "captions_train2014.json is missing"),
+        (
+            mini_coco.zipped({"annotations/captions_train2014.json": b'{"images": ['}),
+            "train2014.json .* broken",
+        ),
+        (
+            mini_coco.zipped({"annotations/captions_train2014.json": b'{"images": ["\xff"]}'}),
+            "train2014.json .* broken",
+        ),
+    ],
+)
+def test_broken_annotations_of_coco_are_named(here, served, content, message):
+    place(here, served)
+    (here / "data/coco/annotations_trainval2014.zip").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        coco2014.fetch(here / "raw", "official", 0.1)
+
+
+def test_the_published_counts_are_compared_with_every_rule(here, served):
+    place(here, served)
+    coco2014.fetch(here / "raw", "official", 0.1)
+    items = read_items(here / "raw", "test")[0]
+    lines = rule_table(items).splitlines()
+    assert lines[0].split() == ["task", "published", "single", "area", "count"]
+    animal = next(line for line in lines if line.startswith("animal"))
+    counts = [Counter(item.task_name(rule) for item in items)["animal"] for rule in ("single", "area", "count")]
+    assert [int(cell) for cell in animal.split()[1:]] == [500, *counts]
+    assert "is nearest" in lines[-1]
+    exact = [item for item in items if item.task_name("single") == "animal"][:1]
+    many = [
+        exact[0].__class__(n, "x", ["c"], Counter({name: 1}), Counter({name: 1}))
+        for name in PUBLISHED
+        for n in range(PUBLISHED[name])
+    ]
+    assert rule_table(many).splitlines()[-1] == "stream.assignment=single fits exactly"
+
+
+def flickr(here, entries=None) -> None:
+    home = here / "data" / "flickr30k"
+    home.mkdir(parents=True, exist_ok=True)
+    images = entries or [
+        {
+            "filename": f"{i}.jpg",
+            "imgid": i,
+            "split": ("train", "val", "test")[i % 3],
+            "sentences": [{"raw": f"Two men {n}."} for n in range(5)],
+        }
+        for i in range(9)
+    ]
+    (home / "dataset_flickr30k.json").write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
+    names = {f"flickr30k-images/{image['filename']}": mini_coco.jpeg(1) for image in images if "filename" in image}
+    (home / "flickr30k-images.zip").write_bytes(mini_coco.zipped(names))
+
+
+def test_flickr30k_comes_from_the_users_files(here):
+    with pytest.raises(DataError, match=r"flickr30k-images is missing, .* must be put there by hand"):
+        karpathy.fetch_flickr30k(here / "raw")
+    flickr(here)
+    karpathy.fetch_flickr30k(here / "raw")
+    items = items_of(here / "raw")
+    assert [item.image_id for item in items["val"]] == [1, 4, 7]
+    assert items["val"][0].captions[4] == "Two men 4."
+    source = Source.load(here / "raw")
+    assert (source.dataset, source.assignment) == ("flickr30k", "cluster")
+    with source.images(here / "raw") as store:
+        assert store.open(items["test"][0].file_name).size == (80, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "dev"}, "image 0 .*: split must be one of train, restval, val, test, not 'dev'"),
+        ({"sentences": []}, "image 0 .* has no caption"),
+        ({"sentences": [{"raw": " "}]}, "image 0 .*: the caption is empty"),
+        ({"sentences": [{"tokens": []}]}, "image 0 .* lacks 'raw'"),
+    ],
+)
+def test_broken_entries_of_karpathys_files_are_named(here, change, message):
+    entry = {"filename": "a.jpg", "imgid": 1, "split": "train", "sentences": [{"raw": "x"}], **change}
+    flickr(here, [entry])
+    with pytest.raises(DataError, match=message):
+        karpathy.fetch_flickr30k(here / "raw")
+    flickr(here, [{**entry, "split": "train", "sentences": [{"raw": "x"}]}] * 2)
+    with pytest.raises(DataError, match=r"image 1 .*: id 1 appears twice"):
+        karpathy.fetch_flickr30k(here / "raw")
+    (here / "data/flickr30k/dataset_flickr30k.json").write_bytes(b'{"images": [{"filename": "\xe9"}]}')
+    with pytest.raises(DataError, match=r"dataset_flickr30k.json is not valid JSON in UTF-8"):
+        karpathy.fetch_flickr30k(here / "raw")
+
+
+CSV = "image,caption,task,split\n" + "".join(
+    f'photos/{i}.jpg,"A {"cat" if i % 2 else "car"}, seen {n} times",{"animals" if i % 2 else "cars"},{split}\n'
+    for i, split in enumerate(("train", "train", "val", "val", "test", "test"))
+    for n in range(2)
+)
+
+
+def mine(here, text: str | bytes = CSV, file: str = "captions.csv", images: int = 6) -> None:
+    home = here / "data" / "own"
+    (home / "photos").mkdir(parents=True, exist_ok=True)
+    (home / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    for i in range(images):
+        (home / "photos" / f"{i}.jpg").write_bytes(mini_coco.jpeg(i))
+
+
+def test_own_images_with_a_csv_file(here, capsys):
+    mine(here, images=8)
+    own.fetch(here / "raw", "captions.csv")
+    assert "2 images of data/own have no caption and are not used: photos/6.jpg, photos/7" in capsys.readouterr().out
+    items = items_of(here / "raw")
+    assert [item.file_name for item in items["val"]] == ["photos/2.jpg", "photos/3.jpg"]
+    assert items["val"][1].captions == ["A cat, seen 0 times", "A cat, seen 1 times"]
+    assert [item.task_name("single") for item in items["test"]] == ["cars", "animals"]
+    source = Source.load(here / "raw")
+    assert source.assignment == "single"
+    with source.images(here / "raw") as store:
+        assert store.open("photos/5.jpg").size == (80, 64)
+
+
+def test_own_images_with_jsonl_in_an_archive_and_without_tasks(here):
+    rows = [{"image": f"photos/{i}.jpg", "caption": f"number {i}"} for i in range(60)]
+    mine(here, "\n".join(map(json.dumps, rows)) + "\n\n", "my.jsonl", images=60)
+    with zipfile.ZipFile(here / "data/own/photos.zip", "w") as archive:
+        for i in range(60):
+            archive.write(here / f"data/own/photos/{i}.jpg", f"photos/{i}.jpg")
+    shutil.rmtree(here / "data/own/photos")
+    own.fetch(here / "raw", "my.jsonl")
+    items = items_of(here / "raw")
+    assert sum(len(part) for part in items.values()) == 60
+    assert 1 <= len(items["val"]) <= 15 and 1 <= len(items["test"]) <= 15
+    assert Source.load(here / "raw").assignment == "cluster"
+    again = {item.file_name for item in items["val"]}
+    assert again == {row["image"] for row in rows if own.split_of(row["image"]) == "val"}
+
+
+def test_own_images_with_cocos_files(here):
+    mine(here)
+    for split, first in (("train", 0), ("val", 2), ("test", 4)):
+        images = [{"id": i, "file_name": f"photos/{i}.jpg"} for i in (first, first + 1)]
+        captions = [{"id": i, "image_id": i, "caption": f"number {i}"} for i in (first, first + 1)]
+        objects = [{"id": i, "image_id": i, "category_id": 1 + i % 2, "area": 5} for i in (first, first + 1)]
+        kinds = [{"id": 1, "name": "car", "supercategory": "vehicle"}, {"id": 2, "name": "cat"}]
+        folder = here / "data" / "own"
+        (folder / f"captions_{split}.json").write_text(json.dumps({"images": images, "annotations": captions}))
+        if split == "train":
+            (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
+        content = {"images": images, "annotations": objects, "categories": kinds}
+        (folder / f"instances_{split}.json").write_text(json.dumps(content))
+    own.fetch(here / "raw", "captions_{split}.json")
+    items = items_of(here / "raw")
+    assert [item.task_name("area") for item in items["val"]] == ["vehicle", "cat"]
+    assert Source.load(here / "raw").assignment == "area"
+    own.fetch(here / "raw", "captions.json")
+    assert Source.load(here / "raw").assignment == "cluster"
+    content = {"images": [{"id": 1, "file_name": "a"}] * 2, "annotations": []}
+    (here / "data/own/captions.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"captions.json: image id 1 appears twice"):
+        own.fetch(here / "raw", "captions.json")
+    content = {"images": [], "annotations": [{"id": 3, "image_id": 1, "caption": "x"}]}
+    (here / "data/own/captions.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"captions.json: entry 3 belongs to no image"):
+        own.fetch(here / "raw", "captions.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"line 1 must name the columns image, caption\[, task\]\[, split\], not None"),
+        ("image,text\na,b\n", r"line 1 must name the columns .*, not \['image', 'text'\]"),
+        ("image,caption\n", "has no captions"),
+        ("image,caption\nphotos/0.jpg,x\nphotos/1.jpg,\n", "line 3: the caption is empty"),
+        ("image,caption\nphotos/0.jpg,x,y\n", "line 2: a row must have image, caption"),
+        ("image,caption\n,x\n", "line 2: a row must have image, caption"),
+        (f"image,caption\nphotos/0.jpg,{'x' * 2001}\n", "line 2: a caption of 2001 characters"),
+        ("image,caption\nphotos/0.jpg,x\nphotos/9.jpg,x\n", "line 3: image photos/9.jpg is missing in data/own"),
+        (CSV.replace("test", "dev"), r"line 10: split must be train, val or test, not 'dev'"),
+        ("image,caption,task\nphotos/0.jpg,x,a\nphotos/0.jpg,x,b\n", "line 3: image photos/0.jpg has another task"),
+        ("image,caption,task\nphotos/0.jpg,x,a\nphotos/1.jpg,x,\n", "line 3: task and split are given for all rows"),
+        (b"image,caption\nphotos/0.jpg,x\nphotos/1.jpg,caf\xe9\n", "line 3 is not UTF-8: .*; save the file as UTF-8"),
+        ('image,caption\nphotos/0.jpg,"x\n', r"line \d: unexpected end of data"),
+    ],
+)
+def test_a_wrong_row_is_named(here, text, message):
+    mine(here, text)
+    with pytest.raises(DataError, match=rf"captions.csv:? {message}"):
+        own.fetch(here / "raw", "captions.csv")
+
+
+def test_a_wrong_file_of_own_captions_is_named(here):
+    with pytest.raises(DataError, match=r"data/own/captions.csv is missing; it has the columns image, caption"):
+        own.fetch(here / "raw", "captions.csv")
+    mine(here, "x", "captions.txt")
+    with pytest.raises(DataError, match=r"captions.txt: captions must be in a .csv, .jsonl or .json file"):
+        own.fetch(here / "raw", "captions.txt")
+    for text, message in (("{", "line 1 is not JSON"), ('["a"]', "line 1 must be an object with image, caption")):
+        mine(here, text, "captions.jsonl")
+        with pytest.raises(DataError, match=message):
+            own.fetch(here / "raw", "captions.jsonl")

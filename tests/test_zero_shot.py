@@ -1,0 +1,78 @@
+"""The self-check against published zero-shot numbers, on a small COCO whose answer is known."""
+
+import json
+import sys
+
+import mini_coco
+import numpy as np
+import pytest
+import torch
+import zero_shot
+from conftest import ROOT
+
+from lpi.backbone import Backbone
+from lpi.coco import ImageStore
+from lpi.sources.karpathy import read_karpathy
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("LPI_DATA", str(tmp_path))
+    home = tmp_path / "coco"
+    home.mkdir()
+    for path, content in mini_coco.archives().items():
+        (home / path.rpartition("/")[2]).write_bytes(content)
+    (home / "dataset_coco.json").write_text(json.dumps(mini_coco.karpathy("coco")))
+    return home
+
+
+def test_recall_is_that_of_a_naive_evaluation(home, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    entries = [entry for entry in read_karpathy(home / "dataset_coco.json") if entry.split == "test"]
+    backbone = Backbone("embedded")
+    measured = zero_shot.zero_shot_recall(backbone, entries, home)
+    encoder = backbone.encoder()
+    with torch.inference_mode(), ImageStore(home) as store:
+        images = [
+            encoder.encode_image(
+                backbone.normalise(
+                    torch.from_numpy(np.array(backbone.resize(store.open(f"{entry.folder}/{entry.file_name}"))))[None]
+                )
+            )[0]
+            for entry in entries
+        ]
+        texts = [[encoder.encode_text(backbone.tokenizer([c]).long())[0] for c in entry.captions] for entry in entries]
+    for k in (1, 5, 10):
+        hits = {"i2t": [], "t2i": []}
+        for i, image in enumerate(images):
+            scores = sorted(
+                ((float(image @ text), owner != i) for owner, own in enumerate(texts) for text in own),
+                key=lambda pair: (-round(pair[0], 5), -pair[1]),
+            )
+            hits["i2t"].append(any(not wrong for _, wrong in scores[:k]))
+            for text in texts[i]:
+                better = sum(float(other @ text) >= float(image @ text) - 1e-6 for other in images) - 1
+                hits["t2i"].append(better < k)
+        for direction, found in hits.items():
+            assert measured[direction][k] == pytest.approx(100 * np.mean(found)), (direction, k)
+    monkeypatch.setattr(sys, "argv", ["zero_shot.py", "--backbone", "embedded"])
+    zero_shot.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "embedded, 6 test images"
+    assert lines[1] == f"i2t R@1  {measured['i2t'][1]:6.2f}"
+
+
+def test_numbers_that_are_off_are_marked(monkeypatch):
+    published = zero_shot.PUBLISHED["ViT-B-16/openai"]
+    assert zero_shot.compared(published, published)[1]
+    other = {**published, "t2i": {**published["t2i"], 5: published["t2i"][5] + 0.3}}
+    lines, met = zero_shot.compared(other, published)
+    assert not met
+    assert [line.split()[-1] for line in lines] == ["met", "met", "met", "met", "OFF", "met"]
+
+
+def test_missing_data_is_a_clear_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("LPI_DATA", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["zero_shot.py"])
+    with pytest.raises(SystemExit, match=r"error: .*coco/dataset_coco.json is missing; it is part of Karpathy's"):
+        zero_shot.main()
