@@ -2,9 +2,9 @@
 
     make plan                  # = python benchmarks/plan.py
 
-Lists the stages, the downloads, the disk for arrays, features and states, and an estimate of the time: floating point
-operations, counted by torch on the model without weights, divided by what a matrix product reaches on this machine
-(measured here for a second) times a share that encoders reach.
+Lists the stages, the downloads, the disk for arrays and features, the memory of a training step (what autograd keeps,
+counted on the model without weights) and an estimate of the time: floating point operations, counted in the same way,
+divided by what a matrix product reaches on this machine (measured for a second) times a share that encoders reach.
 """
 
 import argparse
@@ -50,25 +50,60 @@ def sizes(parameters: Parameters, tasks: int) -> Sizes | None:
     return None
 
 
-def flops(config: dict, depth: int, length: int) -> tuple[float, float]:
-    """Floating point operations to encode one image and one caption under prompts."""
+@dataclass(frozen=True)
+class Pair:
+    """What encoding one image and one caption under prompts takes.
+
+    Attributes:
+        image, caption: floating point operations.
+        activations: bytes that are kept for the gradient, of both.
+        weights: bytes of the frozen model.
+    """
+
+    image: float
+    caption: float
+    activations: float
+    weights: int
+
+
+class Saved:
+    """Counts the bytes that autograd keeps, every tensor once, parameters apart."""
+
+    def __init__(self):
+        self._tensors: dict[int, torch.Tensor] = {}
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """To be called with every tensor that is kept."""
+        if not isinstance(tensor, torch.nn.Parameter):
+            self._tensors[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.untyped_storage().nbytes() for tensor in self._tensors.values())
+
+
+def pair_cost(config: dict, depth: int, length: int) -> Pair:
+    """Count for a batch of two on the model without weights, in fp32."""
     import open_clip
 
-    with torch.device("meta"):
+    saved = Saved()
+    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
         model = freeze(open_clip.CLIP(**{key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}))
         encoder = PromptedCLIP(model)
-        side = model.visual.image_size[0]
-        images = torch.zeros(2, 3, side, side)
-        prompts = torch.zeros(depth, length, encoder.vision_width), torch.zeros(depth, length, encoder.text_width)
-    with FlopCounterMode(display=False) as counter:
-        encoder.encode_image(images, prompts[0])
-    image = counter.get_total_flops() / 2
-    blocks = encoder.text.transformer.resblocks
-    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        side = config["vision_cfg"]["image_size"]
+        vision = torch.zeros(depth, length, encoder.vision_width, requires_grad=True)
         hidden = torch.zeros(2, min(CAPTION_TOKENS + length, encoder.context_length), encoder.text_width)
-        for block in blocks:
-            hidden = block(hidden)
-    return image, counter.get_total_flops() / 2
+        hidden.requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            kept = [encoder.encode_image(torch.zeros(2, 3, side, side), vision)]
+        image = counter.get_total_flops() / 2
+        with FlopCounterMode(display=False) as counter:
+            for block in encoder.text.transformer.resblocks:
+                hidden = block(hidden)
+            kept.append(hidden)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return Pair(image, counter.get_total_flops() / 2, saved.bytes / 2, weights)
 
 
 def matmul_rate(device: torch.device, seconds: float = 1.0) -> float:
@@ -89,7 +124,7 @@ def matmul_rate(device: torch.device, seconds: float = 1.0) -> float:
     return count * 2 * size**3 / (time.perf_counter() - start)
 
 
-def work(parameters: Parameters, known: Sizes, per_image: float, per_caption: float) -> dict[str, float]:
+def work(parameters: Parameters, known: Sizes, pair: Pair) -> dict[str, float]:
     """Floating point operations of the costly stages.
 
     A training step encodes a pair once, goes back through the frozen blocks once (gradients of activations only) and,
@@ -97,11 +132,11 @@ def work(parameters: Parameters, known: Sizes, per_image: float, per_caption: fl
     """
     pairs = known.train * known.captions * parameters["epochs"]
     passes = 2 + bool(parameters["method"] == "lpi" and parameters["loss.distillation"])
-    everything = (known.train + known.test) * (per_image + known.captions * per_caption)
+    item = pair.image + known.captions * pair.caption
     return {
-        "features": everything,
-        "train": pairs * passes * (per_image + per_caption),
-        "evaluate": 1.3 * known.test * (per_image + known.captions * per_caption),
+        "features": (known.train + known.test) * item,
+        "train": pairs * passes * (pair.image + pair.caption),
+        "evaluate": 1.3 * known.test * item,
     }
 
 
@@ -126,14 +161,16 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     }
     lines += [f"disk       {size / 1e9:8.2f} GB  {what}, at most" for what, size in disk.items()]
     lines.append(f"free       {shutil.disk_usage('.').free / 1e9:8.2f} GB  here")
-    per_image, per_caption = flops(config, parameters["depth"], parameters["prompt_length"])
+    pair, batch = pair_cost(config, parameters["depth"], parameters["prompt_length"]), parameters["batch_size"]
     lines.append(
-        f"operations {per_image / 1e9:8.2f} GFLOP per image, {per_caption / 1e9:.2f} per caption under prompts"
+        f"memory     {(pair.weights + batch * pair.activations) / 1e9:8.2f} GB  of the device for a training step in"
+        f" fp32: {pair.weights / 1e9:.2f} GB of weights and {batch} pairs of {pair.activations / 1e6:.0f} MB"
     )
+    lines.append(f"operations {pair.image / 1e9:8.2f} GFLOP per image, {pair.caption / 1e9:.2f} per caption")
     lines.append(
         f"rate       {rate / 1e9:8.0f} GFLOP/s measured for a matrix product, of which {REACHED:.0%} are assumed"
     )
-    for stage, operations in work(parameters, known, per_image, per_caption).items():
+    for stage, operations in work(parameters, known, pair).items():
         lines.append(f"time       {operations / rate / REACHED / 3600:8.2f} h   {stage}, {operations / 1e15:.2f} PFLOP")
     return lines
 

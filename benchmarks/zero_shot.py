@@ -33,11 +33,11 @@ PUBLISHED = {  # with open_clip's weights, by direction and cutoff
 def zero_shot_recall(backbone: Backbone, entries: list[Entry], home: Path) -> dict[str, dict[int, float]]:
     """Direction -> cutoff -> recall in percent of the frozen model on these images, which `home` holds."""
     device = device_from_environment()
-    encoder, images = backbone.encoder().to(device), []
+    encoder, resize, images = backbone.encoder().to(device), backbone.resize(), []
     with ImageStore(home) as store, ThreadPoolExecutor() as pool:
         for start in tqdm(range(0, len(entries), BATCH), desc="images", unit="batch"):
             names = [f"{entry.folder}/{entry.file_name}" for entry in entries[start : start + BATCH]]
-            pixels = np.stack(list(pool.map(lambda name: np.asarray(backbone.resize(store.open(name))), names)))
+            pixels = np.stack(list(pool.map(lambda name: np.asarray(resize(store.open(name))), names)))
             images.append(encode(lambda batch: encoder.encode_image(backbone.normalise(batch)), pixels, device))
     captions = [caption for entry in entries for caption in entry.captions[:CAPTIONS]]
     owners = np.repeat(np.arange(len(entries)), [len(entry.captions[:CAPTIONS]) for entry in entries])

@@ -3,10 +3,12 @@
 import json
 import pickle
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from conftest import ROOT, TINY
+from PIL import Image
 from safetensors.torch import save_file
 
 from lpi import backbone
@@ -94,7 +96,7 @@ def test_a_checkpoint_file_gives_the_features_of_open_clip(tmp_path, model, layo
     loaded = Backbone(f"{model}/{tmp_path / layout}")
     for ours, theirs in zip(features(loaded.encoder()), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    assert loaded.resize.transforms[0].size == 224
+    assert loaded.resize().transforms[0].size == 224
     assert loaded.tokenizer(CAPTIONS).shape == (2, 77)
 
 
@@ -209,6 +211,17 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
     torch.save({"logit_scale": torch.ones([])}, tmp_path / "part.pt")
     with pytest.raises(BackboneError, match=r"holds another model than ViT-B-32: \d+ names do not fit, missing"):
         Backbone(f"ViT-B-32/{tmp_path / 'part.pt'}").encoder()
+
+
+def test_a_margin_enlarges_images_and_is_cut_off_again():
+    backbone = Backbone("embedded", ROOT / "data" / "backbone")
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8))
+    small, large = backbone.resize()(photo), backbone.resize(margin=6)(photo)
+    assert (small.size, large.size) == ((48, 48), (60, 60))
+    pixels = torch.from_numpy(np.array(large))[None]
+    normal = backbone.normalise(pixels)
+    assert torch.equal(normal, backbone.normalise(pixels[:, 6:54, 6:54]))
+    torch.testing.assert_close(normal, (pixels[:, 6:54, 6:54].permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
 
 
 def test_the_device_comes_from_the_environment(monkeypatch):

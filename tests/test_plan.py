@@ -19,10 +19,21 @@ def naive_flops(tower: dict, tokens: int, embed: int, patch_pixels: int = 0, pat
 
 def test_operations_are_those_of_the_products():
     config = open_clip.get_model_config("ViT-B-32")
-    image, caption = plan.flops(config, depth=9, length=16)
+    pair = plan.pair_cost(config, depth=9, length=16)
     vision, text = config["vision_cfg"], config["text_cfg"]
-    assert image == pytest.approx(naive_flops(vision, 1 + 16 + 49, 512, 32 * 32, 49), rel=0.02)
-    assert caption == pytest.approx(naive_flops(text, 32, 0), rel=0.02)
+    assert pair.image == pytest.approx(naive_flops(vision, 1 + 16 + 49, 512, 32 * 32, 49), rel=0.02)
+    assert pair.caption == pytest.approx(naive_flops(text, 32, 0), rel=0.02)
+    assert pair.weights == 4 * sum(p.numel() for p in open_clip.create_model("ViT-B-32").parameters())
+
+
+def test_what_autograd_keeps_is_counted_once():
+    saved = plan.Saved()
+    x, weight = torch.randn(3, 5, requires_grad=True), torch.nn.Parameter(torch.randn(5, 5), requires_grad=False)
+    with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+        y = torch.tanh(x @ weight)
+        z = (y * y).exp()
+    assert z.requires_grad
+    assert saved.bytes == 4 * (3 * 5 * 2)  # y, for tanh and the product, and z; neither x nor the frozen weight
 
 
 def report(monkeypatch, tmp_path, **changes) -> str:
@@ -47,7 +58,7 @@ def test_training_costs_two_passes_and_one_more_for_a_teacher():
     values = {**load_parameters(ROOT / "params.yaml"), "epochs": 3}
     known = plan.Sizes(train=100, test=10)
     for changes, passes in (({}, 3), ({"loss.distillation": 0.0}, 2), ({"method": "sprompts"}, 2)):
-        operations = plan.work(Parameters({**values, **changes}), known, 7.0, 2.0)
+        operations = plan.work(Parameters({**values, **changes}), known, plan.Pair(7.0, 2.0, 0.0, 0))
         assert operations["train"] == 100 * 5 * 3 * passes * 9.0
 
 

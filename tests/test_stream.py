@@ -117,7 +117,7 @@ def split(raw, out, tasks=("t00", "t01"), **rules):
         out,
         list(tasks),
         Rules(**rules),
-        lambda image: image.resize((4, 4)),
+        lambda margin: lambda image: image.resize((4 + 2 * margin, 4 + 2 * margin)),
         lambda captions: np.array([[len(caption), 1] for caption in captions], np.int32),
         embed,
     )
@@ -295,6 +295,22 @@ def test_images_without_tasks_become_clusters(tmp_path):
 def test_clusters_have_different_names():
     assert cluster_names(["a dog and a dog", "the dog dog with cats", "of the"]) == ["dog", "cats", "cluster 2"]
     assert cluster_names(["of the", "and"]) == ["cluster 0", "cluster 1"]
+
+
+def test_only_training_images_have_a_margin(tmp_path):
+    write_all(tmp_path / "raw")
+    split(tmp_path / "raw", tmp_path / "stream", margin=3)
+    sides = {
+        part: TaskData.load(tmp_path / "stream" / part / "t01").images.shape[1:] for part in ("train", "val", "test")
+    }
+    assert sides == {"train": (10, 10, 3), "val": (4, 4, 3), "test": (4, 4, 3)}
+
+
+def test_a_task_without_images_in_a_split_is_named(tmp_path):
+    write_all(tmp_path / "raw")
+    write_coco(tmp_path / "raw", "val", {2: [(3, 30)]})
+    with pytest.raises(DataError, match=r"task animal has no val images \(stream.assignment=area\)"):
+        split(tmp_path / "raw", tmp_path / "stream")
 
 
 def test_decoding_writes_block_by_block(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 
 from lpi.parameters import Parameters, flatten
-from lpi.training import build_optimizer, cosine, epoch_batches, seed_all, updates_per_epoch
+from lpi.training import build_optimizer, cosine, epoch_batches, random_crops, seed_all, updates_per_epoch
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,22 @@ def test_optimizer_takes_every_setting(name, kind):
     assert group["lr"] == 0.3
     assert group["weight_decay"] == 0.01
     assert (group["momentum"] if name == "sgd" else group["betas"][0]) == 0.7
+
+
+def test_crops_are_parts_of_their_images_at_random_places():
+    images = torch.arange(40 * 8 * 9 * 3).reshape(40, 8, 9, 3)
+    rng = np.random.default_rng(0)
+    crops = random_crops(images, 2, rng)
+    assert crops.shape == (40, 4, 5, 3)
+    places = set()
+    for image, crop in zip(images, crops, strict=True):
+        found = [(y, x) for y in range(5) for x in range(5) if torch.equal(image[y : y + 4, x : x + 5], crop)]
+        assert len(found) == 1
+        places.update(found)
+    assert {y for y, _ in places} == {x for _, x in places} == set(range(5))
+
+
+def test_without_a_margin_nothing_is_drawn():
+    images, rng = torch.zeros(2, 4, 4, 3), np.random.default_rng(0)
+    assert random_crops(images, 0, rng) is images
+    assert rng.integers(10**9) == np.random.default_rng(0).integers(10**9)

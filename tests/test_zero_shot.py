@@ -36,7 +36,7 @@ def test_recall_is_that_of_a_naive_evaluation(home, monkeypatch, capsys):
         images = [
             encoder.encode_image(
                 backbone.normalise(
-                    torch.from_numpy(np.array(backbone.resize(store.open(f"{entry.folder}/{entry.file_name}"))))[None]
+                    torch.from_numpy(np.array(backbone.resize()(store.open(f"{entry.folder}/{entry.file_name}"))))[None]
                 )
             )[0]
             for entry in entries

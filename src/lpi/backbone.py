@@ -186,31 +186,41 @@ class Backbone:
         """The frozen model, ready for prompts."""
         return PromptedCLIP(self._model, deep)
 
-    @cached_property
-    def _transforms(self) -> list:
+    def _transforms(self, margin: int = 0) -> list:
         from open_clip.model import get_model_preprocess_cfg
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        config = get_model_preprocess_cfg(self._model)
+        config = dict(get_model_preprocess_cfg(self._model))
+        if margin:
+            size = config["size"]
+            config["size"] = tuple(s + 2 * margin for s in ((size, size) if isinstance(size, int) else size))
         return image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
 
-    @cached_property
-    def resize(self) -> Callable[[Image.Image], Image.Image]:
-        """The geometry of the model's own test transform: an image -> the RGB image that the model sees."""
+    def resize(self, margin: int = 0) -> Callable[[Image.Image], Image.Image]:
+        """The geometry of the model's own test transform: an image -> the RGB image that the model sees.
+
+        margin: pixels on every side by which the result is larger, to take random crops of it.
+        """
         from torchvision.transforms import Compose, Normalize, ToTensor
 
-        return Compose([step for step in self._transforms if not isinstance(step, (ToTensor, Normalize))])
+        return Compose([step for step in self._transforms(margin) if not isinstance(step, (ToTensor, Normalize))])
 
     @cached_property
     def normalise(self) -> Callable[[Tensor], Tensor]:
-        """(B, H, W, 3) uint8 -> (B, 3, H, W) float with the model's own mean and standard deviation."""
-        from torchvision.transforms import Normalize
+        """(B, H, W, 3) uint8 -> (B, 3, h, w) float with the model's own size, mean and standard deviation.
 
-        (step,) = [step for step in self._transforms if isinstance(step, Normalize)]
+        Of images with a margin it takes the centre.
+        """
+        from open_clip.model import get_model_preprocess_cfg
+        from torchvision.transforms import Normalize
+        from torchvision.transforms.functional import center_crop
+
+        (step,) = [step for step in self._transforms() if isinstance(step, Normalize)]
         mean, std = torch.tensor(step.mean).view(3, 1, 1), torch.tensor(step.std).view(3, 1, 1)
+        size = get_model_preprocess_cfg(self._model)["size"]
 
         def normalise(images: Tensor) -> Tensor:
-            pixels = images.permute(0, 3, 1, 2).float() / 255
+            pixels = center_crop(images.permute(0, 3, 1, 2), size).float() / 255
             return (pixels - mean.to(images.device)) / std.to(images.device)
 
         return normalise

@@ -181,6 +181,12 @@ PARAMETERS: dict[str, Kind] = {
     ),
     "stream.test_cap": Kind(int, "largest number of test images per task", 1, 10**9),
     "stream.max_broken": Kind(float, "share of a task's images that may be missing or broken; they are skipped", 0, 1),
+    "stream.margin": Kind(
+        int,
+        "pixels by which training images are larger on every side; batches are random crops of them",
+        0,
+        1000,
+    ),
     "coco.split": Kind(
         str,
         "coco: `official`: train2014 becomes train and val, val2014 test; `karpathy`: as dataset_coco.json says",

@@ -54,12 +54,14 @@ class Rules:
         order: see `task_order`.
         test_cap: the largest number of test images per task.
         max_broken: share of a task's images that may be missing or broken.
+        margin: pixels on every side by which training images are larger than the model's.
     """
 
     assignment: str = "default"
     order: str = "given"
     test_cap: int = 500
     max_broken: float = 0.001
+    margin: int = 0
 
 
 def split_stream(
@@ -67,7 +69,7 @@ def split_stream(
     out: Path,
     tasks: list[str],
     rules: Rules,
-    transform: Transform,
+    resize: Callable[[int], Transform],
     tokenize: Callable[[list[str]], np.ndarray],
     embed: Callable[[list[str]], np.ndarray],
 ) -> dict:
@@ -78,7 +80,7 @@ def split_stream(
         out: the stream.
         tasks: the names of the folders.
         rules: how images become tasks.
-        transform: an image -> the RGB image that is stored.
+        resize: margin in pixels -> (an image -> the RGB image that is stored).
         tokenize: B captions -> (B, context) int32.
         embed: B captions -> (B, E) features of unit length; asked only for `cluster`.
 
@@ -113,9 +115,11 @@ def split_stream(
                 raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule})")
     stream: dict = {"names": names, "images": {}, "captions": {}}
     with source.images(raw) as store:
-        _announce(out, [item for parts in chosen.values() for items in parts for item in items], store, transform)
+        everything = [item for parts in chosen.values() for items in parts for item in items]
+        _announce(out, everything, store, resize(rules.margin))
         for split, parts in chosen.items():
             stream["images"][split], stream["captions"][split] = [], []
+            transform = resize(rules.margin if split == "train" else 0)
             for key, name, items in zip(tasks, names, parts, strict=True):
                 images, captions = _save_task(
                     out / split / key, items, store, transform, tokenize, rules.max_broken, f"{split} images of {name}"

@@ -46,6 +46,18 @@ def epoch_batches(
         yield from np.array_split(rng.permutation(rows), math.ceil(len(rows) / batch_size))
 
 
+def random_crops(images: Tensor, margin: int, rng: np.random.Generator) -> Tensor:
+    """A crop of every image at a random place: (B, H, W, 3) -> (B, H - 2 margin, W - 2 margin, 3)."""
+    if not margin:
+        return images
+    height, width = (side - 2 * margin for side in images.shape[1:3])
+    starts = torch.from_numpy(rng.integers(0, 2 * margin + 1, (2, len(images), 1))).to(images.device)
+    rows = starts[0] + torch.arange(height, device=images.device)
+    columns = starts[1] + torch.arange(width, device=images.device)
+    every = torch.arange(len(images), device=images.device)
+    return images[every[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
 def updates_per_epoch(owners: np.ndarray, batch_size: int, unique: bool = True) -> int:
     """How many batches `epoch_batches` gives."""
     if not unique:
@@ -83,9 +95,9 @@ def train_task(
         method: with all earlier tasks loaded.
         data: the task's training split.
         similarity: (t + 1, t + 1) semantic similarities of the tasks so far.
-        parameters: lr, epochs, batch_size, optimizer.*, loss.retrieval_form and what the method reads.
+        parameters: lr, epochs, batch_size, optimizer.*, stream.margin, loss.retrieval_form and what the method reads.
         normalise: uint8 images -> model input.
-        rng: of the batches.
+        rng: of the batches and crops.
         device: where to compute.
         title: shown beside the progress bar.
 
@@ -100,7 +112,8 @@ def train_task(
 
     def load(batch: np.ndarray) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(batch).to(device)
-        return normalise(images[owners[rows]]), tokens[rows]
+        pixels = random_crops(images[owners[rows]], parameters["stream.margin"], rng)
+        return normalise(pixels), tokens[rows]
 
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
     records: list[dict[str, float]] = []
