@@ -27,13 +27,13 @@ def test_operations_are_those_of_the_products():
 
 
 def test_what_autograd_keeps_is_counted_once():
-    saved = plan.Saved()
-    x, weight = torch.randn(3, 5, requires_grad=True), torch.nn.Parameter(torch.randn(5, 5), requires_grad=False)
+    x, model = torch.randn(3, 5, requires_grad=True), torch.nn.Linear(5, 5).requires_grad_(False)
+    saved = plan.Saved(model)
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-        y = torch.tanh(x @ weight)
+        y = torch.tanh(model(x))
         z = (y * y).exp()
     assert z.requires_grad
-    assert saved.bytes == 4 * (3 * 5 * 2)  # y, for tanh and the product, and z; neither x nor the frozen weight
+    assert saved.bytes == 4 * (3 * 5 * 2)  # y, for tanh and the product, and z; neither x nor the frozen weights
 
 
 def report(monkeypatch, tmp_path, **changes) -> str:

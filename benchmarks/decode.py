@@ -1,0 +1,98 @@
+"""Memory and rate of decoding a data set into the arrays of the stream.
+
+    python benchmarks/decode.py            # docs/results/decode_cpu.csv
+
+The archive holds one photo-sized JPEG under many names; the stage's own function decodes all of them at the size of
+ViT-B/16. Every number of images runs in a process of its own, because memory is the process's largest so far.
+"""
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from results import write_rows
+
+CSV = Path("docs/results/decode_cpu.csv")
+COUNTS = (1000, 4000, 16000)
+SIDE = 224
+PHOTO = (640, 480)
+TASK = "t00"
+
+
+def make_data(folder: Path, count: int) -> None:
+    """A data set of one task in COCO's format: `count` training images, one val and one test image."""
+    from lpi.coco import Annotations, Source
+
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
+    buffer = io.BytesIO()
+    coarse.resize(PHOTO, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    for split, images in (("train", count), ("val", 1), ("test", 1)):
+        names = [(number, f"{split}/{number}.jpg") for number in range(images)]
+        captions = [(number, f"caption {n} of {number}") for number, _ in names for n in range(5)]
+        Annotations(names, captions, [(number, 1, 1.0) for number, _ in names]).save(folder, split, [(1, "a", "a")])
+        with zipfile.ZipFile(folder / f"{split}.zip", "w") as archive:
+            for _, name in names:
+                archive.writestr(name, buffer.getvalue())
+    Source("folder", "single").save(folder)
+
+
+def measure(count: int) -> dict:
+    """Decode `count` images; seconds, images per second and the peak of memory above what imports take."""
+    from torchvision.transforms import CenterCrop, Compose, Resize
+    from torchvision.transforms.functional import InterpolationMode
+
+    from lpi.split import Rules, split_stream
+
+    transform = Compose([Resize(SIDE, InterpolationMode.BICUBIC), CenterCrop(SIDE)])
+    with tempfile.TemporaryDirectory() as place:
+        raw, out = Path(place, "raw"), Path(place, "stream")
+        raw.mkdir()
+        make_data(raw, count)
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        split_stream(
+            raw,
+            out,
+            [TASK],
+            Rules(),
+            lambda margin: transform,
+            lambda captions: np.zeros((len(captions), 77), np.int32),
+            lambda captions: np.zeros((len(captions), 1)),
+        )
+        seconds = time.perf_counter() - start
+        written = (out / "train" / TASK / "images.npy").stat().st_size
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "images": count,
+        "side": SIDE,
+        "cores": len(os.sched_getaffinity(0)),
+        "images_per_second": round(count / seconds),
+        "written_mb": round(written / 1e6),
+        "peak_memory_mb": round(after * 1024 / 1e6),
+        "above_imports_mb": round((after - before) * 1024 / 1e6),
+    }
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print("RESULT", json.dumps(measure(int(sys.argv[1]))))
+        return
+    rows = []
+    for count in COUNTS:
+        done = subprocess.run([sys.executable, __file__, str(count)], capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout.rpartition("RESULT")[2]))
+        print(rows[-1], flush=True)
+    write_rows(CSV, rows)
+
+
+if __name__ == "__main__":
+    main()
