@@ -1,9 +1,12 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import ROOT
 
+from lpi import training
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import REGISTRY
@@ -368,6 +371,24 @@ def test_lwf_distils_the_prompts_of_the_task_before(make, tasks, tiny_tokenizer)
     expected = 3.0 * distillation_loss(student, teacher, parameters["lwf.temperature"])
     assert terms["distillation"].item() > 0
     torch.testing.assert_close(terms["distillation"], expected)
+
+
+@pytest.mark.parametrize("name", ["lpi", "l2p", "shared-lwf"])
+def test_reference_features_are_encoded_once_per_task_and_change_nothing(make, tasks, monkeypatch, name):
+    parameters = settings(method=name, epochs=2)
+    results = []
+    for cached in (True, False):
+        monkeypatch.setattr(training, "BLOCK", 3)  # several blocks
+        if not cached:
+            monkeypatch.setattr(training, "_reference", lambda *_: None)
+        method = make(parameters)
+        asked = Mock(wraps=method.reference_features)
+        monkeypatch.setattr(method, "reference_features", asked)
+        learn(method, tasks[0], parameters)
+        records = learn(method, tasks[1], parameters)
+        assert asked.called is not cached
+        results.append([list(row.values()) for row in records])
+    np.testing.assert_allclose(*results, rtol=1e-4)
 
 
 def test_l2p_pulls_keys_towards_the_queries_that_picked_them(make, tiny_tokenizer):

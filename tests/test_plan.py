@@ -54,12 +54,11 @@ def test_the_papers_setting_is_planned_without_data_and_weights(monkeypatch, tmp
     assert "download" not in report(monkeypatch, tmp_path, **changes)
 
 
-def test_training_costs_two_passes_and_one_more_for_a_teacher():
-    values = {**load_parameters(ROOT / "params.yaml"), "epochs": 3}
-    known = plan.Sizes(train=100, test=10)
-    for changes, passes in (({}, 3), ({"loss.distillation": 0.0}, 2), ({"method": "sprompts"}, 2)):
-        operations = plan.work(Parameters({**values, **changes}), known, plan.Pair(7.0, 2.0, 0.0, 0))
-        assert operations["train"] == 100 * 5 * 3 * passes * 9.0
+def test_training_costs_two_passes_of_every_pair_and_epoch():
+    parameters = Parameters({**load_parameters(ROOT / "params.yaml"), "epochs": 3})
+    operations = plan.work(parameters, plan.Sizes(train=100, test=10), plan.Pair(7.0, 2.0, 0.0, 0))
+    assert operations["train"] == 100 * 5 * 3 * 2 * 9.0
+    assert operations["features"] == 110 * (7.0 + 5 * 2.0)
 
 
 def test_own_data_has_no_estimate(monkeypatch, tmp_path):

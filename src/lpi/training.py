@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lpi.methods.base import Method
+from lpi.methods.base import Features, Method
 from lpi.parameters import Parameters
 from lpi.stream import TaskData
+
+BLOCK = 256  # items that are encoded at a time where no gradient is needed
 
 
 def seed_all(seed: int, task: int) -> np.random.Generator:
@@ -79,6 +81,17 @@ def cosine(lr: float, total: int) -> Callable[[int], float]:
     return lambda step: lr * (1 + math.cos(math.pi * step / total)) / 2
 
 
+@torch.no_grad()
+def _reference(method: Method, images: Tensor, tokens: Tensor, normalise: Callable[[Tensor], Tensor]) -> Features:
+    """Features of all images (n, H, W, 3) and captions (m, context) under the method's reference prompts."""
+    vision, text = method.reference
+    encoder = method.encoder
+    return (
+        torch.cat([encoder.encode_image(normalise(part), vision) for part in images.split(BLOCK)]),
+        torch.cat([encoder.encode_text(part, text) for part in tokens.split(BLOCK)]),
+    )
+
+
 def train_task(
     method: Method,
     data: TaskData,
@@ -110,12 +123,16 @@ def train_task(
 
     size, unique = parameters["batch_size"], parameters["loss.retrieval_form"] == "unique"
 
+    margin = parameters["stream.margin"]
+
     def load(batch: np.ndarray) -> tuple[Tensor, Tensor]:
         rows = torch.from_numpy(batch).to(device)
-        pixels = random_crops(images[owners[rows]], parameters["stream.margin"], rng)
-        return normalise(pixels), tokens[rows]
+        return normalise(random_crops(images[owners[rows]], margin, rng)), tokens[rows]
 
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
+    reference = None
+    if trained and method.reference is not None and not margin:  # with random crops there is nothing to keep
+        reference = _reference(method, images, tokens, normalise)
     records: list[dict[str, float]] = []
     if trained:
         epochs = parameters["epochs"]
@@ -130,7 +147,9 @@ def train_task(
                 for batch in batches:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule(step)
-                    terms = method.losses(*load(batch))
+                    rows = torch.from_numpy(batch).to(device)
+                    known = reference and (reference[0][owners[rows]], reference[1][rows])
+                    terms = method.losses(*load(batch), known)
                     loss = sum(terms.values())
                     optimizer.zero_grad()
                     loss.backward()

@@ -13,6 +13,7 @@ from lpi.parameters import Parameters
 
 ANCHOR_PHRASE = "a photo of a"
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) and tokens (B, context), row i belonging to row i
+Features = tuple[Tensor, Tensor]  # of images and captions, (B, E) each, of unit length
 
 
 class Method(nn.Module, ABC):
@@ -25,9 +26,12 @@ class Method(nn.Module, ABC):
     Attributes:
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
+        reference: vision and text prompts, fixed during a task, under which `losses` needs the features of the batch
+            (None in their place: the plain model); None if it needs none. Training encodes every item once per task.
     """
 
     offline = False
+    reference: tuple[Tensor | None, Tensor | None] | None = None
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__()
@@ -45,8 +49,11 @@ class Method(nn.Module, ABC):
         """Prepare the next task; (t + 1, t + 1) semantic similarities of the tasks so far -> what is to be trained."""
 
     @abstractmethod
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        """Weighted loss terms of a batch, (B, 3, H, W) and (B, context), row i belonging to row i."""
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+        """Weighted loss terms of a batch, (B, 3, H, W) and (B, context), row i belonging to row i.
+
+        reference: the batch's features under `reference`; made here if they are not given.
+        """
 
     @abstractmethod
     def end_task(self, batches: Batches) -> None:
@@ -87,14 +94,22 @@ class Method(nn.Module, ABC):
             digest.update(b"none" if prompts is None else prompts.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    @torch.no_grad()
+    def reference_features(self, images: Tensor, tokens: Tensor) -> Features:
+        """Features of images (n, 3, H, W) and of captions (m, context) under `reference`, without gradient."""
+        vision, text = self.reference
+        return self.encoder.encode_image(images, vision), self.encoder.encode_text(tokens, text)
+
     def retrieval_loss(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
         """Contrastive loss of the batch under the given prompts."""
         return contrastive_loss(self.logits(images, tokens, vision, text))
 
     def logits(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
         """(B, B) similarities of images and captions under the given prompts, times the model's frozen logit scale."""
-        image_features = self.encoder.encode_image(images, vision)
-        text_features = self.encoder.encode_text(tokens, text)
+        return self.similarities(self.encoder.encode_image(images, vision), self.encoder.encode_text(tokens, text))
+
+    def similarities(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """(B, E) and (B, E) of unit length -> (B, B) similarities, times the model's frozen logit scale."""
         return self.encoder.logit_scale * image_features @ text_features.T
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
+from lpi.methods.base import Features
 from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
 
@@ -44,11 +45,11 @@ class DualPrompt(PerTask):
         expert = self.task_prompts[route]
         return torch.cat([self.general.vision, expert.vision]), torch.cat([self.general.text, expert.text])
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         vision, text = self._joined(-1)
         image_features = self.encoder.encode_image(images, prefixes=vision)
         text_features = self.encoder.encode_text(tokens, prefixes=text)
-        return {"retrieval": contrastive_loss(self.encoder.logit_scale * image_features @ text_features.T)}
+        return {"retrieval": contrastive_loss(self.similarities(image_features, text_features))}
 
     def prompts(self, route: int) -> tuple[Tensor, Tensor]:
         """The prefixes of the route."""

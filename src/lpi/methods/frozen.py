@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lpi.methods.base import Batches, Method
+from lpi.methods.base import Batches, Features, Method
 
 
 class Frozen(Method):
@@ -12,7 +12,7 @@ class Frozen(Method):
         self.tasks += 1
         return []
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         return {"retrieval": self.retrieval_loss(images, tokens, None, None)}
 
     def end_task(self, batches: Batches) -> None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
-from lpi.methods.base import Batches, Method
+from lpi.methods.base import Batches, Features, Method
 from lpi.parameters import Parameters
 
 
@@ -42,6 +42,8 @@ class PromptPool(nn.Module):
 class L2P(Method):
     """One pool per modality that all tasks train; the query is the frozen feature, so there is no route to choose."""
 
+    reference = (None, None)
+
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
         features = encoder.model.visual.output_dim
@@ -54,21 +56,10 @@ class L2P(Method):
         self.tasks += 1
         return list(self.parameters())
 
-    def _image_prompts(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Prompts of every image and the pull distance; the query is the frozen feature."""
-        with torch.no_grad():
-            queries = self.encoder.encode_image(images)
-        return self.image_pool(queries, self.settings["pool.top"])
-
-    def _text_prompts(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for captions."""
-        with torch.no_grad():
-            queries = self.encoder.encode_text(tokens)
-        return self.text_pool(queries, self.settings["pool.top"])
-
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        vision, vision_pull = self._image_prompts(images)
-        text, text_pull = self._text_prompts(tokens)
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+        image_queries, text_queries = reference or self.reference_features(images, tokens)
+        vision, vision_pull = self.image_pool(image_queries, self.settings["pool.top"])
+        text, text_pull = self.text_pool(text_queries, self.settings["pool.top"])
         pull = self.settings["pool.pull"] * (vision_pull + text_pull)
         return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
 
@@ -83,10 +74,12 @@ class L2P(Method):
         )
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
-        return self.encoder.encode_image(images, self._image_prompts(images)[0])
+        prompts, _ = self.image_pool(self.encoder.encode_image(images), self.settings["pool.top"])
+        return self.encoder.encode_image(images, prompts)
 
     def encode_text(self, tokens: Tensor, route: int) -> Tensor:
-        return self.encoder.encode_text(tokens, self._text_prompts(tokens)[0])
+        prompts, _ = self.text_pool(self.encoder.encode_text(tokens), self.settings["pool.top"])
+        return self.encoder.encode_text(tokens, prompts)
 
     @property
     def parameters_per_task(self) -> int:

@@ -17,6 +17,7 @@ from lpi.losses import (
     layer_alignment_loss,
     task_contrast_from_cosines,
 )
+from lpi.methods.base import Features
 from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
 from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
@@ -64,7 +65,7 @@ class LPI(PerTask):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         finished = [prompts.factors for prompts in self.task_prompts]
         current = self._append()
-        self._teacher, self._earlier = None, {}
+        self.reference, self._earlier = None, {}
         self._related = similarity > self.settings["loss.task_threshold"]
         if finished:
             nearest = int(similarity[-1, :-1].argmax())
@@ -74,14 +75,14 @@ class LPI(PerTask):
             if start is not None:
                 current.load_state_dict(self.task_prompts[start].state_dict())
             if self.settings["loss.distillation"]:
-                self._teacher = self.prompts(nearest)
+                self.reference = self.prompts(nearest)
             for modality in ("vision", "text") if self.settings["loss.task"] else ():
                 factors = [getattr(task, f"{modality}_factors") for task in finished]
                 stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
                 self._earlier[modality] = stacked, cp_gram(*stacked)
         return list(current.parameters())
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.settings
         vision, text = current()
         logits = self.logits(images, tokens, vision, text)
@@ -92,9 +93,8 @@ class LPI(PerTask):
             terms["alignment"] = weights["loss.alignment"] * alignment
         if self._earlier:
             terms["task_contrast"] = weights["loss.task"] * self._task_contrast(current.factors)
-        if self._teacher is not None:
-            with torch.no_grad():
-                target = self.logits(images, tokens, *self._teacher)
+        if self.reference is not None:
+            target = self.similarities(*(reference or self.reference_features(images, tokens)))
             distillation = distillation_loss(logits, target, weights["loss.distillation_temperature"])
             terms["distillation"] = weights["loss.distillation"] * distillation
         return terms

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
-from lpi.methods.base import Batches, Method
+from lpi.methods.base import Batches, Features, Method
 from lpi.parameters import Parameters
 
 
@@ -33,7 +33,7 @@ class PerTask(Method):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         return list(self._append().parameters())
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         return {"retrieval": self.retrieval_loss(images, tokens, *self.task_prompts[-1]())}
 
     def end_task(self, batches: Batches) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss
-from lpi.methods.base import Batches
+from lpi.methods.base import Batches, Features
 from lpi.methods.shared import Shared
 from lpi.parameters import Parameters
 
@@ -17,20 +17,15 @@ class SharedLwF(Shared):
     the other way round, at temperature `lwf.temperature`.
     """
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
-        self._teacher: tuple[Tensor, Tensor] | None = None
-
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
-        self._teacher = tuple(part.clone() for part in self.prompts(0)) if self.tasks else None
+        self.reference = tuple(part.clone() for part in self.prompts(0)) if self.tasks else None
         return super().begin_task(similarity)
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         logits = self.logits(images, tokens, *self.current())
         terms = {"retrieval": contrastive_loss(logits)}
-        if self._teacher is not None:
-            with torch.no_grad():
-                target = self.logits(images, tokens, *self._teacher)
+        if self.reference is not None:
+            target = self.similarities(*(reference or self.reference_features(images, tokens)))
             weight, temperature = self.settings["lwf.weight"], self.settings["lwf.temperature"]
             terms["distillation"] = weight * distillation_loss(logits, target, temperature)
         return terms
@@ -49,8 +44,8 @@ class SharedEWC(Shared):
             self.register_buffer(f"fisher_{name}", torch.zeros_like(parameter))
             self.register_buffer(f"last_{name}", parameter.detach().clone())
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        terms = super().losses(images, tokens)
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+        terms = super().losses(images, tokens, reference)
         if self.tasks > 1:
             terms["penalty"] = self.settings["ewc.weight"] / 2 * self._distance()
         return terms

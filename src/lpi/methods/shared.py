@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
-from lpi.methods.base import Batches, Method
+from lpi.methods.base import Batches, Features, Method
 from lpi.parameters import Parameters
 from lpi.prompts import FullRankPrompts
 
@@ -19,7 +19,7 @@ class Shared(Method):
         self.tasks += 1
         return list(self.current.parameters())
 
-    def losses(self, images: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         return {"retrieval": self.retrieval_loss(images, tokens, *self.current())}
 
     def end_task(self, batches: Batches) -> None:
