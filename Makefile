@@ -34,9 +34,10 @@ check-zero-shot: $(INSTALLED)
 pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
 
-# Everything that a run made, but neither the environment nor DVC's cache of earlier runs.
+# Everything that a run made, but neither the environment, nor DVC's cache of earlier runs, nor data that was fetched or
+# put there by hand.
 clean:
-	git clean -fdXq -e '!/.venv/' -e '!/.dvc/cache/'
+	git clean -fdXq -e '!/.venv/' -e '!/.dvc/cache/' -e '!/data/coco/' -e '!/data/flickr30k/' -e '!/data/own/*'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -26,6 +26,7 @@ from lpi.sources import coco2014
 REACHED = 0.5  # share of the rate of large matrix products; with small models less
 CAPTION_TOKENS = 16  # of a typical caption, with start and end
 COCO = {"train2014": 82_783, "val2014": 40_504}  # images
+KARPATHY = {"train": 113_287, "val": 5_000, "test": 5_000}  # images of COCO, restval counted as train
 CAPTIONS = 5  # per image
 FLOAT = 4  # bytes
 
@@ -35,18 +36,27 @@ class Sizes:
     """The largest numbers of images that may take part, and captions per image."""
 
     train: int
+    val: int
     test: int
     captions: int = CAPTIONS
+
+    @property
+    def items(self) -> int:
+        return self.train + self.val + self.test
 
 
 def sizes(parameters: Parameters, tasks: int) -> Sizes | None:
     """Upper bounds for the data sets whose size is known beforehand; None for the user's own files."""
+    cap = tasks * parameters["stream.test_cap"]
     if parameters["dataset"] == "coco":
-        train = round(COCO["train2014"] * (1 - parameters["coco.val"]))
-        return Sizes(train, min(COCO["val2014"], tasks * parameters["stream.test_cap"]))
+        if parameters["coco.split"] == "karpathy":
+            return Sizes(KARPATHY["train"], KARPATHY["val"], min(KARPATHY["test"], cap))
+        val = round(COCO["train2014"] * parameters["coco.val"])
+        return Sizes(COCO["train2014"] - val, val, min(COCO["val2014"], cap))
     if parameters["dataset"] == "openmoji":
         share = (1 + parameters["scenes.rarest"]) / 2
-        return Sizes(round(tasks * parameters["scenes.train"] * share), tasks * parameters["scenes.test"])
+        val, test = (tasks * parameters[f"scenes.{split}"] for split in ("val", "test"))
+        return Sizes(round(tasks * parameters["scenes.train"] * share), val, min(test, cap))
     return None
 
 
@@ -137,10 +147,11 @@ def work(parameters: Parameters, known: Sizes, pair: Pair) -> dict[str, float]:
     A training step encodes a pair once and goes back through the frozen blocks once (gradients of activations only).
     What a method encodes once per task, such as the teacher of a distillation, is left out.
     """
-    pairs = known.train * known.captions * parameters["epochs"]
+    epochs = parameters["epochs"] if parameters["method"] != "frozen" else 0
+    pairs = known.train * known.captions * epochs
     item = pair.image + known.captions * pair.caption
     return {
-        "features": (known.train + known.test) * item,
+        "features": known.items * item,
         "train": pairs * 2 * (pair.image + pair.caption),
         "evaluate": 1.3 * known.test * item,
     }
@@ -153,19 +164,21 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     check_together(parameters, config)
     lines = []
     if parameters["dataset"] == "coco":
-        for remote in coco2014.missing(data_home() / coco2014.NAME):
+        for remote in coco2014.missing(data_home(coco2014.NAME)):
             lines.append(f"download   {remote.size / 1e9:8.2f} GB  {remote.url}")
     known = sizes(parameters, tasks)
     if known is None:
         return [*lines, "the number of images is not known before the stage split: no estimate of disk and time"]
-    side = config["vision_cfg"]["image_size"]
-    items = known.train + known.test
+    side, context = config["vision_cfg"]["image_size"], config["text_cfg"].get("context_length", 77)
+    larger = side + 2 * parameters["stream.margin"]
     disk = {
-        "decoded images": items * 3 * side**2,
-        "tokens and features": items * (1 + known.captions) * config["embed_dim"] * FLOAT
-        + items * known.captions * config["text_cfg"]["context_length"] * FLOAT,
+        "decoded images": 3 * (known.train * larger**2 + (known.val + known.test) * side**2),
+        "tokens and features": known.items
+        * FLOAT
+        * ((1 + known.captions) * config["embed_dim"] + known.captions * context),
     }
     lines += [f"disk       {size / 1e9:8.2f} GB  {what}, at most" for what, size in disk.items()]
+    lines.append("disk       the same again in DVC's cache, where the file system has no reflinks")
     lines.append(f"free       {shutil.disk_usage('.').free / 1e9:8.2f} GB  here")
     pair, batch = pair_cost(config, parameters["depth"], parameters["prompt_length"]), parameters["batch_size"]
     lines.append(

@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="ViT-B-16/openai")
     name = parser.parse_args().backbone
-    home = data_home() / NAME
+    home = data_home(NAME)
     try:
         entries = [entry for entry in read_karpathy(home / FILE) if entry.split == "test"]
         measured = zero_shot_recall(Backbone(name), entries, home)

@@ -31,5 +31,5 @@ if __name__ == "__main__":
     with measured(Path("data/costs/fetch.json")):
         try:
             main(load_parameters())
-        except (DataError, DownloadError) as error:
+        except (DataError, DownloadError, OSError) as error:
             sys.exit(f"error: {error}")

@@ -43,5 +43,5 @@ if __name__ == "__main__":
     with measured(Path("data/costs/split.json")):
         try:
             main()
-        except (DataError, BackboneError) as error:
+        except (DataError, BackboneError, OSError) as error:
             sys.exit(f"error: {error}")

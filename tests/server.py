@@ -13,6 +13,7 @@ class FileServer:
         break_after: path -> bytes after which each answer is cut off.
         busy: path -> how many requests are first answered with 503.
         requests: (path, Range header or None) of every request.
+        barrier: if set, every answer waits at it.
     """
 
     def __init__(self, files: dict[str, bytes], ranges: bool = True, port: int = 0):
@@ -20,6 +21,7 @@ class FileServer:
         self.break_after: dict[str, int] = {}
         self.busy: dict[str, int] = {}
         self.requests: list[tuple[str, str | None]] = []
+        self.barrier: threading.Barrier | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
 
     @property
@@ -45,6 +47,8 @@ class FileServer:
             def do_GET(self):
                 outer.requests.append((self.path, self.headers["Range"]))
                 name = self.path.lstrip("/")
+                if outer.barrier:
+                    outer.barrier.wait()
                 if outer.busy.get(name, 0):
                     outer.busy[name] -= 1
                     self.send_error(503)

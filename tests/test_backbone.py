@@ -155,7 +155,7 @@ def test_a_missing_download_says_which_file_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BackboneError, match=r"(?s)ViT-B-16/openai cannot be loaded: .*fetch the weights") as error:
         Backbone("ViT-B-16/openai").encoder()
-    assert "ViT-B-16.pt) and use backbone=ViT-B-16/FILE" in str(error.value)
+    assert "ViT-B-16.pt) and use backbone=ViT-B-16-quickgelu/FILE" in str(error.value)
     with pytest.raises(BackboneError, match=r"(?s)hf-hub:laion/x: its open_clip_config.json cannot be read"):
         Backbone("hf-hub:laion/x").config  # noqa: B018
 
@@ -177,6 +177,25 @@ def test_a_folder_and_a_hub_repository_hold_configuration_and_weights(monkeypatc
 class Harm:
     def __reduce__(self):
         return (print, ("executed",))
+
+
+def test_other_quickgelu_models_need_the_name_that_says_so(tmp_path, capsys):
+    torch.manual_seed(0)
+    original = freeze(open_clip.create_model("ViT-B-32-quickgelu"))
+    save_file(original.state_dict(), tmp_path / "model.safetensors")
+    ours = features(Backbone(f"ViT-B-32-quickgelu/{tmp_path / 'model.safetensors'}").encoder())
+    torch.testing.assert_close(ours, features(original), atol=1e-5, rtol=0)
+    assert "with QuickGELU, with OpenAI's statistics" in capsys.readouterr().out
+
+
+def test_damaged_weights_are_named(tmp_path):
+    save_file({"a": torch.zeros(100)}, tmp_path / "cut.safetensors")
+    content = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:60])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for name in ("cut.safetensors", "empty.pt"):
+        with pytest.raises(CheckpointError, match=rf"{name} is not a checkpoint that can be read: \w+"):
+            read_weights(tmp_path / name)
 
 
 def test_a_file_that_would_execute_code_is_refused(tmp_path, capsys):

@@ -47,7 +47,9 @@ def test_the_papers_setting_is_planned_without_data_and_weights(monkeypatch, tmp
     changes = {"dataset": "coco", "backbone": "ViT-B-16/openai", "depth": 9, "prompt_length": 16}
     text = report(monkeypatch, tmp_path, **changes)
     assert "13.51 GB  http://images.cocodataset.org/zips/train2014.zip" in text
-    assert f"{(round(82783 * 0.9) + 6000) * 3 * 224**2 / 1e9:.2f} GB  decoded images, at most" in text
+    assert f"{(82783 + 6000) * 3 * 224**2 / 1e9:.2f} GB  decoded images, at most" in text
+    larger = report(monkeypatch, tmp_path, **changes, **{"stream.margin": 16, "coco.split": "karpathy"})
+    assert f"{(113287 * 256**2 + 10000 * 224**2) * 3 / 1e9:.2f} GB  decoded images, at most" in larger
     for path in mini_coco.archives():
         (tmp_path / "coco").mkdir(exist_ok=True)
         (tmp_path / "coco" / path.rpartition("/")[2]).touch()
@@ -56,9 +58,11 @@ def test_the_papers_setting_is_planned_without_data_and_weights(monkeypatch, tmp
 
 def test_training_costs_two_passes_of_every_pair_and_epoch():
     parameters = Parameters({**load_parameters(ROOT / "params.yaml"), "epochs": 3})
-    operations = plan.work(parameters, plan.Sizes(train=100, test=10), plan.Pair(7.0, 2.0, 0.0, 0))
+    operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0))
     assert operations["train"] == 100 * 5 * 3 * 2 * 9.0
-    assert operations["features"] == 110 * (7.0 + 5 * 2.0)
+    assert operations["features"] == 115 * (7.0 + 5 * 2.0)
+    frozen = Parameters({**parameters, "method": "frozen"})
+    assert plan.work(frozen, plan.Sizes(100, 5, 10), plan.Pair(7.0, 2.0, 0.0, 0))["train"] == 0
 
 
 def test_own_data_has_no_estimate(monkeypatch, tmp_path):

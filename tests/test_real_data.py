@@ -46,7 +46,7 @@ def test_coco_arrives_from_a_server_that_was_killed_and_restarted(tmp_path):
         after = list(server.requests)
     assert process.returncode == 0, output
     assert before and any(asked for _, asked in after), "it went on with a part"
-    assert {path.name for path in (tmp_path / "data" / "coco").iterdir()} == {
+    assert {path.name for path in (tmp_path / "data" / "coco").glob("[!.]*")} == {
         path.rpartition("/")[2] for path in served
     }
     stream = json.loads((tmp_path / "data/stream/stream.json").read_text())

@@ -33,13 +33,14 @@ def here(tmp_path, monkeypatch, served):
 
 
 def test_data_sets_lie_in_the_repository_unless_the_environment_says_otherwise(here, monkeypatch, tmp_path):
-    assert data_home() == Path("data")
+    assert data_home("coco") == Path("data/coco")
     monkeypatch.setenv("DVC_ROOT", str(here))
-    assert data_home() == Path("data")
+    assert data_home("coco") == Path("data/coco")
     monkeypatch.setenv("DVC_ROOT", "/parent")  # of an experiment in a temporary copy
-    assert data_home() == Path("/parent/data")
+    assert data_home("coco") == Path("/parent/data/coco")
     monkeypatch.setenv("LPI_DATA", "/elsewhere")
-    assert data_home() == Path("/elsewhere")
+    assert data_home("coco") == Path("/elsewhere/coco")
+    assert data_home("own") == Path("data/own")
 
 
 def items_of(folder) -> dict[str, list]:
@@ -88,11 +89,19 @@ def test_coco_lies_where_the_user_says_unpacked_or_not(here, served, monkeypatch
 
 
 def test_a_wrong_checksum_of_coco_is_an_error(here, served, monkeypatch):
-    other = {path: content + b"\0" if "zips/val2014" in path else content for path, content in served.items()}
+    """One byte differs, the size does not."""
+    other = {path: content[:-1] + b"x" if "zips/val2014" in path else content for path, content in served.items()}
     with FileServer(other) as server:
         monkeypatch.setenv("LPI_COCO_URL", server.url)
-        with pytest.raises(DownloadError, match=r"zips/val2014.zip: it has \d+ bytes instead of"):
+        with pytest.raises(DownloadError, match=r"zips/val2014.zip: its checksum is md5:\w+ instead of md5:"):
             coco2014.fetch(here / "raw", "official", 0.1)
+
+
+def test_a_folder_with_other_annotations_is_an_error(here):
+    for name in ("annotations", "train2014", "val2014"):
+        (here / "data" / "coco" / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"captions_train2014.json is missing, and .*trainval2014.zip does not have it"):
+        coco2014.fetch(here / "raw", "official", 0.1)
 
 
 def place(here, served) -> None:
@@ -248,10 +257,84 @@ def test_own_images_with_jsonl_in_an_archive_and_without_tasks(here):
     own.fetch(here / "raw", "my.jsonl")
     items = items_of(here / "raw")
     assert sum(len(part) for part in items.values()) == 60
-    assert 1 <= len(items["val"]) <= 15 and 1 <= len(items["test"]) <= 15
+    assert len(items["val"]) == len(items["test"]) == 6
     assert Source.load(here / "raw").assignment == "cluster"
-    again = {item.file_name for item in items["val"]}
-    assert again == {row["image"] for row in rows if own.split_of(row["image"]) == "val"}
+
+
+def test_every_task_gets_val_and_test_images_whatever_the_order():
+    tasks = {f"{task}/{i}.jpg": task for task, count in (("a", 40), ("b", 3), ("c", 2)) for i in range(count)}
+    split_of = own.divided(tasks)
+    counts = {task: Counter(split_of[image] for image in tasks if tasks[image] == task) for task in "abc"}
+    assert counts == {
+        "a": {"train": 32, "val": 4, "test": 4},
+        "b": {"train": 1, "val": 1, "test": 1},
+        "c": {"train": 2},
+    }
+    assert own.divided(dict(reversed(tasks.items()))) == split_of
+
+
+def test_a_replaced_image_changes_what_is_fetched(here):
+    mine(here)
+    own.fetch(here / "raw", "captions.csv")
+    first = (here / "raw" / "source.json").read_text()
+    own.fetch(here / "raw", "captions.csv")
+    assert (here / "raw" / "source.json").read_text() == first
+    (here / "data/own/photos/3.jpg").write_bytes(mini_coco.jpeg(99))
+    own.fetch(here / "raw", "captions.csv")
+    assert (here / "raw" / "source.json").read_text() != first
+
+
+def test_tasks_may_be_numbers_and_captions_have_any_character(here):
+    rows = [{"image": f"photos/{i}.jpg", "caption": f"one\u2028two {i}", "task": i % 2} for i in range(6)]
+    mine(here, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "captions.jsonl")
+    own.fetch(here / "raw", "captions.jsonl")
+    items = items_of(here / "raw")
+    assert {item.task_name("single") for part in items.values() for item in part} == {"0", "1"}
+    assert items["test"][0].captions[0].startswith("one\u2028two")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "captions.json lacks the list images"),
+        ([], "captions.json lacks the list images"),
+        ({"images": [{"id": 1}], "annotations": []}, "captions.json: {'id': 1} lacks file_name"),
+        ({"images": [{"id": 1, "file_name": "photos/0.jpg"}], "annotations": []}, "image photos/0.jpg has no caption"),
+        (
+            {"images": [{"id": 1, "file_name": "photos/0.jpg"}], "annotations": [{"id": 7, "image_id": 1}]},
+            "captions.json: caption 7: the caption is empty",
+        ),
+        (
+            {
+                "images": [{"id": 1, "file_name": "photos/77.jpg"}],
+                "annotations": [{"id": 7, "image_id": 1, "caption": "x"}],
+            },
+            "captions.json: image photos/77.jpg is missing in data/own",
+        ),
+    ],
+)
+def test_wrong_coco_files_of_ones_own_are_named(here, content, message):
+    mine(here, json.dumps(content), "captions.json")
+    with pytest.raises(DataError, match=message):
+        own.fetch(here / "raw", "captions.json")
+
+
+def test_an_image_in_two_splits_is_refused(here):
+    mine(here)
+    for split in ("train", "val", "test"):
+        content = {
+            "images": [{"id": 1, "file_name": "photos/0.jpg"}],
+            "annotations": [{"id": 1, "image_id": 1, "caption": "x"}],
+        }
+        (here / f"data/own/captions_{split}.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"val.json: image photos/0.jpg stands in .*captions_train.json already"):
+        own.fetch(here / "raw", "captions_{split}.json")
+
+
+def test_a_file_without_images_is_no_division(here):
+    (here / "none.json").write_text('{"annotations": []}')
+    with pytest.raises(DataError, match=r"none.json has no images; it is part of Karpathy's"):
+        karpathy.read_karpathy(here / "none.json")
 
 
 def test_own_images_with_cocos_files(here):

@@ -231,19 +231,25 @@ def damage(folder, split, names):
 
 def test_broken_images_are_named_and_skipped_up_to_a_share(tmp_path, capsys):
     write_all(tmp_path / "raw")
-    damage(tmp_path / "raw", "train", ["train/3.png"])
+    damage(tmp_path / "raw", "train", ["train/3.png", "train/4.png"])
     with pytest.raises(
-        DataError, match=r"1 train images of animal are missing or broken, more than .*=0.3 .*3.png cannot"
+        DataError, match=r"2 train images of animal are missing or broken, more than .*=0.3 .*3.png cannot"
     ):
         split(tmp_path / "raw", tmp_path / "stream", max_broken=0.3)
-    stream = split(tmp_path / "raw", tmp_path / "stream", max_broken=0.4)
-    assert "1 of 3 train images of animal are skipped" in capsys.readouterr().out
-    assert stream["images"]["train"] == [2, 1]
-    assert stream["captions"]["train"] == [4, 2]
-    data = TaskData.load(tmp_path / "stream" / "train" / "t00")
+    damage(tmp_path / "raw", "val", ["val/3.png"])  # one always may
+    stream = split(tmp_path / "raw", tmp_path / "stream", max_broken=0.7)
+    printed = capsys.readouterr().out
+    assert "2 of 3 train images of animal are skipped" in printed
+    assert "1 of 3 val images of animal are skipped" in printed
+    assert (stream["images"]["train"], stream["images"]["val"]) == ([1, 1], [2, 1])
+    assert stream["captions"]["val"] == [4, 2]
+    data = TaskData.load(tmp_path / "stream" / "val" / "t00")
     assert data.images[:, 0, 0, 0].tolist() == [1, 4]
     assert data.captions[2:] == ["caption 0 of 4", "caption 1 of 4"]
     assert data.owners.tolist() == [0, 0, 1, 1]
+    damage(tmp_path / "raw", "train", ["train/2.png"])
+    with pytest.raises(DataError, match="all 1 train images of vehicle are missing or broken"):
+        split(tmp_path / "raw", tmp_path / "stream", max_broken=0.7)
 
 
 def test_time_and_size_are_announced_before_decoding(tmp_path, capsys, monkeypatch):
@@ -320,3 +326,41 @@ def test_decoding_writes_block_by_block(tmp_path, monkeypatch):
     data = TaskData.load(tmp_path / "stream" / "test" / "t00")
     assert data.images[:, 0, 0, 0].tolist() == [1, 3, 4]
     assert data.images.dtype == np.uint8
+
+
+def test_splits_may_use_the_same_ids(tmp_path):
+    """Image 1 is an animal in training and a vehicle elsewhere."""
+    for part, objects in (("train", {1: [(1, 5)], 2: [(3, 5)]}), ("val", {1: [(3, 5)], 2: [(1, 5)]})):
+        write_coco(tmp_path / "raw", part, objects)
+    write_coco(tmp_path / "raw", "test", {1: [(3, 5)], 2: [(1, 5)]})
+    split(tmp_path / "raw", tmp_path / "stream")
+    pixels = {part: TaskData.load(tmp_path / "stream" / part / "t00").images[0, 0, 0, 0] for part in ("train", "val")}
+    assert pixels == {"train": 1, "val": 2}
+
+
+def test_any_damage_of_an_image_is_an_image_error(tmp_path):
+    """PNG files with a block overwritten, at many places: either decoded or an ImageError, nothing else."""
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (60, 60, 3), np.uint8)).save(buffer, "PNG")
+    whole, errors = buffer.getvalue(), 0
+    (tmp_path / "train").mkdir()
+    with ImageStore(tmp_path) as store:
+        for start in range(0, len(whole), 97):
+            (tmp_path / "train" / "1.png").write_bytes(whole[:start] + bytes(40) + whole[start + 40 :])
+            try:
+                store.open("train/1.png")
+            except ImageError:
+                errors += 1
+    assert errors > 50
+
+
+def test_checksums_tell_images_apart_in_folders_and_archives(tmp_path):
+    write_coco(tmp_path, "train", MIXED)
+    with zipfile.ZipFile(tmp_path / "train.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    with ImageStore(tmp_path) as zipped, ImageStore(tmp_path / "unpacked") as unpacked:
+        found = [zipped.checksum(f"train/{i}.png") for i in MIXED]
+        assert found == [unpacked.checksum(f"train/{i}.png") for i in MIXED]
+        assert len(set(found)) == len(MIXED)
+        assert zipped.checksum("train/99.png") is unpacked.checksum("train/99.png") is None

@@ -96,9 +96,9 @@ class Backbone:
         """
         try:
             config = self._read_config()
-        except (OSError, KeyError, ValueError) as error:
+            vision, text = config["vision_cfg"], config["text_cfg"]
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise BackboneError(f"backbone {self.name}: its open_clip_config.json cannot be read: {error}") from None
-        vision, text = config["vision_cfg"], config["text_cfg"]
         for found, what in (
             ("timm_model_name" in vision, "a timm image tower"),
             (isinstance(vision.get("layers", 12), list), "a ResNet image tower"),
@@ -150,9 +150,10 @@ class Backbone:
             return "\nWithout network, fetch the repository elsewhere and use backbone=local-dir:FOLDER."
         facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
         place = facts.get("url") or f"huggingface.co/{facts.get('hf_hub', '')}"
+        model = self._model_name + "-quickgelu" * bool(facts.get("quick_gelu") and not self.config.get("quick_gelu"))
         return (
-            f"\nWithout network, fetch the weights elsewhere ({place}) and use backbone={self._model_name}/FILE, or"
-            " fill the folder that HF_HOME names there and copy it."
+            f"\nWithout network, fetch the weights elsewhere ({place}) and use backbone={model}/FILE, or fill the"
+            " folder that HF_HOME names there and copy it."
         )
 
     def _create(self) -> torch.nn.Module:
@@ -173,6 +174,8 @@ class Backbone:
             )
         weights, openai = read_weights(Path(self._weights))
         model = open_clip.create_model(self._model_name, load_weights=False, force_quick_gelu=openai)
+        quick = "with" if openai or self.config.get("quick_gelu") else "without"
+        print(f"backbone {self.name}: {quick} QuickGELU, with OpenAI's statistics of pixels", flush=True)
         found = model.load_state_dict(weights, strict=False)
         wrong = [f"missing {key}" for key in found.missing_keys] + [f"unknown {key}" for key in found.unexpected_keys]
         if wrong:

@@ -42,8 +42,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], bool]:
             content = _read_torchscript(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint that can be read: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # safetensors and pickle have errors of their own, and damaged files cause any other
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path} is not a checkpoint that can be read: {reason}") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no state dict")

@@ -12,7 +12,7 @@ from lpi.coco import DataError, Item
 
 def cluster_items(
     splits: dict[str, list[Item]], count: int, embed: Callable[[list[str]], np.ndarray]
-) -> tuple[list[str], dict[int, str]]:
+) -> tuple[list[str], dict[tuple[str, int], str]]:
     """Divide the images into tasks by the frozen features of their captions.
 
     k-means (seed 0) of the training images' mean caption features, of unit length; others go to the nearest centre.
@@ -23,7 +23,7 @@ def cluster_items(
         embed: B captions -> (B, E) of unit length.
 
     Returns:
-        The names of the tasks, the largest first, and image id -> name.
+        The names of the tasks, the largest first, and (split, image id) -> name.
 
     Raises:
         DataError: fewer training images than tasks.
@@ -44,7 +44,7 @@ def cluster_items(
     names = cluster_names(texts)
     sizes = Counter(labels["train"].tolist())
     task_of = {
-        item.image_id: names[label]
+        (split, item.image_id): names[label]
         for split, found in labels.items()
         for item, label in zip(splits[split], found.tolist(), strict=True)
     }

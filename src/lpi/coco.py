@@ -15,6 +15,17 @@ from PIL import Image, UnidentifiedImageError
 
 SPLITS = ("train", "val", "test")
 ASSIGNMENTS = ("single", "area", "count")
+BROKEN = (  # what Pillow and zipfile raise for damaged, encrypted or unknown content
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 LONGEST = 2000  # characters of a caption
 
 
@@ -26,16 +37,18 @@ class ImageError(DataError):
     """One image is missing or broken."""
 
 
-def data_home() -> Path:
-    """The folder of downloaded and of the user's own data sets: `LPI_DATA` if set, else `data` of the repository.
+def data_home(name: str) -> Path:
+    """The folder of a data set that is not part of the repository.
 
-    An experiment in a temporary copy uses the folder of the repository that it comes from, which DVC names in
-    `DVC_ROOT`.
+    The user's own is `data/own`, where DVC sees changes. Others are in the folder `LPI_DATA` if that is set, else in
+    `data` of the repository; an experiment in a temporary copy uses the repository that it comes from, `DVC_ROOT`.
     """
+    if name == "own":
+        return Path("data", name)
     if home := os.environ.get("LPI_DATA"):
-        return Path(home)
+        return Path(home, name)
     root = Path(os.environ.get("DVC_ROOT", "."))
-    return Path("data") if root.resolve() == Path.cwd() else root / "data"
+    return Path("data", name) if root.resolve() == Path.cwd() else root / "data" / name
 
 
 @dataclass
@@ -67,12 +80,14 @@ class Source:
     Attributes:
         dataset: its name, as the parameter `dataset` has it.
         assignment: how its images become tasks unless the parameter `stream.assignment` says otherwise.
-        home: the folder in `data_home()` that holds the images; None: they are part of the fetched data.
+        home: the folder of the images, as `data_home` knows it; None: they are part of the fetched data.
+        fingerprint: changes with the images, where they may be replaced under the same names.
     """
 
     dataset: str
     assignment: str
     home: str | None = None
+    fingerprint: str = ""
 
     def save(self, folder: Path) -> None:
         (folder / "source.json").write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
@@ -83,7 +98,7 @@ class Source:
 
     def images(self, folder: Path) -> "ImageStore":
         """The images; folder: that of the fetched data."""
-        return ImageStore(folder if self.home is None else data_home() / self.home)
+        return ImageStore(folder if self.home is None else data_home(self.home))
 
 
 @dataclass
@@ -211,6 +226,13 @@ class ImageStore:
                 self._archives[name] = open_archive(path) if path.exists() else None
             return self._archives[name]
 
+    def checksum(self, file_name: str) -> int | None:
+        """CRC-32 of an image's bytes; None if it is missing."""
+        if archive := self._archive(file_name):
+            return archive.NameToInfo[file_name].CRC if file_name in archive.NameToInfo else None
+        path = self.root / file_name
+        return zlib.crc32(path.read_bytes()) if path.is_file() else None
+
     def open(self, file_name: str) -> Image.Image:
         """The decoded image in RGB.
 
@@ -225,7 +247,7 @@ class ImageStore:
                 return Image.open(file).convert("RGB")
         except (KeyError, FileNotFoundError):
             raise ImageError(f"{path} is missing") from None
-        except (UnidentifiedImageError, OSError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError) as error:
+        except BROKEN as error:
             raise ImageError(f"{path} cannot be decoded: {error}") from None
 
     def __enter__(self) -> "ImageStore":

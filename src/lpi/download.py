@@ -1,6 +1,7 @@
 """Download files over HTTP: resumed, verified, several at a time, put in place only when they are complete."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import random
@@ -8,7 +9,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -59,7 +61,7 @@ def download(files: list[Remote], folder: Path, workers: int = 4, pause: Callabl
 
     While a file is being fetched it is called NAME.part. It goes on where it stopped, also after the process was
     killed, if the server still has the same version of it; a server that cannot do that sends it from the start. It
-    gets its name when its size and checksum are right.
+    gets its name when its size and checksum are right. Of several processes only one fetches into a folder at a time.
 
     Args:
         files: their names must differ.
@@ -71,19 +73,29 @@ def download(files: list[Remote], folder: Path, workers: int = 4, pause: Callabl
         DownloadError: no connection, an address without a file, a wrong size or checksum, not enough disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process fetches into {folder}; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _download(files, folder, workers, pause)
+
+
+def _download(files: list[Remote], folder: Path, workers: int, pause: Callable[[float], None]) -> None:
     transfers = [_Transfer(file, folder, pause) for file in files if not (folder / file.name).exists()]
     if not transfers:
         return
     _check_space(folder, transfers)
-    total = sum(transfer.remote.size or 0 for transfer in transfers) or None
+    total, have = (sum(sizes) for sizes in zip(*((t.remote.size or 0, t.have) for t in transfers), strict=True))
     stop = Event()
     with (
-        tqdm(total=total, unit="B", unit_scale=True, desc="download", mininterval=1) as progress,
+        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc="download", mininterval=1) as progress,
         ThreadPoolExecutor(workers) as pool,
     ):
-        progress.update(sum(transfer.have for transfer in transfers))
         try:
-            for job in [pool.submit(transfer.run, progress.update, stop) for transfer in transfers]:
+            jobs = [pool.submit(transfer.run, progress.update, stop) for transfer in transfers]
+            for job in as_completed(jobs):
                 job.result()
         finally:
             stop.set()  # the first failure, or Ctrl-C, ends the others; what they have stays
@@ -128,7 +140,7 @@ class _Transfer:
             except requests.RequestException as e:
                 raise DownloadError(f"{self.remote.url}: {e}; check the address") from None
             except OSError as e:
-                if e.errno != errno.ENOSPC:
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 raise DownloadError(f"{self.partial}: the disk is full; make room and run again to go on") from None
         if not stop.is_set():
@@ -151,12 +163,15 @@ class _Transfer:
                     f"{self.remote.url}: {response.status_code} {response.reason}; check the address, or put the file"
                     f" at {self.target} yourself"
                 )
-            if response.status_code != 206 or _start(response) != self.have:
+            if response.status_code == 206 and _start(response) != self.have:
+                raise _Retry("the server sent another part than it was asked for")
+            if response.status_code != 206:
+                self._check_length(response)
                 self._restart(progress)
-                if response.status_code == 206:
-                    raise _Retry("the server sent another part than it was asked for")
             kept = {name: response.headers[name] for name in VALIDATORS if name in response.headers}
-            self.version.write_text(json.dumps(kept), "utf-8")
+            draft = self.version.with_suffix(".tmp")
+            draft.write_text(json.dumps(kept), "utf-8")
+            draft.replace(self.version)
             with self.partial.open("ab") as file:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
@@ -170,13 +185,25 @@ class _Transfer:
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
-        known = json.loads(self.version.read_text("utf-8")) if self.version.exists() else {}
+        known = {}
+        if not self.remote.checksum:  # with it, any server's part will do
+            with suppress(FileNotFoundError, ValueError):
+                known = json.loads(self.version.read_text("utf-8"))
         validator = next((known[name] for name in VALIDATORS if not known.get(name, "W/").startswith("W/")), None)
         if self.have and (validator or self.remote.checksum):  # else a part may be of another version
             headers["Range"] = f"bytes={self.have}-"
             if validator:
                 headers["If-Range"] = validator
         return headers
+
+    def _check_length(self, response: requests.Response) -> None:
+        """An answer of another length is an error page or a login, to which the part must not give way."""
+        expected, found = self.remote.size, response.headers.get("Content-Length")
+        if expected is not None and found is not None and int(found) != expected:
+            raise DownloadError(
+                f"{self.remote.url}: the answer has {found} bytes instead of {expected}; is it the right address, or a"
+                " login page? What has arrived before is kept"
+            )
 
     def _restart(self, progress: Callable[[int], object]) -> None:
         progress(-self.have)

@@ -180,7 +180,9 @@ PARAMETERS: dict[str, Kind] = {
         choices=("given", "reverse", "rarest", "alphabetical", "shuffled"),
     ),
     "stream.test_cap": Kind(int, "largest number of test images per task", 1, 10**9),
-    "stream.max_broken": Kind(float, "share of a task's images that may be missing or broken; they are skipped", 0, 1),
+    "stream.max_broken": Kind(
+        float, "share of a task's images, one at least, that may be missing or broken; they are skipped", 0, 1
+    ),
     "stream.margin": Kind(
         int,
         "pixels by which training images are larger on every side; batches are random crops of them",
@@ -300,7 +302,7 @@ def check_together(parameters: Parameters, model: Mapping) -> None:
         ParameterError: more prompted layers than the shorter tower has, prompts that fill the text context, or settings
             that the method cannot have.
     """
-    layers = min(model["vision_cfg"]["layers"], model["text_cfg"]["layers"])
+    layers = min(model[tower].get("layers", 12) for tower in ("vision_cfg", "text_cfg"))  # 12 is open_clip's default
     if parameters["depth"] > layers:
         raise ParameterError(
             f"depth must be at most {layers} for backbone {parameters['backbone']}, not {parameters['depth']}"
@@ -319,7 +321,7 @@ def check_together(parameters: Parameters, model: Mapping) -> None:
                 f"pool.top must be at most pool.size ({parameters['pool.size']}), not {parameters['pool.top']}"
             )
         tokens *= parameters["pool.top"]
-    context = model["text_cfg"]["context_length"]
+    context = model["text_cfg"].get("context_length", 77)
     if tokens > context - 3:
         raise ParameterError(
             f"prompt_length must be at most {context - 3}, so that a caption fits into the {context} text positions of"

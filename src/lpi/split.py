@@ -53,7 +53,7 @@ class Rules:
         assignment: "default" (the data set's own), "single", "area", "count" (see `Item.task_name`) or "cluster".
         order: see `task_order`.
         test_cap: the largest number of test images per task.
-        max_broken: share of a task's images that may be missing or broken.
+        max_broken: share of a task's images that may be missing or broken; one always may.
         margin: pixels on every side by which training images are larger than the model's.
     """
 
@@ -99,15 +99,15 @@ def split_stream(
     if rule == "cluster":
         supercategories, task_of = cluster_items(splits, len(tasks), embed)
     else:
-        task_of = {item.image_id: item.task_name(rule) for items in splits.values() for item in items}
-    counts = Counter(task_of[item.image_id] for item in splits["train"])
+        task_of = {(split, item.image_id): item.task_name(rule) for split, items in splits.items() for item in items}
+    counts = Counter(task_of["train", item.image_id] for item in splits["train"])
     names = task_order(supercategories, counts, rules.order)
     if len(names) < len(tasks):
         raise DataError(f"{raw}: params.yaml lists {len(tasks)} tasks, but the data has {len(names)}: {names}")
     names = names[: len(tasks)]
     chosen: dict[str, list[list[Item]]] = {}
     for split, items in splits.items():
-        chosen[split] = [[item for item in items if task_of[item.image_id] == name] for name in names]
+        chosen[split] = [[item for item in items if task_of[split, item.image_id] == name] for name in names]
         if split == "test":
             chosen[split] = [capped(items, rules.test_cap) for items in chosen[split]]
         for name, items in zip(names, chosen[split], strict=True):
@@ -133,7 +133,10 @@ def split_stream(
 def _announce(out: Path, items: list[Item], store: ImageStore, transform: Transform) -> None:
     """Print how long decoding will take and how much disk it needs, from a sample; DataError if there is too little."""
     shape = np.asarray(transform(Image.new("RGB", (64, 64)))).shape
-    start, sample = time.perf_counter(), items[:: max(1, len(items) // SAMPLE)]
+    sample = items[:: max(1, len(items) // SAMPLE)]
+    for item in {item.file_name.partition("/")[0]: item for item in sample}.values():
+        _decoded(item, store, transform)  # opens the archives, which is not done for every image
+    start = time.perf_counter()
     with ThreadPoolExecutor(_workers()) as pool:
         list(pool.map(lambda item: _decoded(item, store, transform), sample))
     rate = len(sample) / (time.perf_counter() - start)
@@ -205,13 +208,15 @@ def _save_images(
                 file.write(np.ascontiguousarray(made).tobytes())
                 good.append(item)
             progress.update(len(block))
-            if len(broken) > max_broken * len(items):
+            if len(broken) > max(1, max_broken * len(items)):
                 raise DataError(
                     f"{len(broken)} {title} are missing or broken, more than stream.max_broken={max_broken} allows:"
                     f" {'; '.join(broken[:5])}"
                 )
         file.seek(0)
         _write_header(file, (len(good), *shape))
+    if not good:
+        raise DataError(f"all {len(items)} {title} are missing or broken: {'; '.join(broken[:5])}")
     if broken:
         print(f"{len(broken)} of {len(items)} {title} are skipped: {'; '.join(broken)}", flush=True)
     return good

@@ -28,16 +28,16 @@ def fetch(out: Path, split: str, val_share: float) -> None:
     """Fetch what is missing and write annotations by split and `source.json` to `out`.
 
     Args:
-        out: the fetched data; the images stay in `data_home()/coco`, as zip files or as folders.
+        out: the fetched data; the images stay in `data_home("coco")`, as zip files or as folders.
         split: "official": train2014 becomes train and val, val2014 becomes test. "karpathy": as dataset_coco.json says,
-            which must lie in `data_home()/coco` (restval counts as train).
+            which must lie in `data_home("coco")` (restval counts as train).
         val_share: of the images of train2014, with "official".
 
     Raises:
         DownloadError: what is missing cannot be fetched.
         DataError: a file is broken.
     """
-    home = data_home() / NAME
+    home = data_home(NAME)
     download(missing(home), home)
     division = _karpathy_division(home / KARPATHY) if split == "karpathy" else None
     parts = {name: Annotations() for name in ("train", "val", "test")}
@@ -85,8 +85,9 @@ def missing(home: Path) -> list[Remote]:
 def _annotation_file(home: Path, name: str) -> Iterator[BinaryIO]:
     """A file of the annotations, from the folder or else the archive; what is wrong with its content is a DataError."""
     path = home / "annotations" / name
-    archive = None if path.exists() else open_archive(home / ANNOTATIONS)
+    archive = None
     try:
+        archive = None if path.exists() else open_archive(home / ANNOTATIONS)
         with archive.open(f"annotations/{name}") if archive else path.open("rb") as file:
             yield file
     except (FileNotFoundError, KeyError):

@@ -53,11 +53,13 @@ def read_karpathy(path: Path) -> list[Entry]:
         raise DataError(f"{path} is not valid JSON in UTF-8: {error}") from None
     except KeyError as error:
         raise DataError(f"{place} lacks {error}") from None
+    if not entries:
+        raise DataError(f"{path} has no images; {ADVICE}")
     return list(entries.values())
 
 
 def fetch_flickr30k(out: Path) -> None:
-    """Bring Flickr30k into COCO's format, from files that the user has put into `data_home()/flickr30k`.
+    """Bring Flickr30k into COCO's format, from files that the user has put into `data_home("flickr30k")`.
 
     These are dataset_flickr30k.json and the images, as folder `flickr30k-images` or as `flickr30k-images.zip`, which
     has that folder. There are no objects: tasks are clusters of captions.
@@ -65,7 +67,7 @@ def fetch_flickr30k(out: Path) -> None:
     Raises:
         DataError: a file is missing or broken.
     """
-    home = data_home() / FLICKR30K
+    home = data_home(FLICKR30K)
     if not (home / IMAGES).is_dir() and not (home / f"{IMAGES}.zip").exists():
         raise DataError(
             f"{home / IMAGES} is missing, and there is no {IMAGES}.zip; the images must be put there by hand"

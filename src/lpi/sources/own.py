@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lpi.coco import SPLITS, Annotations, DataError, Source, check_caption, data_home, open_archive, read_json
+from lpi.coco import SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
 
 NAME = "own"
 COLUMNS = ("image", "caption", "task", "split")
-SHARES = {"val": 0.1, "test": 0.1}  # of the images, where no split is given
+SHARE = 0.1  # of the images of a task, for val and for test, where no split is given
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -28,20 +29,20 @@ class Row:
 
 
 def fetch(out: Path, file: str) -> None:
-    """Bring `data_home()/own` into COCO's format; the images stay there.
+    """Bring `data/own` into COCO's format; the images stay there.
 
     Args:
         out: the fetched data.
         file: the captions. `*.csv` with a header or `*.jsonl`, one row per caption, with the columns image (a path
             relative to the folder, or absolute), caption and, if wanted, task and split (train, val or test). Or COCO's
             `captions*.json`, with the objects in `instances*.json` beside it; `{split}` in the name stands for train,
-            val and test. Without splits a tenth of the images each becomes val and test, by the names of the images.
+            val and test. Without splits a tenth of every task's images each becomes val and test (`divided`).
             Without tasks these are clusters of captions.
 
     Raises:
         DataError: the file is missing, not UTF-8, or a row is wrong; names the file and the line.
     """
-    home = data_home() / NAME
+    home = data_home(NAME)
     if "{split}" in file or file.endswith(".json"):
         _fetch_coco(out, home, file)
         return
@@ -55,30 +56,38 @@ def fetch(out: Path, file: str) -> None:
             raise DataError(f"{row.place}: image {row.image} has another task or split than in {known.place}")
         if (row.task is None) != (rows[0].task is None) or (row.split is None) != (rows[0].split is None):
             raise DataError(f"{row.place}: task and split are given for all rows or for none")
-    _check_images(home, first)
+    fingerprint = _fingerprint(home, {image: row.place for image, row in first.items()})
     captions: dict[str, list[str]] = {}
     for row in rows:
         captions.setdefault(row.image, []).append(row.caption)
     names = list(dict.fromkeys(row.task for row in first.values() if row.task is not None))
     ids = {image: number for number, image in enumerate(first)}
-    parts = {split: Annotations() for split in SPLITS}
+    parts, split_of = {split: Annotations() for split in SPLITS}, divided({i: row.task for i, row in first.items()})
     for image, row in first.items():
-        part = parts[row.split or split_of(image)]
+        part = parts[row.split or split_of[image]]
         part.images.append((ids[image], image))
         part.captions += [(ids[image], caption) for caption in captions[image]]
         if row.task is not None:
             part.objects.append((ids[image], names.index(row.task), 1.0))
     for split, part in parts.items():
         part.save(out, split, [(number, name, name) for number, name in enumerate(names)])
-    Source("folder", "single" if names else "cluster", home=NAME).save(out)
+    Source("folder", "single" if names else "cluster", NAME, fingerprint).save(out)
 
 
-def split_of(image: str) -> str:
-    """val or test for a tenth of the names each, else train; depends on the name alone."""
-    fraction = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big") / 2**64
-    if fraction < SHARES["val"]:
-        return "val"
-    return "test" if fraction < SHARES["val"] + SHARES["test"] else "train"
+def divided(tasks: dict[str, str | None]) -> dict[str, str]:
+    """Image -> train, val or test, given image -> task: of every task a tenth each, at least one, is val and test.
+
+    Which images these are depends on their names alone. Tasks of one or two images are for training only.
+    """
+    groups: dict[str | None, list[str]] = {}
+    for image, task in tasks.items():
+        groups.setdefault(task, []).append(image)
+    split_of = dict.fromkeys(tasks, "train")
+    for images in groups.values():
+        count = max(1, round(SHARE * len(images))) if len(images) > 2 else 0
+        shuffled = sorted(images, key=lambda image: hashlib.sha256(image.encode()).digest())
+        split_of |= dict.fromkeys(shuffled[:count], "val") | dict.fromkeys(shuffled[count : 2 * count], "test")
+    return split_of
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -96,7 +105,7 @@ def _rows(path: Path) -> Iterator[Row]:
             )
     elif path.suffix == ".jsonl":
         entries = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 entries.append((number, _parse(line, f"{path}: line {number}")))
     else:
@@ -105,12 +114,15 @@ def _rows(path: Path) -> Iterator[Row]:
         place = f"{path}: line {number}"
         if None in entry or not entry.get("image"):
             raise DataError(f"{place}: a row must have image, caption[, task][, split], not {entry}")
-        split = entry.get("split") or None
+        split, task = (_given(entry.get(name)) for name in ("split", "task"))
         if split not in (None, *SPLITS):
             raise DataError(f"{place}: split must be train, val or test, not {split!r}")
-        yield Row(
-            place, str(entry["image"]), check_caption(entry.get("caption"), place), entry.get("task") or None, split
-        )
+        yield Row(place, str(entry["image"]), check_caption(entry.get("caption"), place), task, split)
+
+
+def _given(value: object) -> str | None:
+    """The value as text, None where it is missing or empty."""
+    return None if value is None or value == "" else str(value)
 
 
 def _parse(line: str, place: str) -> dict:
@@ -134,47 +146,84 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path}: line {line} is not UTF-8: {error.reason}; save the file as UTF-8") from None
 
 
-def _check_images(home: Path, rows: dict[str, Row]) -> None:
-    """Every caption's image must be there; images without a caption are counted."""
-    archived: set[str] = set()
-    for path in home.glob("*.zip"):
-        with open_archive(path) as archive:
-            archived.update(archive.namelist())
-    for image, row in rows.items():
-        if image not in archived and not (home / image).is_file():
-            raise DataError(f"{row.place}: image {image} is missing in {home}")
-    there = {path.relative_to(home).as_posix() for path in home.rglob("*")} | archived
-    unused = sorted(name for name in there - set(rows) if name.lower().endswith(IMAGE_TYPES))
+def _fingerprint(home: Path, places: dict[str, str]) -> str:
+    """Check that every image is there, count those without a caption, and digest the names and contents.
+
+    places: image -> where its first caption stands, for messages.
+    """
+    digest = hashlib.sha256()
+    with ImageStore(home) as store:
+        for image, place in places.items():
+            checksum = store.checksum(image)
+            if checksum is None:
+                raise DataError(f"{place}: image {image} is missing in {home}")
+            digest.update(f"{image} {checksum}\n".encode())
+    unused = sorted(
+        name
+        for name in (path.relative_to(home).as_posix() for path in home.rglob("*"))
+        if name.lower().endswith(IMAGE_TYPES) and name not in places
+    )
     if unused:
         print(f"{len(unused)} images of {home} have no caption and are not used: {', '.join(unused[:5])}, ...")
+    return digest.hexdigest()[:16]
 
 
 def _fetch_coco(out: Path, home: Path, file: str) -> None:
-    """Copy the images, captions and objects of COCO files, all of them one split if they are not divided."""
+    """Copy the images, captions and objects of COCO files; one that is not divided is divided by the images' names."""
     parts = {split: Annotations() for split in SPLITS}
     categories: dict[int, tuple[int, str, str]] = {}
+    places: dict[str, str] = {}
     files = {split: file.replace("{split}", split) for split in SPLITS} if "{split}" in file else {None: file}
     for split, name in files.items():
-        content = read_json(home / name)
-        where: dict[int, Annotations] = {}
+        path, where = home / name, {}
+        content = _lists(path, "images", "annotations")
+        split_of = divided({_field(image, "file_name", path): None for image in content["images"]})
         for image in content["images"]:
-            if image["id"] in where:
-                raise DataError(f"{home / name}: image id {image['id']} appears twice")
-            where[image["id"]] = parts[split or split_of(image["file_name"])]
-            where[image["id"]].images.append((image["id"], image["file_name"]))
-        for caption in content["annotations"]:
-            _of_known_image(where, caption, home / name).captions.append((caption["image_id"], caption["caption"]))
+            number, image_name = _field(image, "id", path), image["file_name"]
+            if number in where:
+                raise DataError(f"{path}: image id {number} appears twice")
+            if image_name in places:
+                raise DataError(f"{path}: image {image_name} stands in {places[image_name]} already")
+            places[image_name] = str(path)
+            where[number] = parts[split or split_of[image_name]]
+            where[number].images.append((number, image_name))
+        captioned = set()
+        for entry in content["annotations"]:
+            part, place = _of_known_image(where, entry, path), f"{path}: caption {entry.get('id')}"
+            part.captions.append((entry["image_id"], check_caption(entry.get("caption"), place)))
+            captioned.add(entry["image_id"])
+        for image in content["images"]:
+            if image["id"] not in captioned:
+                raise DataError(f"{path}: image {image['file_name']} has no caption")
         instances = home / name.replace("captions", "instances")
-        if instances != home / name and instances.exists():
-            objects = read_json(instances)
-            for entry in objects["categories"]:
-                categories[entry["id"]] = entry["id"], entry["name"], entry.get("supercategory", entry["name"])
+        if instances != path and instances.exists():
+            objects = _lists(instances, "categories", "annotations")
+            for kind in objects["categories"]:
+                number, title = (_field(kind, key, instances) for key in ("id", "name"))
+                categories[number] = number, title, kind.get("supercategory", title)
             for thing in objects["annotations"]:
-                entry = thing["image_id"], thing["category_id"], thing.get("area", 1.0)
+                entry = thing.get("image_id"), _field(thing, "category_id", instances), thing.get("area", 1.0)
                 _of_known_image(where, thing, instances).objects.append(entry)
+    fingerprint = _fingerprint(home, places)
     for split, part in parts.items():
         part.save(out, split, list(categories.values()))
-    Source("folder", "area" if categories else "cluster", home=NAME).save(out)
+    Source("folder", "area" if categories else "cluster", NAME, fingerprint).save(out)
+
+
+def _lists(path: Path, *names: str) -> dict[str, list]:
+    """The content of a COCO file, which must have these lists of objects."""
+    content = read_json(path)
+    for name in names:
+        entries = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(f"{path} lacks the list {name} of COCO's format")
+    return content
+
+
+def _field(entry: dict, name: str, path: Path) -> Any:
+    if name not in entry:
+        raise DataError(f"{path}: {entry} lacks {name}")
+    return entry[name]
 
 
 def _of_known_image(where: dict[int, Annotations], entry: dict, path: Path) -> Annotations:
