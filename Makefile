@@ -37,7 +37,7 @@ pretrain: $(INSTALLED)
 # Everything that a run made, but neither the environment, nor DVC's cache of earlier runs, nor data that was fetched or
 # put there by hand.
 clean:
-	git clean -fdXq -e '!/.venv/' -e '!/.dvc/cache/' -e '!/data/coco/' -e '!/data/flickr30k/' -e '!/data/own/*'
+	git clean -fdXq -e '!/.venv/' -e '!/.dvc/cache/' $(foreach set,coco flickr30k own,-e '!/data/$(set)/' -e '!/data/$(set)/**')
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
