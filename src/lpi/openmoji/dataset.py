@@ -375,6 +375,7 @@ def write_dataset(folder: Path, concepts: list[Concept], settings: SceneSettings
     interrupted run leaves neither half a file nor a mixture.
     """
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "source.json").unlink(missing_ok=True)
     for split in SPLITS:
         for path in _output_paths(folder, split):
             path.unlink(missing_ok=True)
