@@ -104,11 +104,11 @@ class Stream:
         seconds, and the parameters that were read, as JSON.
         """
         start, parameters = time.perf_counter(), Recorded(self.resolve(**settings))
-        method, after = self._train(parameters)
-        gains = self.gains(self._replay(parameters, after), parameters, method.parameters_per_task)
+        after = self._train(parameters)
+        gains = self.gains(self._replay(parameters, after), parameters)
         return {**gains, "seconds": round(time.perf_counter() - start), "values": json.dumps(parameters.values)}
 
-    def gains(self, states: Iterator[Method], parameters: Mapping[str, Any], size: int = 0) -> dict[str, float]:
+    def gains(self, states: Iterator[Method], parameters: Mapping[str, Any]) -> dict[str, float]:
         """Gains, forgetting and routing accuracy of a method, given as it was after every task."""
         result = evaluate_stream(
             states,
@@ -123,7 +123,7 @@ class Stream:
             d: {k: np.where(np.isnan(result.recall[d][k]), result.ahead[d][k], result.recall[d][k]) for k in CUTOFFS}
             for d in DIRECTIONS
         }
-        summary = summarise(recall, self.frozen.recall, result.confusion, size)
+        summary = summarise(recall, self.frozen.recall, result.confusion, parameters_per_task=0)  # not used here
         return {
             **{d: summary[d]["relative"]["r1"] for d in DIRECTIONS},
             "mean": summary["mean"]["relative"]["r1"],
@@ -131,8 +131,8 @@ class Stream:
             **summary["routing_accuracy"],
         }
 
-    def _train(self, parameters: Mapping[str, Any]) -> tuple[Method, list[dict]]:
-        """The trained method and its tensors after every task."""
+    def _train(self, parameters: Mapping[str, Any]) -> list[dict]:
+        """The method's tensors after every task."""
         rng = seed_all(parameters["seed"], task=0)
         method = create_method(parameters, self.backbone, self.device)
         shared = (parameters, self.backbone.normalise)
@@ -146,7 +146,7 @@ class Stream:
                 rng = seed_all(parameters["seed"], task=number + 1)
                 train_task(method, self.train[number], self.similarity[number], *shared, rng, self.device, task)
             after.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
-        return method, after
+        return after
 
     def _replay(self, parameters: Mapping[str, Any], after: list[dict]) -> Iterator[Method]:
         method = create_method(parameters, self.backbone, self.device)

@@ -18,10 +18,12 @@ from tqdm import tqdm
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.coco import ImageStore, data_home
+from lpi.evaluation import Gallery
 from lpi.features import BATCH, encode
-from lpi.metrics import CUTOFFS, hit_ranks, recall_at
+from lpi.metrics import CUTOFFS, recall_at
 from lpi.sources.coco2014 import NAME
 from lpi.sources.karpathy import FILE, Entry, read_karpathy
+from lpi.stream import TaskData
 
 CAPTIONS = 5
 TOLERANCE = 0.2  # percent; one image is 0.02, one caption 0.004
@@ -43,9 +45,9 @@ def zero_shot_recall(backbone: Backbone, entries: list[Entry], home: Path) -> di
     owners = np.repeat(np.arange(len(entries)), [len(entry.captions[:CAPTIONS]) for entry in entries])
     tokens = backbone.tokenizer(captions).numpy()
     texts = encode(lambda batch: encoder.encode_text(batch.long()), tokens, device)
-    scores = np.concatenate(images) @ texts.T
-    of_image = np.split(np.arange(len(owners)), np.cumsum(np.bincount(owners))[:-1])
-    ranks = {"i2t": hit_ranks(scores, of_image), "t2i": hit_ranks(scores.T, [[owner] for owner in owners])}
+    vectors = np.concatenate(images)
+    gallery = Gallery(TaskData(vectors, tokens, owners, captions), task={}, frozen={})  # the pixels are not kept
+    ranks = gallery.ranks(vectors @ texts.T)
     return {direction: {k: recall_at(found, k) for k in CUTOFFS} for direction, found in ranks.items()}
 
 
