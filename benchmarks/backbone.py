@@ -15,12 +15,12 @@ import torch
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.evaluation import Gallery
-from lpi.features import encode, load_features
+from lpi.features import encode
 from lpi.methods.base import neutral_anchor
 from lpi.metrics import recall_at
 from lpi.parameters import load_chain, load_parameters
 from lpi.routing import route
-from lpi.stream import MODALITIES, TaskData
+from lpi.stream import MODALITIES, TaskData, load_features
 
 
 def main() -> None:

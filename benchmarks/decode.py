@@ -43,7 +43,7 @@ def make_data(folder: Path, count: int) -> None:
         with zipfile.ZipFile(folder / f"{split}.zip", "w") as archive:
             for _, name in names:
                 archive.writestr(name, buffer.getvalue())
-    Source("folder", "single").save(folder)
+    Source("single").save(folder)
 
 
 def measure(count: int) -> dict:

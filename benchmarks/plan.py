@@ -166,6 +166,8 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     if parameters["dataset"] == "coco":
         for remote in coco2014.missing(data_home(coco2014.NAME)):
             lines.append(f"download   {remote.size / 1e9:8.2f} GB  {remote.url}")
+    if backbone.downloads:
+        lines.append(f"download            the weights of {backbone.name}, unless open_clip has them already")
     known = sizes(parameters, tasks)
     if known is None:
         return [*lines, "the number of images is not known before the stage split: no estimate of disk and time"]
@@ -184,6 +186,10 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     lines.append(
         f"memory     {(pair.weights + batch * pair.activations) / 1e9:8.2f} GB  of the device for a training step in"
         f" fp32: {pair.weights / 1e9:.2f} GB of weights and {batch} pairs of {pair.activations / 1e6:.0f} MB"
+    )
+    lines.append(
+        f"memory     {known.train * 3 * larger**2 / 1e9:8.2f} GB  of the device besides, at most: images of the task"
+        " that is trained"
     )
     lines.append(f"operations {pair.image / 1e9:8.2f} GFLOP per image, {pair.caption / 1e9:.2f} per caption")
     lines.append(

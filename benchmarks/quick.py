@@ -23,13 +23,12 @@ from results import Rows, append_row, read_rows
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
-from lpi.features import load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.metrics import CUTOFFS, DIRECTIONS
 from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml, with_presets
 from lpi.report import summarise
-from lpi.stream import MODALITIES, TaskData
+from lpi.stream import MODALITIES, TaskData, load_features
 from lpi.training import seed_all, train_task
 
 DATA = Path("data")

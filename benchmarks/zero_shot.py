@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lpi.backbone import Backbone, device_from_environment
-from lpi.coco import ImageStore, data_home
+from lpi.coco import DataError, ImageStore, data_home
 from lpi.evaluation import Gallery
 from lpi.features import BATCH, encode
 from lpi.metrics import CUTOFFS, recall_at
@@ -72,6 +72,8 @@ def main() -> None:
     name = parser.parse_args().backbone
     home = data_home(NAME)
     try:
+        if not (home / "val2014").is_dir() and not (home / "val2014.zip").exists():
+            raise DataError(f"{home / 'val2014.zip'} is missing: put it, or the folder val2014, there by hand")
         entries = [entry for entry in read_karpathy(home / FILE) if entry.split == "test"]
         measured = zero_shot_recall(Backbone(name), entries, home)
     except ValueError as error:

@@ -10,13 +10,13 @@ import numpy as np
 from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
-from lpi.features import load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.metrics import DIRECTIONS
 from lpi.parameters import Parameters, load_chain, load_parameters
+from lpi.startup import import_open_clip
 from lpi.state import load_state
-from lpi.stream import MODALITIES, TaskData
+from lpi.stream import MODALITIES, TaskData, load_features
 
 MATRICES = Path("metrics/matrices")
 OUT = Path("data/evaluation")
@@ -86,4 +86,5 @@ def main(parameters: Parameters) -> None:
 
 if __name__ == "__main__":
     with measured(Path("data/costs/evaluate.json")):
+        import_open_clip()
         main(load_parameters())

@@ -6,6 +6,7 @@ from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
 from lpi.features import extract_features
 from lpi.parameters import load_chain, load_parameters
+from lpi.startup import import_open_clip
 
 
 def main() -> None:
@@ -15,4 +16,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with measured(Path("data/costs/features.json")):
+        import_open_clip()
         main()

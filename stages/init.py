@@ -8,6 +8,7 @@ from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
 from lpi.methods import create_method
 from lpi.parameters import load_chain, load_parameters
+from lpi.startup import import_open_clip
 from lpi.state import save_state
 from lpi.stream import TaskData
 from lpi.training import seed_all, train_task
@@ -29,4 +30,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     with measured(Path("data/costs/init.json")):
+        import_open_clip()
         main()

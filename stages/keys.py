@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lpi.features import load_features
 from lpi.parameters import load_chain, load_parameters
 from lpi.routing import task_keys
-from lpi.stream import MODALITIES
+from lpi.stream import MODALITIES, load_features
 
 OUT = Path("data/keys")
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from lpi.backbone import Backbone, BackboneError, device_from_environment
-from lpi.coco import DataError, Source, read_items
+from lpi.coco import DataError, read_items
 from lpi.cost import measured
 from lpi.features import encode
 from lpi.parameters import load_chain, load_parameters
 from lpi.published import rule_table
 from lpi.split import Rules, split_stream
+from lpi.startup import import_open_clip
 
 RAW = Path("data/raw")
 
@@ -35,12 +36,13 @@ def main() -> None:
     for task, name in enumerate(stream["names"]):
         counts = "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test"))
         print(f"{name:<{width}}{counts}")
-    if Source.load(RAW).dataset == "coco":
+    if parameters["dataset"] == "coco" and parameters["coco.split"] == "official":
         print(rule_table(read_items(RAW, "test")[0]))
 
 
 if __name__ == "__main__":
     with measured(Path("data/costs/split.json")):
+        import_open_clip()
         try:
             main()
         except (DataError, BackboneError, OSError) as error:

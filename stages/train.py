@@ -9,6 +9,7 @@ from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
 from lpi.methods import create_method
 from lpi.parameters import load_parameters
+from lpi.startup import import_open_clip
 from lpi.state import load_state, save_state
 from lpi.stream import TaskData
 from lpi.training import seed_all, train_task
@@ -34,4 +35,5 @@ def main(task: str, previous: str) -> None:
 
 if __name__ == "__main__":
     with measured(Path(f"data/costs/train_{sys.argv[1]}.json")):
+        import_open_clip()
         main(*sys.argv[1:])

@@ -43,6 +43,14 @@ def test_a_model_with_its_own_text_tower_equals_open_clip(tiny_clip, tiny_tokeni
     assert_equals_open_clip(freeze(open_clip.CustomTextCLIP(**TINY)), tiny_tokenizer(CAPTIONS))
 
 
+def test_a_model_with_other_attention_equals_open_clip(tiny_tokenizer):
+    from conftest import TINY
+
+    towers = {name: {**TINY[name], "qk_norm": True} for name in ("vision_cfg", "text_cfg")}
+    torch.manual_seed(0)
+    assert_equals_open_clip(freeze(open_clip.CLIP(TINY["embed_dim"], **towers)), tiny_tokenizer(CAPTIONS))
+
+
 def naive_image(model, images, prompts, deep):
     """method.md 3, one image at a time, tokens in a list."""
     visual, features = model.visual, []

@@ -53,7 +53,14 @@ def test_the_papers_setting_is_planned_without_data_and_weights(monkeypatch, tmp
     for path in mini_coco.archives():
         (tmp_path / "coco").mkdir(exist_ok=True)
         (tmp_path / "coco" / path.rpartition("/")[2]).touch()
-    assert "download" not in report(monkeypatch, tmp_path, **changes)
+    assert "zips/" not in report(monkeypatch, tmp_path, **changes)
+
+
+def test_weights_that_come_from_the_network_are_announced(monkeypatch, tmp_path):
+    assert "the weights of ViT-B-16/openai" in report(monkeypatch, tmp_path, backbone="ViT-B-16/openai")
+    (tmp_path / "weights.pt").touch()
+    for name in ("embedded", f"ViT-B-16/{tmp_path / 'weights.pt'}"):
+        assert "weights of" not in report(monkeypatch, tmp_path, backbone=name)
 
 
 def test_training_costs_two_passes_of_every_pair_and_epoch():

@@ -137,6 +137,14 @@ def test_coco_by_karpathys_division(here, served):
             mini_coco.zipped({"annotations/captions_train2014.json": b'{"images": ["\xff"]}'}),
             "train2014.json .* broken",
         ),
+        (
+            mini_coco.zipped({"annotations/captions_train2014.json": b'{"images": [{"name": "a.jpg"}]}'}),
+            r"train2014.json .* has an entry that is not COCO's: KeyError\('id'\)",
+        ),
+        (
+            mini_coco.zipped({"annotations/captions_train2014.json": b'{"images": ["a.jpg"]}'}),
+            "train2014.json .* has an entry that is not COCO's: TypeError",
+        ),
     ],
 )
 def test_broken_annotations_of_coco_are_named(here, served, content, message):
@@ -144,6 +152,20 @@ def test_broken_annotations_of_coco_are_named(here, served, content, message):
     (here / "data/coco/annotations_trainval2014.zip").write_bytes(content)
     with pytest.raises(DataError, match=message):
         coco2014.fetch(here / "raw", "official", 0.1)
+
+
+def test_blank_captions_of_coco_are_left_out(here, served):
+    place(here, served)
+    home, name = here / "data/coco", "captions_val2014.json"
+    with zipfile.ZipFile(home / "annotations_trainval2014.zip") as archive:
+        files = {member: archive.read(member) for member in archive.namelist()}
+    content = json.loads(files[f"annotations/{name}"])
+    content["annotations"][0]["caption"] = " \n"
+    files[f"annotations/{name}"] = json.dumps(content).encode()
+    (home / "annotations_trainval2014.zip").write_bytes(mini_coco.zipped(files))
+    coco2014.fetch(here / "raw", "official", 0.1)
+    first = read_items(here / "raw", "test")[0][0]
+    assert first.captions == [f"A bus number 1001 seen {n} times." for n in range(1, 5)]
 
 
 def test_the_published_counts_are_compared_with_every_rule(here, served):
@@ -191,7 +213,7 @@ def test_flickr30k_comes_from_the_users_files(here):
     assert [item.image_id for item in items["val"]] == [1, 4, 7]
     assert items["val"][0].captions[4] == "Two men 4."
     source = Source.load(here / "raw")
-    assert (source.dataset, source.assignment) == ("flickr30k", "cluster")
+    assert (source.assignment, source.home) == ("cluster", "flickr30k")
     with source.images(here / "raw") as store:
         assert store.open(items["test"][0].file_name).size == (80, 64)
 

@@ -1,6 +1,7 @@
 import io
 import json
 import stat
+import threading
 import zipfile
 from collections import Counter, namedtuple
 
@@ -11,7 +12,7 @@ from PIL import Image
 from lpi.clusters import cluster_names
 from lpi.coco import DataError, ImageError, ImageStore, Item, Source, read_items
 from lpi.parameters import PARAMETERS
-from lpi.split import Rules, capped, split_stream, task_order
+from lpi.split import Rules, _save_images, capped, split_stream, task_order
 from lpi.stream import TaskData
 
 CATEGORIES = [
@@ -30,7 +31,7 @@ def png(colour) -> bytes:
 def write_coco(folder, split, objects, captions=2, zipped=True):
     """objects: image id -> list of (category, area)."""
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    Source("openmoji", "area").save(folder)
+    Source("area").save(folder)
     images = [{"id": i, "file_name": f"{split}/{i}.png", "width": 8, "height": 6} for i in objects]
     texts = [
         {"id": 10 * i + n, "image_id": i, "caption": f"caption {n} of {i}"} for n in range(captions) for i in objects
@@ -204,7 +205,7 @@ def test_the_data_set_has_its_own_rule_and_a_parameter_another(tmp_path):
     write_all(tmp_path / "raw")
     assert split(tmp_path / "raw", tmp_path / "stream")["images"]["train"] == [3, 1]
     assert split(tmp_path / "raw", tmp_path / "stream", assignment="count")["images"]["train"] == [2, 2]
-    Source("coco", "single").save(tmp_path / "raw")
+    Source("single").save(tmp_path / "raw")
     assert split(tmp_path / "raw", tmp_path / "stream")["images"]["train"] == [1, 1]
 
 
@@ -330,6 +331,24 @@ def test_decoding_writes_block_by_block(tmp_path, monkeypatch):
     data = TaskData.load(tmp_path / "stream" / "test" / "t00")
     assert data.images[:, 0, 0, 0].tolist() == [1, 3, 4]
     assert data.images.dtype == np.uint8
+
+
+def test_images_are_decoded_by_several_threads_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("lpi.split._workers", lambda: 3)
+    barrier = threading.Barrier(3, timeout=20)  # passes only when three threads are in `open`
+
+    def open_together(store, file_name):
+        barrier.wait()
+        return open_one(store, file_name)
+
+    write_all(tmp_path / "raw")
+    items = read_items(tmp_path / "raw", "train")[0][:3]
+    open_one = ImageStore.open
+    monkeypatch.setattr(ImageStore, "open", open_together)
+    with ImageStore(tmp_path / "raw") as store:
+        good = _save_images(tmp_path / "images.npy", items, store, lambda image: image, 0.0, "images")
+    assert good == items
+    assert np.load(tmp_path / "images.npy")[:, 0, 0, 0].tolist() == [item.image_id for item in items]
 
 
 def test_splits_may_use_the_same_ids(tmp_path):

@@ -74,5 +74,8 @@ def test_numbers_that_are_off_are_marked(monkeypatch):
 def test_missing_data_is_a_clear_error(monkeypatch, tmp_path):
     monkeypatch.setenv("LPI_DATA", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["zero_shot.py"])
+    with pytest.raises(SystemExit, match=r"error: .*coco/val2014.zip is missing: put it, or the folder val2014, there"):
+        zero_shot.main()
+    (tmp_path / "coco" / "val2014").mkdir(parents=True)
     with pytest.raises(SystemExit, match=r"error: .*coco/dataset_coco.json is missing; it is part of Karpathy's"):
         zero_shot.main()

@@ -69,6 +69,17 @@ class Backbone:
         """The tag or the file after the model's name."""
         return "" if self.name.startswith(SCHEMES) else self.name.partition("/")[2]
 
+    @property
+    def _file(self) -> Path | None:
+        """The file, where the weights are one."""
+        return Path(self._weights) if self._weights.endswith(WEIGHT_FILES) else None
+
+    @property
+    def downloads(self) -> bool:
+        """Whether the weights come from the network."""
+        local = self.name == "embedded" or self.name.startswith("local-dir:")
+        return not local and self._file is None
+
     def _check_pair(self) -> None:
         import open_clip
 
@@ -80,9 +91,12 @@ class Backbone:
         if self._model_name not in open_clip.list_models():
             near = difflib.get_close_matches(self._model_name, open_clip.list_models(), 3) or ["ViT-B-16"]
             raise BackboneError(f"backbone {self.name}: open_clip has no {self._model_name}; near: {', '.join(near)}")
-        if self._weights.endswith(WEIGHT_FILES):
-            if not Path(self._weights).is_file():
-                raise BackboneError(f"backbone {self.name}: there is no file {self._weights}")
+        if self._file:
+            if not self._file.is_file():
+                raise BackboneError(
+                    f"backbone {self.name}: there is no file {self._weights}; give the whole path, from / on, for"
+                    " experiments that run in a temporary copy"
+                )
         elif self._weights not in open_clip.list_pretrained_tags_by_model(self._model_name):
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(self._model_name))
             raise BackboneError(f"backbone {self.name}: {self._model_name} has no weights {self._weights}, only {tags}")
@@ -144,7 +158,7 @@ class Backbone:
         """How to get weights without the network."""
         import open_clip
 
-        if self._weights.endswith(WEIGHT_FILES) or self.name.startswith("local-dir:") or self.name == "embedded":
+        if not self.downloads:
             return ""
         if self.name.startswith("hf-hub:"):
             return "\nWithout network, fetch the repository elsewhere and use backbone=local-dir:FOLDER."
@@ -161,7 +175,7 @@ class Backbone:
 
         if not self._weights:
             return open_clip.create_model(self._model_name, require_pretrained=True)
-        if not self._weights.endswith(WEIGHT_FILES):
+        if not self._file:
             facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
             quick = bool(facts.get("quick_gelu"))  # open_clip only warns when model and weights disagree
             if self.config.get("quick_gelu") and not quick:
@@ -172,7 +186,7 @@ class Backbone:
             return open_clip.create_model(
                 self._model_name, pretrained=self._weights, force_quick_gelu=quick, require_pretrained=True
             )
-        weights, openai = read_weights(Path(self._weights))
+        weights, openai = read_weights(self._file)
         model = open_clip.create_model(self._model_name, load_weights=False, force_quick_gelu=openai)
         quick = "with" if openai or self.config.get("quick_gelu") else "without"
         print(f"backbone {self.name}: {quick} QuickGELU, with OpenAI's statistics of pixels", flush=True)

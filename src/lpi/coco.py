@@ -78,13 +78,11 @@ class Source:
     """What `source.json` says of a data set.
 
     Attributes:
-        dataset: its name, as the parameter `dataset` has it.
         assignment: how its images become tasks unless the parameter `stream.assignment` says otherwise.
         home: the folder of the images, as `data_home` knows it; None: they are part of the fetched data.
         fingerprint: changes with the images, where they may be replaced under the same names.
     """
 
-    dataset: str
     assignment: str
     home: str | None = None
     fingerprint: str = ""

@@ -1,7 +1,7 @@
 """CLIP with prompts: the towers of any open_clip model with built-in transformers, with tokens inserted.
 
-Nothing of open_clip is edited or copied: the wrapped model's own layers are called in its own order (docs/method.md 3
-describes where prompts enter). Without prompts the features equal the model's.
+Nothing of open_clip is edited: the wrapped model's own layers are called in its own order (docs/method.md 3 describes
+where prompts enter). Without prompts the features equal the model's.
 """
 
 import torch
@@ -168,8 +168,29 @@ class PromptedCLIP(nn.Module):
             if prefixes is not None and layer < len(prefixes):
                 hidden = _block_with_prefix(block, hidden, prefixes[layer], mask)
             else:
-                hidden = block(hidden, attn_mask=mask)
+                hidden = _block(block, hidden, mask)
         return hidden
+
+
+def _block(block: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """`block(hidden, attn_mask=mask)`, (B, S, d) -> (B, S, d).
+
+    The attention of open_clip's default block is written out: nn.MultiheadAttention transposes and copies its input
+    and splits the projection so that the gradients of query, key and value are each filled up to three times the size
+    (benchmarks/step.py measures).
+    """
+    from open_clip.transformer import ResidualAttentionBlock
+
+    if type(block) is not ResidualAttentionBlock:
+        return block(hidden, attn_mask=mask)
+    attention = block.attn
+    projected = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
+    heads = projected.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, S, d / heads)
+    query, key, value = heads.unbind(0)
+    mask = None if mask is None else mask.to(query.dtype)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    hidden = hidden + block.ls_1(attention.out_proj(attended.transpose(1, 2).flatten(2)))
+    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
 
 
 def _block_with_prefix(block: nn.Module, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
@@ -205,9 +226,9 @@ def _insert(hidden: Tensor, prompts: Tensor | None) -> Tensor:
 def _update(hidden: Tensor, prompts: Tensor, deep: str) -> Tensor:
     """Add to, or replace, the hidden states at the prompt positions 1..N."""
     length = prompts.shape[1]
-    old = hidden[:, 1 : 1 + length]
+    first, old, rest = hidden.split([1, length, hidden.shape[1] - 1 - length], dim=1)
     new = prompts.to(hidden.dtype) if deep == "replace" else old + prompts.to(hidden.dtype)
-    return torch.cat([hidden[:, :1], new, hidden[:, 1 + length :]], dim=1)
+    return torch.cat([first, new, rest], dim=1)
 
 
 def freeze(model: nn.Module) -> nn.Module:

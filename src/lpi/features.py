@@ -1,5 +1,6 @@
 """Frozen (un-prompted) features of the whole stream, and encoding in batches."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lpi.backbone import Backbone
-from lpi.coco import SPLITS, DataError
-from lpi.stream import MODALITIES, TaskData
+from lpi.coco import SPLITS
+from lpi.stream import TaskData
 
 BATCH = 256
 
@@ -26,8 +27,12 @@ def encode(function: Callable[[Tensor], Tensor], inputs: np.ndarray, device: tor
 
 
 def extract_features(stream: Path, out: Path, tasks: list[str], backbone: Backbone, device: torch.device) -> None:
-    """Write `out/{split}/{task}_{image,text}.npy`, (n, E) L2-normalised, for every split and task."""
+    """Write features, L2-normalised: `out/{split}/{task}_{image,text}.npy`, (n, E), and `out/names.npy`, (T, E)."""
     encoder = backbone.encoder().to(device)
+    out.mkdir(parents=True, exist_ok=True)
+    names = json.loads((stream / "stream.json").read_text("utf-8"))["names"]
+    tokens = backbone.tokenizer([f"a photo of a {name}" for name in names]).numpy()
+    np.save(out / "names.npy", encode(lambda batch: encoder.encode_text(batch.long()), tokens, device))
     for split in SPLITS:
         (out / split).mkdir(parents=True, exist_ok=True)
         for task in tqdm(tasks, desc=f"features of {split}", unit="task"):
@@ -36,15 +41,3 @@ def extract_features(stream: Path, out: Path, tasks: list[str], backbone: Backbo
             text = encode(lambda batch: encoder.encode_text(batch.long()), data.tokens, device)
             np.save(out / split / f"{task}_image.npy", images)
             np.save(out / split / f"{task}_text.npy", text)
-
-
-def load_features(folder: Path, split: str, task: str) -> dict[str, np.ndarray]:
-    """{"image": (n, E), "text": (m, E)} of one task.
-
-    Raises:
-        DataError: the file is missing.
-    """
-    try:
-        return {modality: np.load(folder / split / f"{task}_{modality}.npy") for modality in MODALITIES}
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing; `dvc repro features` makes it") from None

@@ -59,3 +59,15 @@ class TaskData:
         """Caption rows of every image, the positives of image-to-text retrieval."""
         order = np.argsort(self.owners, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.owners, minlength=len(self.images)))[:-1])
+
+
+def load_features(folder: Path, split: str, task: str) -> dict[str, np.ndarray]:
+    """{"image": (n, E), "text": (m, E)} of one task.
+
+    Raises:
+        DataError: the file is missing.
+    """
+    try:
+        return {modality: np.load(folder / split / f"{task}_{modality}.npy") for modality in MODALITIES}
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing; `dvc repro features` makes it") from None

@@ -122,11 +122,12 @@ def train_task(
     owners = torch.from_numpy(data.owners).to(device)
 
     size, unique = parameters["batch_size"], parameters["loss.retrieval_form"] == "unique"
-
     margin = parameters["stream.margin"]
 
-    def load(batch: np.ndarray) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(batch).to(device)
+    def batches() -> list[Tensor]:
+        return [torch.from_numpy(rows).to(device) for rows in epoch_batches(data.owners, size, rng, unique)]
+
+    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
         return normalise(random_crops(images[owners[rows]], margin, rng)), tokens[rows]
 
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
@@ -143,26 +144,25 @@ def train_task(
         with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1) as progress:
             for epoch in range(epochs):
                 sums: dict[str, float] = defaultdict(float)
-                batches = list(epoch_batches(data.owners, size, rng, unique))
-                for batch in batches:
+                epoch_rows = batches()
+                for rows in epoch_rows:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule(step)
-                    rows = torch.from_numpy(batch).to(device)
                     known = reference and (reference[0][owners[rows]], reference[1][rows])
-                    terms = method.losses(*load(batch), known)
+                    terms = method.losses(*load(rows), known)
                     loss = sum(terms.values())
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
                     step += 1
                     for name, value in {"loss": loss, **terms}.items():
-                        sums[name] += value.item() / len(batches)
-                    progress.update(len(batch))
+                        sums[name] += value.item() / len(epoch_rows)
+                    progress.update(len(rows))
                 records.append({"epoch": epoch, **sums})
                 if not math.isfinite(sums["loss"]):
                     raise FloatingPointError(
                         f"{title}, epoch {epoch}: the loss is not finite: {dict(sums)}; lower lr or check loss.*"
                     )
                 progress.set_postfix({name: f"{value:.3f}" for name, value in sums.items()}, refresh=False)
-    method.end_task(load(batch) for batch in epoch_batches(data.owners, size, rng, unique))
+    method.end_task(load(rows) for rows in batches())
     return records

@@ -382,4 +382,4 @@ def write_dataset(folder: Path, concepts: list[Concept], settings: SceneSettings
     scenes = TaskScenes(concepts, settings)
     for split in SPLITS:
         _write_split(folder, scenes, split)
-    Source("openmoji", "area").save(folder)
+    Source("area").save(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ijson
 
-from lpi.coco import Annotations, DataError, Source, check_caption, data_home
+from lpi.coco import SPLITS, Annotations, DataError, Source, check_caption, data_home
 
 FILE = "dataset_coco.json"
 FLICKR30K = "flickr30k"
@@ -72,11 +72,11 @@ def fetch_flickr30k(out: Path) -> None:
         raise DataError(
             f"{home / IMAGES} is missing, and there is no {IMAGES}.zip; the images must be put there by hand"
         )
-    parts = {name: Annotations() for name in ("train", "val", "test")}
+    parts = {name: Annotations() for name in SPLITS}
     for entry in read_karpathy(home / "dataset_flickr30k.json"):
         part = parts[entry.split]
         part.images.append((entry.image_id, f"{IMAGES}/{entry.file_name}"))
         part.captions += [(entry.image_id, caption) for caption in entry.captions]
     for name, annotations in parts.items():
         annotations.save(out, name, [])
-    Source(FLICKR30K, "cluster", home=FLICKR30K).save(out)
+    Source("cluster", home=FLICKR30K).save(out)

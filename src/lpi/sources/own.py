@@ -71,7 +71,7 @@ def fetch(out: Path, file: str) -> None:
             part.objects.append((ids[image], names.index(row.task), 1.0))
     for split, part in parts.items():
         part.save(out, split, [(number, name, name) for number, name in enumerate(names)])
-    Source("folder", "single" if names else "cluster", NAME, fingerprint).save(out)
+    Source("single" if names else "cluster", NAME, fingerprint).save(out)
 
 
 def divided(tasks: dict[str, str | None]) -> dict[str, str]:
@@ -207,7 +207,7 @@ def _fetch_coco(out: Path, home: Path, file: str) -> None:
     fingerprint = _fingerprint(home, places)
     for split, part in parts.items():
         part.save(out, split, list(categories.values()))
-    Source("folder", "area" if categories else "cluster", NAME, fingerprint).save(out)
+    Source("area" if categories else "cluster", NAME, fingerprint).save(out)
 
 
 def _lists(path: Path, *names: str) -> dict[str, list]:
