@@ -3,7 +3,7 @@
     python benchmarks/decode.py            # docs/results/decode_cpu.csv
 
 The archive holds one photo-sized JPEG under many names; the stage's own function decodes all of them at the size of
-ViT-B/16. Every number of images runs in a process of its own, because memory is the process's largest so far.
+ViT-B/16. Every number of images is decoded in a process of its own, because memory is the process's largest so far.
 """
 
 import io
@@ -46,30 +46,27 @@ def make_data(folder: Path, count: int) -> None:
     Source("single").save(folder)
 
 
-def measure(count: int) -> dict:
-    """Decode `count` images; seconds, images per second and the peak of memory above what imports take."""
+def measure(place: Path, count: int) -> dict:
+    """Decode the data set of `count` images in `place`; images per second and the peak of memory with what is above
+    the peak after imports."""
     from torchvision.transforms import CenterCrop, Compose, Resize
     from torchvision.transforms.functional import InterpolationMode
 
     from lpi.split import Rules, split_stream
 
     transform = Compose([Resize(SIDE, InterpolationMode.BICUBIC), CenterCrop(SIDE)])
-    with tempfile.TemporaryDirectory() as place:
-        raw, out = Path(place, "raw"), Path(place, "stream")
-        raw.mkdir()
-        make_data(raw, count)
-        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        split_stream(
-            raw,
-            out,
-            [TASK],
-            Rules(),
-            lambda margin: transform,
-            lambda captions: np.zeros((len(captions), 77), np.int32),
-            lambda captions: np.zeros((len(captions), 1)),
-        )
-        seconds = time.perf_counter() - start
-        written = (out / "train" / TASK / "images.npy").stat().st_size
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    split_stream(
+        place / "raw",
+        place / "stream",
+        [TASK],
+        Rules(),
+        lambda margin: transform,
+        lambda captions: np.zeros((len(captions), 77), np.int32),
+        lambda captions: np.zeros((len(captions), 1)),
+    )
+    seconds = time.perf_counter() - start
+    written = (place / "stream" / "train" / TASK / "images.npy").stat().st_size
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "images": count,
@@ -84,11 +81,15 @@ def measure(count: int) -> dict:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        print("RESULT", json.dumps(measure(int(sys.argv[1]))))
+        print("RESULT", json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
         return
     rows = []
     for count in COUNTS:
-        done = subprocess.run([sys.executable, __file__, str(count)], capture_output=True, text=True, check=True)
+        with tempfile.TemporaryDirectory() as place:
+            Path(place, "raw").mkdir()
+            make_data(Path(place, "raw"), count)
+            command = [sys.executable, __file__, place, str(count)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.rpartition("RESULT")[2]))
         print(rows[-1], flush=True)
     write_rows(CSV, rows)
