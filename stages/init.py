@@ -6,6 +6,8 @@ import numpy as np
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
+from lpi.distributed import close
+from lpi.launch import is_writer, relaunched
 from lpi.methods import create_method
 from lpi.parameters import load_chain, load_parameters
 from lpi.startup import import_open_clip
@@ -25,10 +27,12 @@ def main() -> None:
         everything, unknown = TaskData.concatenate(parts), np.ones((1, 1))
         records = train_task(method, everything, unknown, parameters, backbone.normalise, rng, device, "all tasks")
         method.tasks = 0
-    save_state(Path("data/states/init"), method, records)
+    if is_writer():
+        save_state(Path("data/states/init"), method, records)
+    close()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not relaunched():
     with measured(Path("data/costs/init.json")):
         import_open_clip()
         main()

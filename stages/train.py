@@ -7,6 +7,8 @@ import numpy as np
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.cost import measured
+from lpi.distributed import close
+from lpi.launch import is_writer, relaunched
 from lpi.methods import create_method
 from lpi.parameters import load_parameters
 from lpi.startup import import_open_clip
@@ -30,10 +32,12 @@ def main(task: str, previous: str) -> None:
         data = TaskData.load(Path("data/stream/train") / task)
         similarity = np.load(f"data/distances/{task}.npy")
         records = train_task(method, data, similarity, parameters, backbone.normalise, rng, device, task)
-    save_state(STATES / task, method, records)
+    if is_writer():
+        save_state(STATES / task, method, records)
+    close()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not relaunched():
     with measured(Path(f"data/costs/train_{sys.argv[1]}.json")):
         import_open_clip()
         main(*sys.argv[1:])

@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lpi.launch import is_writer
+
 
 @contextmanager
 def measured(path: Path) -> Iterator[None]:
     """Write {"seconds": ..., "peak_memory_mb": ..., "peak_gpu_memory_mb": ...} of the block to `path` when it succeeds.
 
-    Memory is the process's largest resident set so far, in 10^6 bytes.
+    Memory is the process's largest resident set so far, in 10^6 bytes. Of several processes, the first one writes.
     """
     start = time.perf_counter()
     yield
+    if not is_writer():
+        return
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB
     cost = {
         "seconds": round(time.perf_counter() - start, 2),

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lpi.distributed import Shard
+from lpi.launch import is_writer
 from lpi.methods.base import Features, Method
 from lpi.parameters import Parameters
 from lpi.stream import TaskData
@@ -48,14 +50,11 @@ def epoch_batches(
         yield from np.array_split(rng.permutation(rows), math.ceil(len(rows) / batch_size))
 
 
-def random_crops(images: Tensor, margin: int, rng: np.random.Generator) -> Tensor:
-    """A crop of every image at a random place: (B, H, W, 3) -> (B, H - 2 margin, W - 2 margin, 3)."""
-    if not margin:
-        return images
+def crops(images: Tensor, margin: int, starts: Tensor) -> Tensor:
+    """A crop of every image: (B, H, W, 3) and (B, 2) first rows and columns -> (B, H - 2 margin, W - 2 margin, 3)."""
     height, width = (side - 2 * margin for side in images.shape[1:3])
-    starts = torch.from_numpy(rng.integers(0, 2 * margin + 1, (2, len(images), 1))).to(images.device)
-    rows = starts[0] + torch.arange(height, device=images.device)
-    columns = starts[1] + torch.arange(width, device=images.device)
+    rows = starts[:, :1] + torch.arange(height, device=images.device)
+    columns = starts[:, 1:] + torch.arange(width, device=images.device)
     every = torch.arange(len(images), device=images.device)
     return images[every[:, None, None], rows[:, :, None], columns[:, None, :]]
 
@@ -127,8 +126,15 @@ def train_task(
     def batches() -> list[Tensor]:
         return [torch.from_numpy(rows).to(device) for rows in epoch_batches(data.owners, size, rng, unique)]
 
-    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
-        return normalise(random_crops(images[owners[rows]], margin, rng)), tokens[rows]
+    shard = Shard(device)
+
+    def load(batch: Tensor, part: Callable[[Tensor], Tensor] = lambda batch: batch) -> tuple[Tensor, Tensor]:
+        """Images and tokens of a batch, or of a part of it."""
+        pixels = images[owners[part(batch)]]
+        if margin:  # where to crop is drawn for the whole batch, so that every process draws the same
+            starts = torch.from_numpy(rng.integers(0, 2 * margin + 1, (len(batch), 2))).to(device)
+            pixels = crops(pixels, margin, part(starts))
+        return normalise(pixels), tokens[part(batch)]
 
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
     reference = None
@@ -141,28 +147,34 @@ def train_task(
         optimizer = build_optimizer(parameters, trained)
         schedule = cosine(parameters["lr"], total)
         step = 0
-        with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1) as progress:
+        method.gather = shard.gather
+        hidden = not is_writer()
+        with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1, disable=hidden) as progress:
             for epoch in range(epochs):
-                sums: dict[str, float] = defaultdict(float)
+                sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=device))
                 epoch_rows = batches()
-                for rows in epoch_rows:
+                for batch in epoch_rows:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule(step)
+                    rows = shard.split(batch)
                     known = reference and (reference[0][owners[rows]], reference[1][rows])
-                    terms = method.losses(*load(rows), known)
+                    terms = method.losses(*load(batch, shard.split), known)
                     loss = sum(terms.values())
                     optimizer.zero_grad()
                     loss.backward()
+                    shard.average_gradients(trained)
                     optimizer.step()
                     step += 1
                     for name, value in {"loss": loss, **terms}.items():
-                        sums[name] += value.item() / len(epoch_rows)
-                    progress.update(len(rows))
-                records.append({"epoch": epoch, **sums})
-                if not math.isfinite(sums["loss"]):
+                        sums[name] += value.detach().double() / len(epoch_rows)  # no .item(): a GPU is not waited for
+                    progress.update(len(batch))
+                means = {name: value.item() for name, value in sums.items()}
+                records.append({"epoch": epoch, **means})
+                if not math.isfinite(means["loss"]):
                     raise FloatingPointError(
-                        f"{title}, epoch {epoch}: the loss is not finite: {dict(sums)}; lower lr or check loss.*"
+                        f"{title}, epoch {epoch}: the loss is not finite: {means}; lower lr or check loss.*"
                     )
-                progress.set_postfix({name: f"{value:.3f}" for name, value in sums.items()}, refresh=False)
+                progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
+        del method.gather
     method.end_task(load(rows) for rows in batches())
     return records

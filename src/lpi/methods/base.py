@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) and tokens (B, 
 Features = tuple[Tensor, Tensor]  # of images and captions, (B, E) each, of unit length
 
 
+def _same(part: Tensor) -> Tensor:
+    return part
+
+
 class Method(nn.Module, ABC):
     """What is learned along the stream on top of a frozen encoder.
 
@@ -26,11 +30,13 @@ class Method(nn.Module, ABC):
     Attributes:
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
+        gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
         reference: vision and text prompts, fixed during a task, under which `losses` needs the features of the batch
             (None in their place: the plain model); None if it needs none. Training encodes every item once per task.
     """
 
     offline = False
+    gather: Callable[[Tensor], Tensor] = staticmethod(_same)
     reference: tuple[Tensor | None, Tensor | None] | None = None
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
@@ -52,7 +58,9 @@ class Method(nn.Module, ABC):
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         """Weighted loss terms of a batch, (B, 3, H, W) and (B, context), row i belonging to row i.
 
-        reference: the batch's features under `reference`; made here if they are not given.
+        Where several processes share the batch, the arguments are this one's part, and the terms are of the whole.
+
+        reference: the features of the arguments under `reference`; made here if they are not given.
         """
 
     @abstractmethod
@@ -105,12 +113,12 @@ class Method(nn.Module, ABC):
         return contrastive_loss(self.logits(images, tokens, vision, text))
 
     def logits(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
-        """(B, B) similarities of images and captions under the given prompts, times the model's frozen logit scale."""
+        """(B, B) similarities of images and captions under the given prompts: see `similarities`."""
         return self.similarities(self.encoder.encode_image(images, vision), self.encoder.encode_text(tokens, text))
 
     def similarities(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """(B, E) and (B, E) of unit length -> (B, B) similarities, times the model's frozen logit scale."""
-        return self.encoder.logit_scale * image_features @ text_features.T
+        """(b, E) and (b, E) of unit length -> (B, B) similarities, times the model's frozen logit scale."""
+        return self.encoder.logit_scale * self.gather(image_features) @ self.gather(text_features).T
 
 
 def neutral_anchor(encoder: PromptedCLIP, tokenizer, length: int) -> tuple[Tensor, Tensor]:

@@ -28,15 +28,15 @@ class PromptPool(nn.Module):
         self.prompts = nn.Parameter(prompts)
 
     def forward(self, queries: Tensor, top: int) -> tuple[Tensor, Tensor]:
-        """(B, E) unit queries -> prompts (B, L, top * N, d), nearest key first, and the pull distance, a scalar.
+        """(B, E) unit queries -> prompts (B, L, top * N, d), nearest key first, and the pull distances (B,).
 
-        The pull distance is the mean over the batch of the sum over the chosen keys of 1 - cosine (equation 5).
+        The pull distance of a query is the sum over the chosen keys of 1 - cosine (equation 5).
         """
         similarity = queries @ F.normalize(self.keys, dim=-1).T
         nearest = similarity.topk(top, dim=1)
         chosen = self.prompts[nearest.indices]  # (B, top, L, N, d)
         joined = chosen.transpose(1, 2).flatten(2, 3)
-        return joined, (1 - nearest.values).sum(1).mean()
+        return joined, (1 - nearest.values).sum(1)
 
 
 class L2P(Method):
@@ -60,7 +60,7 @@ class L2P(Method):
         image_queries, text_queries = reference or self.reference_features(images, tokens)
         vision, vision_pull = self.image_pool(image_queries, self.settings["pool.top"])
         text, text_pull = self.text_pool(text_queries, self.settings["pool.top"])
-        pull = self.settings["pool.pull"] * (vision_pull + text_pull)
+        pull = self.settings["pool.pull"] * (self.gather(vision_pull).mean() + self.gather(text_pull).mean())
         return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
 
     def end_task(self, batches: Batches) -> None:

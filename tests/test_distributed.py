@@ -1,0 +1,93 @@
+"""Several processes learn what one does; one that dies ends the stage, and a re-run goes on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import distributed_worker
+import pytest
+import torch
+from conftest import ROOT
+
+from lpi import launch
+from lpi.report import read_log
+
+
+def test_every_method_learns_the_same_in_two_processes(tmp_path):
+    """Also where a batch has one row, so that the second process has none of it."""
+    script = str(ROOT / "tests" / "distributed_worker.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, script, str(tmp_path / "shared.pt")], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    together = torch.load(tmp_path / "shared.pt", weights_only=True)
+    distributed_worker.main(tmp_path / "alone.pt")
+    alone = torch.load(tmp_path / "alone.pt", weights_only=True)
+    assert len(alone) == 11
+    for name, expected in alone.items():
+        found = together[name]
+        for one, other in zip(expected["records"], found["records"], strict=True):
+            assert other == pytest.approx(one, abs=1e-5), name
+        assert found["tensors"].keys() == expected["tensors"].keys()
+        for key, value in expected["tensors"].items():
+            torch.testing.assert_close(found["tensors"][key], value, atol=1e-5, rtol=1e-4, msg=f"{name}: {key}")
+        assert any(not torch.equal(value, torch.zeros_like(value)) for value in found["tensors"].values())
+
+
+def process_of(rank: int, arguments: str, mark: str) -> int | None:
+    """Process id of a rank of a script with these arguments, among the processes that have LPI_TEST=mark."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if {f"RANK={rank}".encode(), f"LPI_TEST={mark}".encode()} <= set(environment) and arguments in command:
+            return int(entry.name)
+    return None
+
+
+def test_a_process_that_dies_ends_the_stage_and_a_re_run_does_as_one_process(repository):
+    mark, state = str(os.getpid()), repository.folder / "data" / "states" / "t01"
+    environment = {**repository.environment, "LPI_PROCESSES": "2", "LPI_TEST": mark, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "stages/train.py", "t01", "t00"]
+    alone = read_log(state)
+    shutil.rmtree(state)
+    process = subprocess.Popen(
+        command, cwd=repository.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while not (found := process_of(1, "stages/train.py t01 t00", mark)):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    os.kill(found, signal.SIGKILL)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode
+    assert "error: one of the 2 processes of stages/train.py t01 t00 failed" in output
+    assert "finished tasks are kept, run again to go on" in output
+    assert not state.exists()
+    repository.run(*command, environment=environment)
+    for one, two in zip(alone, read_log(state), strict=True):
+        assert two == pytest.approx(one, abs=1e-4)
+
+
+def test_a_wrong_number_of_processes_is_named(monkeypatch):
+    for wrong in ("0", "two", "-1"):
+        monkeypatch.setenv("LPI_PROCESSES", wrong)
+        with pytest.raises(SystemExit, match=f"error: LPI_PROCESSES must be the number of processes, not '{wrong}'"):
+            launch.relaunched()
+
+
+def test_one_process_is_not_launched_again(monkeypatch):
+    for wanted in ("", "1"):
+        monkeypatch.setenv("LPI_PROCESSES", wanted)
+        assert not launch.relaunched()
+    monkeypatch.setenv("LPI_PROCESSES", "4")
+    monkeypatch.setenv("RANK", "2")
+    assert not launch.relaunched()
+    assert not launch.is_writer()
