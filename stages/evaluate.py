@@ -62,7 +62,7 @@ def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict]:
 def main(parameters: Parameters) -> None:
     tasks, device, split = load_chain(), device_from_environment(), parameters["evaluation.split"]
     names = json.loads(Path("data/stream/stream.json").read_text("utf-8"))["names"]
-    backbone = Backbone(parameters["backbone"])
+    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     gallery = Gallery.build(
         [TaskData.load(Path("data/stream") / split / task) for task in tasks],
         [load_features(Path("data/features"), split, task) for task in tasks],

@@ -10,7 +10,8 @@ from lpi.startup import import_open_clip
 
 
 def main() -> None:
-    backbone = Backbone(load_parameters()["backbone"])
+    parameters = load_parameters()
+    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     extract_features(Path("data/stream"), Path("data/features"), load_chain(), backbone, device_from_environment())
 
 

@@ -18,7 +18,7 @@ from lpi.training import seed_all, train_task
 
 def main() -> None:
     parameters, device = load_parameters(), device_from_environment()
-    backbone = Backbone(parameters["backbone"])
+    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     rng = seed_all(parameters["seed"], task=0)
     method = create_method(parameters, backbone, device)
     records = []

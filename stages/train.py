@@ -21,7 +21,7 @@ STATES = Path("data/states")
 
 def main(task: str, previous: str) -> None:
     parameters, device = load_parameters(), device_from_environment()
-    backbone = Backbone(parameters["backbone"])
+    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     method = create_method(parameters, backbone, device)
     load_state(STATES / previous, method)
     records = []

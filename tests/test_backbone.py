@@ -113,7 +113,7 @@ def test_openais_weights_get_quickgelu_and_their_own_statistics(monkeypatch):
     Backbone("ViT-B-16/laion2b_s34b_b88k").encoder()
     assert asked[0] == (
         "ViT-B-16",
-        {"pretrained": "openai", "force_quick_gelu": True, "require_pretrained": True},
+        {"pretrained": "openai", "precision": "fp32", "force_quick_gelu": True, "require_pretrained": True},
     )
     assert asked[1][1]["force_quick_gelu"] is False
     with pytest.raises(BackboneError, match=r"trained without QuickGELU; use ViT-B-16/laion400m_e32"):

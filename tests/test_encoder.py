@@ -51,6 +51,58 @@ def test_a_model_with_other_attention_equals_open_clip(tiny_tokenizer):
     assert_equals_open_clip(freeze(open_clip.CLIP(TINY["embed_dim"], **towers)), tiny_tokenizer(CAPTIONS))
 
 
+def test_low_precision_stays_near(tiny_tokenizer):
+    """Products in bf16, features and gradients in fp32."""
+    from lpi.backbone import Backbone
+
+    images, tokens = torch.rand(4, 3, 48, 48), open_clip.SimpleTokenizer(context_length=40)(CAPTIONS)
+    found = {}
+    for precision in ("fp32", "bf16"):
+        backbone = Backbone("embedded", ROOT / "data" / "backbone", precision)
+        encoder = backbone.encoder()
+        prompts = torch.full((2, 3, encoder.vision_width), 0.1, requires_grad=True)
+        features = encoder.encode_image(images, prompts)
+        features[:, 0].sum().backward()
+        assert features.dtype == prompts.grad.dtype == torch.float32
+        found[precision] = features.detach(), prompts.grad, encoder.encode_text(tokens).detach()
+    assert encoder.model.visual.transformer.resblocks[0].attn.in_proj_weight.dtype == torch.bfloat16
+    for exact, near in zip(*found.values(), strict=True):
+        assert torch.cosine_similarity(exact.flatten(), near.flatten(), dim=0) > 0.99
+        assert not torch.equal(exact, near)
+
+
+def test_checkpointing_gives_the_same_features_and_gradients_and_keeps_less(tiny_clip):
+    found, kept = [], []
+    for checkpointing in (False, True):
+        encoder = PromptedCLIP(tiny_clip, checkpointing=checkpointing)
+        prompts = torch.ones(2, 3, encoder.vision_width, requires_grad=True)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            features = encoder.encode_image(torch.ones(2, 3, 16, 16), prompts)
+        features[:, 0].sum().backward()
+        found.append((features.detach(), prompts.grad))
+        kept.append(sum(sizes))
+    torch.testing.assert_close(*found, atol=0, rtol=0)
+    assert kept[1] < kept[0] / 2
+
+
+def test_patches_are_left_out_where_gradients_are_computed(tiny_clip):
+    encoder, lengths = PromptedCLIP(tiny_clip), []
+    handle = tiny_clip.visual.transformer.resblocks[0].ln_1.register_forward_hook(
+        lambda module, inputs, output: lengths.append(output.shape[1])
+    )
+    images, prompts = torch.rand(2, 3, 16, 16), torch.zeros(1, 3, encoder.vision_width, requires_grad=True)
+    encoder.patch_dropout = 0.5
+    different = [encoder.encode_image(images, prompts).detach() for _ in range(8)]
+    with torch.no_grad():
+        whole = encoder.encode_image(images, prompts)
+    encoder.patch_dropout = 0.0
+    torch.testing.assert_close(encoder.encode_image(images, prompts).detach(), whole)
+    handle.remove()
+    assert lengths == [1 + 3 + 2] * 8 + [1 + 3 + 4] * 2
+    assert any(not torch.equal(different[0], other) for other in different[1:])
+
+
 def naive_image(model, images, prompts, deep):
     """method.md 3, one image at a time, tokens in a list."""
     visual, features = model.visual, []

@@ -48,6 +48,7 @@ class Backbone:
 
     name: str
     folder: Path = EMBEDDED
+    precision: str = "fp32"
 
     def __post_init__(self):
         if self.name == "embedded":
@@ -142,7 +143,7 @@ class Backbone:
 
     @cached_property
     def _model(self) -> torch.nn.Module:
-        """The frozen model, in fp32.
+        """The frozen model in its precision: with "bf16" all weights of products are bf16, as open_clip does it.
 
         Raises:
             BackboneError: the weights cannot be had or do not fit; says which file to put where.
@@ -177,7 +178,7 @@ class Backbone:
         import open_clip
 
         if not self._weights:
-            return open_clip.create_model(self._model_name, require_pretrained=True)
+            return open_clip.create_model(self._model_name, precision=self.precision, require_pretrained=True)
         if not self._file:
             facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
             quick = bool(facts.get("quick_gelu"))  # open_clip only warns when model and weights disagree
@@ -187,10 +188,16 @@ class Backbone:
                     f" {self._model_name.removesuffix('-quickgelu')}/{self._weights}"
                 )
             return open_clip.create_model(
-                self._model_name, pretrained=self._weights, force_quick_gelu=quick, require_pretrained=True
+                self._model_name,
+                pretrained=self._weights,
+                precision=self.precision,
+                force_quick_gelu=quick,
+                require_pretrained=True,
             )
         weights, openai = read_weights(self._file)
-        model = open_clip.create_model(self._model_name, load_weights=False, force_quick_gelu=openai)
+        model = open_clip.create_model(
+            self._model_name, precision=self.precision, load_weights=False, force_quick_gelu=openai
+        )
         quick = "with" if openai or self.config.get("quick_gelu") else "without"
         print(f"backbone {self.name}: {quick} QuickGELU, with OpenAI's statistics of pixels", flush=True)
         found = model.load_state_dict(weights, strict=False)
@@ -203,8 +210,8 @@ class Backbone:
         return model
 
     def encoder(self, deep: str = "add") -> PromptedCLIP:
-        """The frozen model, ready for prompts."""
-        return PromptedCLIP(self._model, deep)
+        """The frozen model, ready for prompts. With LPI_CHECKPOINTING=1 training needs less memory and more time."""
+        return PromptedCLIP(self._model, deep, checkpointing=os.environ.get("LPI_CHECKPOINTING", "0") != "0")
 
     def _transforms(self, margin: int = 0) -> list:
         from open_clip.model import get_model_preprocess_cfg

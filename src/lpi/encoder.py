@@ -7,6 +7,7 @@ where prompts enter). Without prompts the features equal the model's.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 DEEP_MODES = ("add", "replace")
 
@@ -42,19 +43,26 @@ class PromptedCLIP(nn.Module):
         model: an open_clip `CLIP` or `CustomTextCLIP` with the built-in ViT and causal text transformer.
         deep: what happens to the N prompt positions before block l >= 1: "add" P[l] to the hidden states (the
             released grounding code) or "replace" them by P[l] (MaPLe, VPT-deep).
+        checkpointing: keep only the input of every block for the gradient and compute the rest again.
+
+    Attributes:
+        patch_dropout: share of an image's patches that are left out at random where gradients are computed
+            (FLIP, Li et al., CVPR 2023).
 
     Raises:
         TypeError: a tower into which prompts cannot be inserted (SigLIP, timm, ResNet, Hugging Face text, CoCa).
         ValueError: an unknown `deep`.
     """
 
-    def __init__(self, model: nn.Module, deep: str = "add"):
+    def __init__(self, model: nn.Module, deep: str = "add", checkpointing: bool = False):
         super().__init__()
         if deep not in DEEP_MODES:
             raise ValueError(f"deep must be one of {DEEP_MODES}, not {deep!r}")
         text = _check_towers(model)
         self.model = model
         self.deep = deep
+        self.checkpointing = checkpointing
+        self.patch_dropout = 0.0
         self.text_is_model = text is model
         eot = text.text_eos_id if self.text_is_model else text.eos_id
         pool_type = text.text_pool_type if self.text_is_model else text.pool_type
@@ -104,16 +112,20 @@ class PromptedCLIP(nn.Module):
         """
         visual = self.model.visual
         prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
-        hidden = visual.conv1(images).flatten(2).transpose(1, 2)
+        hidden = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
         hidden = torch.cat([class_token, hidden], dim=1) + visual.positional_embedding.to(hidden.dtype)
         hidden = visual.patch_dropout(hidden)
+        if self.patch_dropout and torch.is_grad_enabled():
+            from open_clip.transformer import PatchDropout
+
+            hidden = PatchDropout(self.patch_dropout)(hidden)
         hidden = visual.ln_pre(_insert(hidden, prompts))
         hidden = self._run_blocks(visual.transformer, hidden, prompts, prefixes, mask=None)
         if prompts is not None:
             hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
         pooled, _ = visual._pool(hidden)
-        return F.normalize(pooled if visual.proj is None else pooled @ visual.proj, dim=-1)
+        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
 
     def encode_text(self, tokens: Tensor, prompts: Tensor | None = None, prefixes: Tensor | None = None) -> Tensor:
         """(B, context) token ids -> (B, E), L2-normalised; prompts and prefixes as for images, with d_t.
@@ -134,7 +146,7 @@ class PromptedCLIP(nn.Module):
         projection = text.text_projection
         if projection is not None:
             pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-        return F.normalize(pooled, dim=-1)
+        return F.normalize(pooled.float(), dim=-1)
 
     def _fit(self, tokens: Tensor, room: int) -> tuple[Tensor, Tensor]:
         """Cut sequences to `room` tokens, keeping EOT, and the batch to its longest; also EOT's place in each row."""
@@ -167,6 +179,8 @@ class PromptedCLIP(nn.Module):
                 hidden = _update(hidden, prompts[:, layer], self.deep)
             if prefixes is not None and layer < len(prefixes):
                 hidden = _block_with_prefix(block, hidden, prefixes[layer], mask)
+            elif self.checkpointing and hidden.requires_grad:
+                hidden = checkpoint(_block, block, hidden, mask, use_reentrant=False)
             else:
                 hidden = _block(block, hidden, mask)
         return hidden

@@ -164,6 +164,12 @@ PARAMETERS: dict[str, Kind] = {
     "optimizer.momentum": Kind(float, "momentum of SGD, first beta of AdamW", 0, 0.9999),
     "optimizer.weight_decay": Kind(float, "weight decay", 0, 10),
     "lr": Kind(float, "learning rate at the start of a task; cosine decay to 0 within the task", 1e-8, 100),
+    "precision": Kind(
+        str,
+        "arithmetic of the frozen model's products: `fp32`, or `bf16`, which is faster on a GPU and less exact",
+        choices=("fp32", "bf16"),
+    ),
+    "patch_dropout": Kind(float, "share of an image's patches that training leaves out at random", 0, 0.9),
     "epochs": Kind(int, "passes over the captions of a task", 1, 10000),
     "batch_size": Kind(int, "image-caption pairs per update; how they meet: `loss.retrieval_form`", 2, 100000),
     "evaluation.split": Kind(str, "split that recall is measured on; choose settings on val", choices=("test", "val")),

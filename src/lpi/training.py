@@ -107,7 +107,8 @@ def train_task(
         method: with all earlier tasks loaded.
         data: the task's training split.
         similarity: (t + 1, t + 1) semantic similarities of the tasks so far.
-        parameters: lr, epochs, batch_size, optimizer.*, stream.margin, loss.retrieval_form and what the method reads.
+        parameters: lr, epochs, batch_size, optimizer.*, stream.margin, patch_dropout, loss.retrieval_form and what the
+            method reads.
         normalise: uint8 images -> model input.
         rng: of the batches and crops.
         device: where to compute.
@@ -147,7 +148,7 @@ def train_task(
         optimizer = build_optimizer(parameters, trained)
         schedule = cosine(parameters["lr"], total)
         step = 0
-        method.gather = shard.gather
+        method.gather, method.encoder.patch_dropout = shard.gather, parameters["patch_dropout"]
         hidden = not is_writer()
         with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1, disable=hidden) as progress:
             for epoch in range(epochs):
@@ -176,5 +177,6 @@ def train_task(
                     )
                 progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
         del method.gather
+        method.encoder.patch_dropout = 0.0
     method.end_task(load(rows) for rows in batches())
     return records
