@@ -99,8 +99,8 @@ def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def pair_cost(config: dict, depth: int, length: int) -> Pair:
-    """Count for a batch of two on the model without weights, in fp32; fast attention keeps less."""
+def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKENS) -> Pair:
+    """Count for a batch of two, captions of so many tokens, on the model without weights, in fp32."""
     import open_clip
 
     with torch.device("meta"):
@@ -110,7 +110,7 @@ def pair_cost(config: dict, depth: int, length: int) -> Pair:
         encoder = PromptedCLIP(model)
         side = config["vision_cfg"]["image_size"]
         vision = torch.zeros(depth, length, encoder.vision_width, requires_grad=True)
-        hidden = torch.zeros(2, min(CAPTION_TOKENS + length, encoder.context_length), encoder.text_width)
+        hidden = torch.zeros(2, min(caption + length, encoder.context_length), encoder.text_width)
         hidden.requires_grad_()
         with FlopCounterMode(display=False) as counter:
             kept = [encoder.encode_image(torch.zeros(2, 3, side, side), vision)]
@@ -123,10 +123,10 @@ def pair_cost(config: dict, depth: int, length: int) -> Pair:
     return Pair(image, counter.get_total_flops() / 2, saved.bytes / 2, weights)
 
 
-def matmul_rate(device: torch.device, seconds: float = 1.0) -> float:
-    """Floating point operations per second of a large fp32 matrix product."""
-    size = 4096 if device.type == "cuda" else 1024
-    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
+    """Floating point operations per second of a large matrix product."""
+    size = 4096 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
     def product() -> None:
         a @ b

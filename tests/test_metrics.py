@@ -12,6 +12,7 @@ from lpi import metrics
 from lpi.metrics import (
     average_recall,
     backward_transfer,
+    feature_ranks,
     forgetting,
     forgetting_per_task,
     forward_transfer,
@@ -195,3 +196,14 @@ def test_wrong_forward_transfer_input_is_named(matrix, zero_shot, message):
 def test_import_needs_no_torch():
     code = "import sys, lpi.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("block", [1, 70, 10**6])
+def test_ranks_of_features_are_those_of_their_scores(monkeypatch, block):
+    """Small integers, so that there are many ties and no rounding."""
+    monkeypatch.setattr(metrics, "BLOCK_SCORES", block)
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.integers(-1, 2, (count, 4)).astype(np.float32) for count in (11, 30))
+    positives = [rng.choice(30, 3, replace=False).tolist() for _ in queries]
+    np.testing.assert_array_equal(feature_ranks(queries, gallery, positives), hit_ranks(queries @ gallery.T, positives))
+    assert feature_ranks(queries[:0], gallery, []).shape == (0,)

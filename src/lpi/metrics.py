@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 DIRECTIONS = ("i2t", "t2i")
 CUTOFFS = (1, 5, 10)
+BLOCK_SCORES = 2**27  # scores computed at once: half a gigabyte
 CHUNK_SCORES = 2**22  # scores compared at once: bounds the memory beside the score matrix to about 10 MB
 
 
@@ -44,6 +45,16 @@ def hit_ranks(scores: ArrayLike, positives: Sequence[Sequence[int]]) -> np.ndarr
     return ranks
 
 
+def feature_ranks(queries: np.ndarray, gallery: np.ndarray, positives: Sequence[Sequence[int]]) -> np.ndarray:
+    """`hit_ranks` of queries @ gallery.T, (Q, E) and (G, E), block by block: never more than `BLOCK_SCORES` at once."""
+    step = max(1, BLOCK_SCORES // len(gallery))
+    parts = [
+        hit_ranks(queries[first : first + step] @ gallery.T, positives[first : first + step])
+        for first in range(0, len(queries), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
 def _flatten(positives: Sequence[Sequence[int]], gallery: int) -> tuple[np.ndarray, np.ndarray]:
     """Q index lists -> all indices one after the other, and (Q + 1,) where each query's begin."""
     try:
@@ -69,7 +80,7 @@ def _chunk_ranks(scores: np.ndarray, items: np.ndarray, starts: np.ndarray, firs
 
     Whatever beats the best positive is no positive, so the rank is the number of non-positives at or above it.
     """
-    is_nan = np.isnan(scores).any(axis=1)
+    is_nan = np.isnan(scores.min(axis=1))  # the least number of a row with NaN is NaN
     if is_nan.any():
         raise ValueError(f"the scores of query {first + is_nan.argmax()} contain NaN")
     rows = np.repeat(np.arange(len(scores)), np.diff(starts))

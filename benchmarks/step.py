@@ -1,0 +1,210 @@
+"""A training step of LPI beside a plain implementation of the same: seconds, memory, loss and gradients.
+
+    python benchmarks/step.py                                           # ViT-B/16, batch 64: step_cpu_fp32.csv
+    python benchmarks/step.py --device cuda --precision bf16 --batch 256     # step_cuda_bf16.csv
+
+Plain: every caption padded to the whole context, open_clip's own blocks (nn.MultiheadAttention), and the task contrast
+of all tasks' dense prompts. Weights are random, images noise, captions of COCO's typical length. Each kind runs in a
+process of its own for its memory, then both in turn in one process for the ratio. `rate_share`: floating point
+operations that the step needs (counted by benchmarks/plan.py, captions as trimmed) per second, divided by what a large
+matrix product of the same precision reaches on the device just before.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import open_clip
+import plan
+import torch
+import torch.nn.functional as F
+from results import write_rows
+from torch import Tensor, nn
+
+from lpi.encoder import PromptedCLIP, _update, freeze
+from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
+from lpi.methods.base import neutral_anchor
+from lpi.methods.lpi import LPI
+from lpi.parameters import Parameters, load_parameters
+from lpi.prompts import cp_prompt
+
+RESULTS = Path("docs/results")
+KINDS = ("plain", "lpi")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TASKS = 12
+WORDS = "a man riding a wave on top of a surfboard"  # 12 tokens with start and end
+PAPER = {"depth": 9, "prompt_length": 16, "loss.distillation": 0.0, "prompts.warm_start": "none"}
+
+
+class Plain(nn.Module):
+    """The same model without any of the shortcuts of `PromptedCLIP`."""
+
+    def __init__(self, encoder: PromptedCLIP):
+        super().__init__()
+        self.encoder = encoder
+
+    def _blocks(self, transformer: nn.Module, hidden: Tensor, prompts: Tensor, mask: Tensor | None) -> Tensor:
+        for layer, block in enumerate(transformer.resblocks):
+            if 1 <= layer < len(prompts):
+                hidden = _update(hidden, prompts[layer].expand(len(hidden), -1, -1), self.encoder.deep)
+            hidden = block(hidden, attn_mask=mask)
+        return hidden
+
+    def encode_image(self, images: Tensor, prompts: Tensor) -> Tensor:
+        visual, count = self.encoder.model.visual, len(images)
+        hidden = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+        first = visual.class_embedding.to(hidden.dtype).expand(count, 1, -1)
+        hidden = torch.cat([first, hidden], dim=1) + visual.positional_embedding.to(hidden.dtype)
+        first, rest = hidden[:, :1], hidden[:, 1:]
+        hidden = visual.ln_pre(torch.cat([first, prompts[0].to(hidden.dtype).expand(count, -1, -1), rest], dim=1))
+        hidden = self._blocks(visual.transformer, hidden, prompts, None)
+        return F.normalize((visual.ln_post(hidden[:, 0]) @ visual.proj).float(), dim=-1)
+
+    def encode_text(self, tokens: Tensor, prompts: Tensor) -> Tensor:
+        text, length = self.encoder.text, prompts.shape[1]
+        embedded = text.token_embedding(tokens).to(text.transformer.get_cast_dtype())
+        middle = prompts[0].to(embedded.dtype).expand(len(tokens), -1, -1)
+        hidden = torch.cat([embedded[:, :1], middle, embedded[:, 1 : tokens.shape[1] - length]], dim=1)
+        hidden = hidden + text.positional_embedding.to(hidden.dtype)
+        hidden = self._blocks(text.transformer, hidden, prompts, text.attn_mask)
+        end = tokens.argmax(1) + length
+        pooled = text.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), end])
+        return F.normalize((pooled @ text.text_projection).float(), dim=-1)
+
+
+class Step:
+    """Model, method after `TASKS` - 1 finished tasks, and a batch."""
+
+    def __init__(self, backbone: str, batch: int, device: torch.device, precision: str):
+        torch.manual_seed(0)
+        self.device = device
+        model = freeze(open_clip.create_model(backbone, precision=precision, load_weights=False)).to(device)
+        self.encoder = PromptedCLIP(model)
+        self.plain_encoder = Plain(self.encoder)
+        parameters = Parameters({**load_parameters(), **PAPER})
+        anchor = neutral_anchor(self.encoder, open_clip.get_tokenizer(backbone), parameters["prompt_length"])
+        self.method, self.parameters = LPI(self.encoder, parameters, anchor), parameters
+        similarity = torch.rand(TASKS, TASKS, device=device)
+        for task in range(TASKS):
+            self.trained = self.method.begin_task(similarity[: task + 1, : task + 1])
+        side = model.visual.image_size[0]
+        self.images = torch.randn(batch, 3, side, side, device=device)
+        self.tokens = open_clip.get_tokenizer(backbone)([WORDS] * batch).to(device)
+        self.related = similarity > parameters["loss.task_threshold"]
+
+    def loss(self, kind: str) -> Tensor:
+        if kind == "lpi":
+            return sum(self.method.losses(self.images, self.tokens).values())
+        settings, prompts = self.parameters, self.method.task_prompts
+        vision, text = prompts[-1]()
+        encoder = self.plain_encoder
+        logits = (
+            self.encoder.logit_scale
+            * encoder.encode_image(self.images, vision)
+            @ (encoder.encode_text(self.tokens, text).T)
+        )
+        contrast = 0.0
+        for modality in range(2):
+            factors = [(task.factors.vision_factors, task.factors.text_factors)[modality] for task in prompts]
+            dense = torch.stack([cp_prompt(*of_task).flatten() for of_task in factors])
+            dense = torch.cat([dense[:-1].detach(), dense[-1:]])
+            form = settings["loss.task_temperature"], settings["loss.task_form"]
+            contrast = contrast + task_contrast_loss(dense, self.related, *form) / 2
+        alignment = layer_alignment_loss(vision, text, settings["loss.alignment_temperature"])
+        return contrastive_loss(logits) + settings["loss.alignment"] * alignment + settings["loss.task"] * contrast
+
+    def run(self, kind: str) -> tuple[float, float, Tensor]:
+        """Seconds, loss and gradient of one step."""
+        for parameter in self.trained:
+            parameter.grad = None
+        self._wait()
+        start = time.perf_counter()
+        loss = self.loss(kind)
+        loss.backward()
+        self._wait()
+        seconds = time.perf_counter() - start
+        return seconds, loss.item(), torch.cat([parameter.grad.flatten() for parameter in self.trained])
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def peak(self) -> float:
+        """Gigabytes (10^9) that the process, or on the GPU its tensors, have needed at most."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def child(arguments: argparse.Namespace) -> dict:
+    """What one process measures: the memory of one kind, or seconds and differences of both in turn."""
+    step = Step(arguments.backbone, arguments.batch, torch.device(arguments.device), arguments.precision)
+    if arguments.kind in KINDS:
+        step.run(arguments.kind)
+        return {"peak_gb": round(step.peak(), 2)}
+    rounds = [{kind: step.run(kind) for kind in KINDS} for _ in range(arguments.rounds)]
+    plain, ours = rounds[0]["plain"], rounds[0]["lpi"]
+    rate = plan.matmul_rate(step.device, dtype=DTYPES[arguments.precision])
+    config = open_clip.get_model_config(arguments.backbone)
+    pair = plan.pair_cost(config, PAPER["depth"], PAPER["prompt_length"], int(step.tokens[0].argmax()) + 1)
+    needed = 2 * arguments.batch * (pair.image + pair.caption)
+    return {
+        "seconds": {kind: min(one[kind][0] for one in rounds) for kind in KINDS},
+        "loss_difference": abs(plain[1] - ours[1]) / abs(plain[1]),
+        "gradient_difference": ((plain[2] - ours[2]).norm() / plain[2].norm()).item(),
+        "needed": needed,
+        "rate": rate,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="ViT-B-16")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--kind", choices=(*KINDS, "both"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.kind:
+        print("RESULT", json.dumps(child(arguments)))
+        return
+
+    def measured(kind: str) -> dict:
+        command = [sys.executable, __file__, *sys.argv[1:], "--kind", kind]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        return json.loads(done.stdout.rpartition("RESULT")[2])
+
+    peaks, both = {kind: measured(kind)["peak_gb"] for kind in KINDS}, measured("both")
+    name = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} cores"
+    rows = [
+        {
+            "kind": kind,
+            "device": name,
+            "precision": arguments.precision,
+            "backbone": arguments.backbone,
+            "batch": arguments.batch,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "seconds": round(both["seconds"][kind], 3),
+            "pairs_per_second": round(arguments.batch / both["seconds"][kind], 2),
+            "times_faster": round(both["seconds"]["plain"] / both["seconds"][kind], 3),
+            "peak_gb": peaks[kind],
+            "rate_share": round(both["needed"] / both["seconds"][kind] / both["rate"], 3),
+            "loss_difference": f"{both['loss_difference']:.1e}",
+            "gradient_difference": f"{both['gradient_difference']:.1e}",
+        }
+        for kind in KINDS
+    ]
+    write_rows(RESULTS / f"step_{arguments.device}_{arguments.precision}.csv", rows)
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
