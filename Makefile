@@ -8,6 +8,7 @@ INSTALLED := .venv/installed
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
+test: export OMP_NUM_THREADS := 1  # there are two test processes
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
