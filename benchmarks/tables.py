@@ -1,10 +1,10 @@
-"""Write the tables of the study into README.md and docs/study.md, between the marks that name them.
+"""Write the tables into README.md, docs/study.md and docs/performance.md, between the marks that name them.
 
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`parameters`, `search`, `comparison`, `routes`, `source` or `validation`. Everything comes from docs/results and
-params.yaml. A test fails when a file and the tables differ.
+`parameters`, `search`, `comparison`, `validation`, or a file of docs/results without its `.csv`. Everything comes from
+there and from params.yaml. A test fails when a file and the tables differ.
 """
 
 import json
@@ -22,10 +22,9 @@ from scipy.stats import ttest_rel
 
 from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 
-FILES = (Path("README.md"), Path("docs/study.md"))
-VALIDATION = Path("docs/results/validation.csv")
-ROUTES = Path("docs/results/routes.csv")
-SOURCE = Path("docs/results/source.csv")
+FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"))
+RESULTS = Path("docs/results")
+VALIDATION = RESULTS / "validation.csv"
 REFERENCE = "lpi"  # what the methods are compared with
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
@@ -159,8 +158,6 @@ def parameter_table() -> str:
 FROM_FILES: dict[str, tuple[Path, Callable[[], str]]] = {
     "search": (search.CSV, search_table),
     "validation": (VALIDATION, validation_table),
-    "routes": (ROUTES, partial(plain_table, ROUTES)),
-    "source": (SOURCE, partial(plain_table, SOURCE)),
 }
 
 
@@ -168,9 +165,10 @@ def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     """The table of that name, or a line that says that there are no results yet."""
     if name == "parameters":
         return parameter_table()
-    if name in FROM_FILES:
-        path, table = FROM_FILES[name]
-        return table() if path.exists() else f"No results of {name} yet."
+    plain = RESULTS / f"{name}.csv"
+    path, table = FROM_FILES.get(name, (plain, partial(plain_table, plain)))
+    if path.exists():
+        return table()
     if name == "comparison" and REFERENCE in found.get("methods", {}):
         return comparison_table(found["methods"])
     return group_table(name, found[name]) if name in found else f"No results of {name} yet."

@@ -32,27 +32,21 @@ def test_recall_is_that_of_a_naive_evaluation(home, monkeypatch, capsys):
     backbone = Backbone("embedded")
     measured = zero_shot.zero_shot_recall(backbone, entries, home)
     encoder = backbone.encoder()
+    owners = [i for i, entry in enumerate(entries) for _ in entry.captions]
     with torch.inference_mode(), ImageStore(home) as store:
-        images = [
-            encoder.encode_image(
-                backbone.normalise(
-                    torch.from_numpy(np.array(backbone.resize()(store.open(f"{entry.folder}/{entry.file_name}"))))[None]
-                )
-            )[0]
-            for entry in entries
-        ]
-        texts = [[encoder.encode_text(backbone.tokenizer([c]).long())[0] for c in entry.captions] for entry in entries]
+        pixels = [np.array(backbone.resize()(store.open(f"{entry.folder}/{entry.file_name}"))) for entry in entries]
+        images = encoder.encode_image(backbone.normalise(torch.from_numpy(np.stack(pixels)))).numpy()
+        captions = [caption for entry in entries for caption in entry.captions]
+        texts = encoder.encode_text(backbone.tokenizer(captions).long()).numpy()
+    scores = images @ texts.T
     for k in (1, 5, 10):
         hits = {"i2t": [], "t2i": []}
-        for i, image in enumerate(images):
-            scores = sorted(
-                ((float(image @ text), owner != i) for owner, own in enumerate(texts) for text in own),
-                key=lambda pair: (-round(pair[0], 5), -pair[1]),
-            )
-            hits["i2t"].append(any(not wrong for _, wrong in scores[:k]))
-            for text in texts[i]:
-                better = sum(float(other @ text) >= float(image @ text) - 1e-6 for other in images) - 1
-                hits["t2i"].append(better < k)
+        for i in range(len(entries)):
+            best_first = sorted((-score, owner == i) for score, owner in zip(scores[i], owners, strict=True))
+            hits["i2t"].append(any(right for _, right in best_first[:k]))
+        for caption, owner in enumerate(owners):
+            ahead = [i for i in range(len(entries)) if i != owner and scores[i, caption] >= scores[owner, caption]]
+            hits["t2i"].append(len(ahead) < k)
         for direction, found in hits.items():
             assert measured[direction][k] == pytest.approx(100 * np.mean(found)), (direction, k)
     monkeypatch.setattr(sys, "argv", ["zero_shot.py", "--backbone", "embedded"])

@@ -22,23 +22,24 @@ Ranks = dict[str, np.ndarray]
 
 
 class FeatureCache:
-    """Features of the items under the prompts that they are routed to, encoded at most once per prompt set."""
+    """Features of the items under the prompts that they were last routed to; encoded again only when these change."""
 
     def __init__(self, items: int):
-        self._rows: dict[str, np.ndarray] = {}
-        self._known: dict[str, np.ndarray] = {}
-        self._items = items
+        self._features: np.ndarray | None = None
+        self._encoded_by = np.full(items, -1)  # number of the prompts, by item
+        self._numbers: dict[str, int] = {}
 
     def lookup(self, fingerprint: str, rows: np.ndarray, encode_rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Features (len(rows), E) of the item rows; those not known yet come from `encode_rows`."""
-        known = self._known.setdefault(fingerprint, np.zeros(self._items, bool))
-        missing = rows[~known[rows]]
+        """Features (len(rows), E) of the item rows; those not known under these prompts come from `encode_rows`."""
+        number = self._numbers.setdefault(fingerprint, len(self._numbers))
+        missing = rows[self._encoded_by[rows] != number]
         if len(missing):
             new = encode_rows(missing)
-            store = self._rows.setdefault(fingerprint, np.zeros((self._items, new.shape[1]), np.float32))
-            store[missing] = new
-            known[missing] = True
-        return self._rows[fingerprint][rows]
+            if self._features is None:
+                self._features = np.zeros((len(self._encoded_by), new.shape[1]), np.float32)
+            self._features[missing] = new
+            self._encoded_by[missing] = number
+        return self._features[rows]
 
 
 @dataclass
