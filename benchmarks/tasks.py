@@ -92,8 +92,8 @@ def measure(tasks: int) -> dict:
     return {
         "tasks": tasks,
         "pairs_per_task": round(sum(len(own.tokens) for own in data) / tasks),
-        "ms_per_pair_first": round(1e3 * np.mean(seconds[:ENDS]), 2),
-        "ms_per_pair_last": round(1e3 * np.mean(seconds[-ENDS:]), 2),
+        "ms_per_pair_first": round(1e3 * float(np.mean(seconds[:ENDS])), 2),
+        "ms_per_pair_last": round(1e3 * float(np.mean(seconds[-ENDS:])), 2),
         "state_kb_first": round(sizes[0] / 1e3, 1),
         "state_kb_last": round(sizes[-1] / 1e3, 1),
         "state_kb_per_task": round((sizes[-1] - sizes[0]) / 1e3 / (tasks - 1), 2),
