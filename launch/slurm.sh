@@ -24,7 +24,8 @@ trap 'rm -rf "$copy"' EXIT
 git clone --quiet "$root" "$copy/lpi"
 cp "$root/.dvc/config.local" "$copy/lpi/.dvc/"
 cd "$copy/lpi"
+dvc pull --quiet --run-cache --allow-missing
 # shellcheck disable=SC2086  # the line holds several arguments
-dvc exp run --pull --allow-missing $arguments
+dvc exp run --pull $arguments
 dvc push --quiet --run-cache
 dvc exp push --quiet origin
