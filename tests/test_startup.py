@@ -11,7 +11,15 @@ from lpi import startup
 {before}
 startup.import_open_clip()
 import open_clip, torch
-print("loaded", *(name for name in ("timm", "torch._dynamo", "torch._dynamo.utils") if name in sys.modules))
+def loaded():
+    return [name for name in ("timm", "torch._dynamo.eval_frame", "torch._dynamo.utils") if name in sys.modules]
+print("loaded", *loaded())
+weight = torch.nn.Parameter(torch.ones(1))
+optimizer = torch.optim.AdamW([weight], lr=0.5, weight_decay=0.0)
+weight.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+print("optimised", round(weight.item(), 3), weight.grad, *loaded())
 model = open_clip.create_model("ViT-B-32", load_weights=False)
 print("features", tuple(model.encode_text(open_clip.tokenize(["a"])).shape))
 print("compiled", torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item())
@@ -24,8 +32,18 @@ def output(before: str = "") -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_open_clip_works_without_timm_and_compiler():
-    assert output() == ["loaded", "features (1, 512)", "compiled 2.0"]
+def test_open_clip_and_optimizers_work_without_timm_and_compiler():
+    assert output() == ["loaded", "optimised 0.5 None", "features (1, 512)", "compiled 2.0"]
+
+
+def test_the_compiler_comes_when_a_part_of_it_is_imported():
+    code = (
+        "from lpi import startup; startup.import_open_clip()\n"
+        "from torch._dynamo.backends.registry import list_backends\n"
+        "import torch; print('eager' in list_backends(None), torch._dynamo.is_compiling())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_the_import_is_made_as_usual_where_stand_ins_do_not_do():
@@ -33,4 +51,5 @@ def test_the_import_is_made_as_usual_where_stand_ins_do_not_do():
         "real = startup.import_module\ndef once(name):\n startup.import_module = real\n raise AttributeError(name)\n"
     )
     lines = output(failing + "startup.import_module = once")
-    assert lines == ["loaded timm torch._dynamo torch._dynamo.utils", "features (1, 512)", "compiled 2.0"]
+    everything = "timm torch._dynamo.eval_frame torch._dynamo.utils"
+    assert lines == [f"loaded {everything}", f"optimised 0.5 None {everything}", "features (1, 512)", "compiled 2.0"]
