@@ -116,9 +116,8 @@ def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKE
             kept = [encoder.encode_image(torch.zeros(2, 3, side, side), vision)]
         image = counter.get_total_flops() / 2
         with FlopCounterMode(display=False) as counter:
-            for block in encoder.text.transformer.resblocks:
-                hidden = block(hidden)
-            kept.append(hidden)
+            ends = torch.zeros(2, dtype=torch.long)
+            kept.append(encoder.run_blocks(encoder.text.transformer, hidden, pooled=ends))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return Pair(image, counter.get_total_flops() / 2, saved.bytes / 2, weights)
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import open_clip
 import pytest
 import torch
@@ -49,6 +51,34 @@ def test_a_model_with_other_attention_equals_open_clip(tiny_tokenizer):
     towers = {name: {**TINY[name], "qk_norm": True} for name in ("vision_cfg", "text_cfg")}
     torch.manual_seed(0)
     assert_equals_open_clip(freeze(open_clip.CLIP(TINY["embed_dim"], **towers)), tiny_tokenizer(CAPTIONS))
+
+
+def test_a_model_that_averages_its_patches_equals_open_clip(tiny_tokenizer):
+    from conftest import TINY
+
+    torch.manual_seed(0)
+    vision = {**TINY["vision_cfg"], "pool_type": "avg"}
+    assert_equals_open_clip(freeze(open_clip.CLIP(**{**TINY, "vision_cfg": vision})), tiny_tokenizer(CAPTIONS))
+
+
+def test_nothing_is_computed_that_the_features_do_not_need(tiny_clip, tiny_tokenizer):
+    """Text up to the batch's last EOT; in the last block only the pooled token goes beyond keys and values."""
+    encoder, places, handles = PromptedCLIP(tiny_clip), {}, []
+    towers = {"image": tiny_clip.visual.transformer, "text": tiny_clip.transformer}
+    for tower, transformer in towers.items():
+        for layer, block in enumerate(transformer.resblocks):
+            for part in ("ln_1", "mlp"):
+                note = partial(lambda key, *call: places.update({key: call[-1].shape[1]}), (tower, layer, part))
+                handles.append(getattr(block, part).register_forward_hook(note))
+    tokens = tiny_tokenizer(["a dog", "a cat"])  # 4 tokens with start and end, of 24
+    encoder.encode_image(torch.rand(2, 3, 16, 16), torch.zeros(2, 3, encoder.vision_width))
+    encoder.encode_text(tokens, torch.zeros(2, 3, encoder.text_width))
+    for handle in handles:
+        handle.remove()
+    for tower, length in (("image", 1 + 3 + 4), ("text", 4 + 3)):
+        last = len(towers[tower].resblocks) - 1
+        expected = {(layer, part): length for layer in range(last + 1) for part in ("ln_1", "mlp")} | {(last, "mlp"): 1}
+        assert {key[1:]: count for key, count in places.items() if key[0] == tower} == expected
 
 
 def test_low_precision_stays_near(tiny_tokenizer):

@@ -11,10 +11,14 @@ from lpi.parameters import Parameters, load_parameters
 
 
 def naive_flops(tower: dict, tokens: int, embed: int, patch_pixels: int = 0, patches: int = 0) -> int:
-    """Two operations per weight and token, and the two products of attention; nothing else counts."""
+    """Two operations per weight and token, and the two products of attention; nothing else counts.
+
+    The last block needs all tokens as keys and values only.
+    """
     width, layers = tower["width"], tower["layers"]
     block = 2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width
-    return layers * block + 2 * patches * 3 * patch_pixels * width + 2 * width * embed
+    last = 2 * tokens * 2 * width**2 + 2 * 10 * width**2 + 2 * 2 * tokens * width
+    return (layers - 1) * block + last + 2 * patches * 3 * patch_pixels * width + 2 * width * embed
 
 
 def test_operations_are_those_of_the_products():

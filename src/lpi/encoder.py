@@ -121,8 +121,9 @@ class PromptedCLIP(nn.Module):
 
             hidden = PatchDropout(self.patch_dropout)(hidden)
         hidden = visual.ln_pre(_insert(hidden, prompts))
-        hidden = self._run_blocks(visual.transformer, hidden, prompts, prefixes, mask=None)
-        if prompts is not None:
+        pooled = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if visual.pool_type == "tok" else None
+        hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, pooled=pooled)
+        if prompts is not None and pooled is None:
             hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
         pooled, _ = visual._pool(hidden)
         return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
@@ -141,8 +142,7 @@ class PromptedCLIP(nn.Module):
         hidden = _insert(hidden, prompts)
         hidden = hidden + text.positional_embedding[: hidden.shape[1]].to(hidden.dtype)
         mask = text.attn_mask[: hidden.shape[1], : hidden.shape[1]]
-        hidden = self._run_blocks(text.transformer, hidden, prompts, prefixes, mask)
-        pooled = text.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), end + length])
+        pooled = text.ln_final(self.run_blocks(text.transformer, hidden, prompts, prefixes, mask, end + length)[:, 0])
         projection = text.text_projection
         if projection is not None:
             pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
@@ -162,49 +162,72 @@ class PromptedCLIP(nn.Module):
             end = end.clamp(max=room - 1)
         return tokens[:, : int(end.max()) + 1], end
 
-    def _run_blocks(
+    def run_blocks(
         self,
         transformer: nn.Module,
         hidden: Tensor,
-        prompts: Tensor | None,
-        prefixes: Tensor | None,
-        mask: Tensor | None,
+        prompts: Tensor | None = None,
+        prefixes: Tensor | None = None,
+        mask: Tensor | None = None,
+        pooled: Tensor | None = None,
     ) -> Tensor:
+        """All blocks of a tower, (B, S, d) -> (B, S, d).
+
+        With `pooled`, (B,), only that position of each row is wanted, and the last block computes no other: (B, 1, d).
+        """
         if not transformer.batch_first:
             raise TypeError("PromptedCLIP needs towers built with batch_first=True, open_clip's default")
         if prefixes is not None and not 1 <= len(prefixes) <= len(transformer.resblocks):
             raise ValueError(f"prefixes for {len(prefixes)} layers, but the tower has {len(transformer.resblocks)}")
+        last = len(transformer.resblocks) - 1
         for layer, block in enumerate(transformer.resblocks):
             if prompts is not None and 1 <= layer < prompts.shape[1]:
                 hidden = _update(hidden, prompts[:, layer], self.deep)
+            wanted = pooled if layer == last else None
             if prefixes is not None and layer < len(prefixes):
-                hidden = _block_with_prefix(block, hidden, prefixes[layer], mask)
+                hidden = _pick(_block_with_prefix(block, hidden, prefixes[layer], mask), wanted)
             elif self.checkpointing and hidden.requires_grad:
-                hidden = checkpoint(_block, block, hidden, mask, use_reentrant=False)
+                hidden = checkpoint(_block, block, hidden, mask, wanted, use_reentrant=False)
             else:
-                hidden = _block(block, hidden, mask)
+                hidden = _block(block, hidden, mask, wanted)
         return hidden
 
 
-def _block(block: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """`block(hidden, attn_mask=mask)`, (B, S, d) -> (B, S, d).
+def _block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+    """`block(hidden, attn_mask=mask)`, (B, S, d) -> (B, S, d), or its position `wanted` (B,) alone, (B, 1, d).
 
     The attention of open_clip's default block is written out: nn.MultiheadAttention transposes and copies its input
-    and splits the projection so that the gradients of query, key and value are each filled up to three times the size
-    (benchmarks/step.py measures).
+    and splits the projection so that the gradients of query, key and value are each filled up to three times the size.
+    Of a single position, the others are needed as keys and values only.
     """
     from open_clip.transformer import ResidualAttentionBlock
 
     if type(block) is not ResidualAttentionBlock:
-        return block(hidden, attn_mask=mask)
+        return _pick(block(hidden, attn_mask=mask), wanted)
     attention = block.attn
-    projected = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
-    heads = projected.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, heads, S, d / heads)
-    query, key, value = heads.unbind(0)
-    mask = None if mask is None else mask.to(query.dtype)
+    weight, bias, normed = attention.in_proj_weight, attention.in_proj_bias, block.ln_1(hidden)
+    mask = None if mask is None else mask.to(normed.dtype)
+    if wanted is None:
+        query, key, value = _heads(F.linear(normed, weight, bias), 3, attention.num_heads)
+    else:
+        width = normed.shape[-1]
+        (query,) = _heads(F.linear(_pick(normed, wanted), weight[:width], bias[:width]), 1, attention.num_heads)
+        key, value = _heads(F.linear(normed, weight[width:], bias[width:]), 2, attention.num_heads)
+        hidden = _pick(hidden, wanted)
+        mask = None if mask is None else mask[wanted][:, None, None]
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     hidden = hidden + block.ls_1(attention.out_proj(attended.transpose(1, 2).flatten(2)))
     return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
+
+
+def _heads(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, S, parts * d) -> `parts` times (B, heads, S, d / heads)."""
+    return projected.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _pick(hidden: Tensor, wanted: Tensor | None) -> Tensor:
+    """Position `wanted` (B,) of each row, (B, S, d) -> (B, 1, d); all of them for None."""
+    return hidden if wanted is None else hidden[torch.arange(len(hidden), device=hidden.device), wanted][:, None]
 
 
 def _block_with_prefix(block: nn.Module, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
