@@ -38,8 +38,8 @@ def main() -> None:
     with torch.inference_mode():
         images = encode(lambda x: encoder.encode_image(backbone.normalise(x), vision), gallery.data.images, device)
         captions = encode(lambda x: encoder.encode_text(x.long(), text), gallery.data.tokens, device)
-    frozen = gallery.ranks(gallery.frozen["image"] @ gallery.frozen["text"].T)
-    neutral = gallery.ranks(images @ captions.T)
+    frozen = gallery.ranks(gallery.frozen)
+    neutral = gallery.ranks({"image": images, "text": captions})
     print(f"| {split} split | image to text | text to image |\n| --- | --- | --- |")
     for title, ranks in (("frozen R@1", frozen), ("untrained neutral prompts R@1", neutral)):
         print(f"| {title} | {recall_at(ranks['i2t'], 1):.1f} | {recall_at(ranks['t2i'], 1):.1f} |")

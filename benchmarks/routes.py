@@ -104,7 +104,7 @@ def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) ->
     far = {m: key_distances(gallery.frozen[m], stream.keys[m], metric) for m in MODALITIES}
     recall: dict = {}
     for after in range(count):
-        rows = {modality: gallery.seen(modality, after) for modality in MODALITIES}
+        rows = {modality: gallery.items(modality, range(after + 1)) for modality in MODALITIES}
         made = {}
         for m in MODALITIES:
             if rule is None:
@@ -113,8 +113,7 @@ def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) ->
             weights = rule.weights(far[m][rows[m], : after + 1], gallery.task[m][rows[m]])
             features = {task: tables[m][rows[m], task] for task in range(after + 1)}
             made[m] = rule.mix(weights, features, gallery.frozen[m][rows[m]])
-        ranks = gallery.ranks(made["image"] @ made["text"].T)
-        record_recall(recall, gallery, ranks, after, range(after + 1), count)
+        record_recall(recall, gallery, made, after, range(after + 1))
     gains = {d: average_recall(recall[d][1]) - average_recall(stream.frozen.recall[d][1]) for d in DIRECTIONS}
     lost = np.mean([forgetting(recall[d][1]) for d in DIRECTIONS])
     values = {**gains, "mean": np.mean(list(gains.values())), "forgetting": lost}

@@ -4,8 +4,9 @@
 
 The embedded stream with its 12 tasks, and cut into 100 small ones (needs `dvc repro features`). Training is that of
 `stages/train.py` without its imports: load the previous state, train, save; seconds are given for the first and the
-last ten tasks, per pair of image and caption. `encodings`: items that evaluation encodes for the whole stream, divided
-by the items of the test set; encoding everything seen so far after every task takes (T + 1) / 2.
+last ten tasks, per pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole
+stream, and `encodings_ahead` what forward transfer takes besides (the items of every task before it is trained), both
+divided by the items of the test set; encoding everything seen so far after every task takes (T + 1) / 2.
 """
 
 import tempfile
@@ -16,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from results import write_rows
 
-from lpi import evaluation
 from lpi.backbone import Backbone, device_from_environment
 from lpi.distances import similarity_matrix, task_vector
 from lpi.evaluation import Gallery, evaluate_stream
@@ -71,12 +71,7 @@ def measure(tasks: int) -> dict:
             save_state(states / str(task), method, [])
             seconds.append((time.perf_counter() - start) / len(own.tokens))
             sizes.append((states / str(task) / "state.safetensors").stat().st_size)
-        method, encoded = create_method(parameters, backbone, device), [0]
-        real_encode = evaluation.encode
-
-        def counting(function, inputs, on):
-            encoded[0] += len(inputs)
-            return real_encode(function, inputs, on)
+        method = create_method(parameters, backbone, device)
 
         def replayed() -> Iterator[Method]:
             for task in range(tasks):
@@ -85,10 +80,10 @@ def measure(tasks: int) -> dict:
 
         keys = {m: [task_keys(own[m], parameters["routing.clusters"], seed=0) for own in features] for m in MODALITIES}
         gallery = Gallery.build(test, test_features)
-        evaluation.encode = counting
-        start = time.perf_counter()
-        evaluate_stream(replayed(), gallery, keys, parameters["routing.metric"], backbone.normalise, device)
-        evaluation.encode = real_encode
+        start, metric = time.perf_counter(), parameters["routing.metric"]
+        result = evaluate_stream(replayed(), gallery, keys, metric, backbone.normalise, device)
+        evaluation_seconds = time.perf_counter() - start
+    items = sum(len(of) for of in gallery.task.values())
     return {
         "tasks": tasks,
         "pairs_per_task": round(sum(len(own.tokens) for own in data) / tasks),
@@ -97,9 +92,10 @@ def measure(tasks: int) -> dict:
         "state_kb_first": round(sizes[0] / 1e3, 1),
         "state_kb_last": round(sizes[-1] / 1e3, 1),
         "state_kb_per_task": round((sizes[-1] - sizes[0]) / 1e3 / (tasks - 1), 2),
-        "encodings": round(encoded[0] / sum(len(of) for of in gallery.task.values()), 3),
+        "encodings": round(result.encoded[0] / items, 3),
+        "encodings_ahead": round(result.encoded[1] / items, 3),
         "encodings_of_everything": (tasks + 1) / 2,
-        "evaluation_seconds": round(time.perf_counter() - start, 1),
+        "evaluation_seconds": round(evaluation_seconds, 1),
     }
 
 

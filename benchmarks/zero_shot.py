@@ -47,7 +47,7 @@ def zero_shot_recall(backbone: Backbone, entries: list[Entry], home: Path) -> di
     texts = encode(lambda batch: encoder.encode_text(batch.long()), tokens, device)
     vectors = np.concatenate(images)
     gallery = Gallery(TaskData(vectors, tokens, owners, captions), task={}, frozen={})  # the pixels are not kept
-    ranks = gallery.ranks(vectors @ texts.T)
+    ranks = gallery.ranks({"image": vectors, "text": texts})
     return {direction: {k: recall_at(found, k) for k in CUTOFFS} for direction, found in ranks.items()}
 
 

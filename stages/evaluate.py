@@ -53,7 +53,8 @@ def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict]:
     chosen = []
     for task in range(tasks):
         query = int(np.flatnonzero(gallery.task["text"] == task)[0])
-        best = np.argsort(-result.scores[:, query], kind="stable")[:SHOWN]
+        scores = result.features["image"] @ result.features["text"][query]
+        best = np.argsort(-scores, kind="stable")[:SHOWN]
         right = [bool(image == gallery.data.owners[query]) for image in best]
         chosen.append({"caption": gallery.data.captions[query], "images": best.tolist(), "right": right})
     return chosen

@@ -14,17 +14,22 @@ from tqdm import tqdm
 
 from lpi.features import encode
 from lpi.methods.base import Method
-from lpi.metrics import CUTOFFS, DIRECTIONS, hit_ranks, recall_at
+from lpi.metrics import CUTOFFS, DIRECTIONS, feature_ranks, recall_at
 from lpi.routing import key_distances
 from lpi.stream import MODALITIES, TaskData
 
-Ranks = dict[str, np.ndarray]
+Features = dict[str, np.ndarray]  # "image" (n, E) and "text" (m, E)
 
 
 class FeatureCache:
-    """Features of the items under the prompts that they were last routed to; encoded again only when these change."""
+    """Features of the items under the prompts that they were last routed to; encoded again only when these change.
+
+    Attributes:
+        encoded: how many items have been encoded so far, repeated ones counted again.
+    """
 
     def __init__(self, items: int):
+        self.encoded = 0
         self._features: np.ndarray | None = None
         self._encoded_by = np.full(items, -1)  # number of the prompts, by item
         self._numbers: dict[str, int] = {}
@@ -39,6 +44,7 @@ class FeatureCache:
                 self._features = np.zeros((len(self._encoded_by), new.shape[1]), np.float32)
             self._features[missing] = new
             self._encoded_by[missing] = number
+            self.encoded += len(missing)
         return self._features[rows]
 
 
@@ -51,13 +57,15 @@ class StreamResult:
         ahead: the same (T, T) shape, but only the cells [t - 1, t]: recall on task t before it is trained, in the
             gallery of tasks 0..t, for forward transfer.
         confusion: "image" or "text" -> (T, T) counts after the last task, true task in rows.
-        scores: (images, captions) similarities after the last task.
+        features: of all items after the last task.
+        encoded: how many items were encoded for `recall`, and how many more for `ahead`.
     """
 
     recall: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     ahead: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     confusion: dict[str, np.ndarray] = field(default_factory=dict)
-    scores: np.ndarray | None = None
+    features: Features = field(default_factory=dict)
+    encoded: list[int] = field(default_factory=lambda: [0, 0])
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,10 @@ class Gallery:
 
     data: TaskData
     task: dict[str, np.ndarray]
-    frozen: dict[str, np.ndarray]
+    frozen: Features
 
     @classmethod
-    def build(cls, parts: list[TaskData], features: list[dict[str, np.ndarray]]) -> "Gallery":
+    def build(cls, parts: list[TaskData], features: list[Features]) -> "Gallery":
         counts = {"image": [len(part.images) for part in parts], "text": [len(part.tokens) for part in parts]}
         return cls(
             TaskData.concatenate(parts),
@@ -83,24 +91,33 @@ class Gallery:
             {modality: np.concatenate([part[modality] for part in features]) for modality in MODALITIES},
         )
 
-    def seen(self, modality: str, last: int) -> np.ndarray:
-        """Rows of the items of tasks 0..last."""
-        return np.flatnonzero(self.task[modality] <= last)
+    def items(self, modality: str, tasks: range) -> slice:
+        """The rows of the items of consecutive tasks."""
+        return slice(*np.searchsorted(self.task[modality], [tasks.start, tasks.stop]).tolist())
 
-    def ranks(self, scores: np.ndarray) -> Ranks:
-        """Ranks of all queries of the first n images and m captions: scores (n, m) -> i2t (n,), t2i (m,)."""
-        images, captions = scores.shape
-        positives = self.data.positives()[:images]
-        owners = [[owner] for owner in self.data.owners[:captions]]
-        return {"i2t": hit_ranks(scores, positives), "t2i": hit_ranks(scores.T, owners)}
+    def ranks(self, features: Features, queries: range | None = None) -> dict[str, np.ndarray]:
+        """Ranks i2t (images,) and t2i (captions,).
+
+        Args:
+            features: of the first n images and the first m captions, among which is searched.
+            queries: consecutive tasks whose items are the queries; None: all.
+        """
+        images, captions = (slice(None) if queries is None else self.items(m, queries) for m in MODALITIES)
+        image_features, text_features = features["image"], features["text"]
+        owners = [[owner] for owner in self.data.owners[: len(text_features)][captions]]
+        return {
+            "i2t": feature_ranks(image_features[images], text_features, self.data.positives()[images]),
+            "t2i": feature_ranks(text_features[captions], image_features, owners),
+        }
 
 
 def record_recall(
-    matrices: dict[str, dict[int, np.ndarray]], gallery: Gallery, ranks: Ranks, row: int, columns: range, tasks: int
+    matrices: dict[str, dict[int, np.ndarray]], gallery: Gallery, features: Features, row: int, columns: range
 ) -> None:
     """Enter the recalls on the queries of the tasks `columns` into row `row` of direction -> K -> (T, T)."""
+    tasks, ranks = int(gallery.task["image"][-1]) + 1, gallery.ranks(features, columns)
     for direction, modality in zip(DIRECTIONS, MODALITIES, strict=True):
-        of = gallery.task[modality][: len(ranks[direction])]
+        of = gallery.task[modality][gallery.items(modality, columns)]
         for k in CUTOFFS:
             matrix = matrices.setdefault(direction, {}).setdefault(k, np.full((tasks, tasks), np.nan))
             for task in columns:
@@ -109,16 +126,73 @@ def record_recall(
 
 def frozen_result(gallery: Gallery, tasks: int) -> StreamResult:
     """The zero-shot rows: the same galleries, frozen features."""
-    result = StreamResult()
-    scores = gallery.frozen["image"] @ gallery.frozen["text"].T
+    result = StreamResult(features=gallery.frozen)
     for after in range(tasks):
-        images, captions = (len(gallery.seen(modality, after)) for modality in MODALITIES)
-        ranks = gallery.ranks(scores[:images, :captions])
-        record_recall(result.recall, gallery, ranks, after, range(after + 1), tasks)
+        seen = range(after + 1)
+        features = {modality: gallery.frozen[modality][gallery.items(modality, seen)] for modality in MODALITIES}
+        record_recall(result.recall, gallery, features, after, seen)
         if after:
-            record_recall(result.ahead, gallery, ranks, after - 1, range(after, after + 1), tasks)
-    result.scores = scores
+            record_recall(result.ahead, gallery, features, after - 1, seen[-1:])
     return result
+
+
+class RoutedEncoder:
+    """Features of the gallery's items, each under the prompts of the task that it is routed to.
+
+    Args:
+        gallery: the evaluation items of all tasks.
+        keys: "image" and "text": every task's routing centres, (k, E) each.
+        metric: of the routing.
+        normalise: uint8 images -> model input.
+        device: where to encode.
+        oracle: route items of tasks that have been trained by their true task.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        keys: dict[str, list[np.ndarray]],
+        metric: str,
+        normalise: Callable[[Tensor], Tensor],
+        device: torch.device,
+        oracle: bool,
+    ):
+        self._gallery, self._normalise, self._device, self._oracle = gallery, normalise, device, oracle
+        self._distances = {m: key_distances(gallery.frozen[m], keys[m], metric) for m in MODALITIES}
+        self._caches = {modality: FeatureCache(len(gallery.task[modality])) for modality in MODALITIES}
+
+    @property
+    def encoded(self) -> int:
+        """How many items have been encoded so far, repeated ones counted again."""
+        return sum(cache.encoded for cache in self._caches.values())
+
+    def routes(self, modality: str, tasks: range, known: int) -> np.ndarray:
+        """Where the items of some tasks are routed, (n,), when the first `known` tasks have been trained."""
+        rows = self._gallery.items(modality, tasks)
+        nearest, true = self._distances[modality][rows, :known].argmin(1), self._gallery.task[modality][rows]
+        return np.where(true < known, true, nearest) if self._oracle else nearest
+
+    def features(self, method: Method, tasks: range, known: int) -> Features:
+        """Features of the items of some tasks, when the first `known` tasks have been trained."""
+        return {modality: self._features(method, modality, tasks, known) for modality in MODALITIES}
+
+    def _features(self, method: Method, modality: str, tasks: range, known: int) -> np.ndarray:
+        items, cache = self._gallery.items(modality, tasks), self._caches[modality]
+        routes, rows = self.routes(modality, tasks, known), np.arange(items.start, items.stop)
+        features = np.empty((len(rows), self._gallery.frozen[modality].shape[1]), np.float32)
+        for task in np.unique(routes).tolist():
+
+            def encode_rows(missing: np.ndarray, task: int = task) -> np.ndarray:
+                data = self._gallery.data
+                if modality == "image":
+                    return encode(
+                        lambda x: method.encode_image(self._normalise(x), task), data.images[missing], self._device
+                    )
+                return encode(lambda x: method.encode_text(x.long(), task), data.tokens[missing], self._device)
+
+            chosen = routes == task
+            features[chosen] = cache.lookup(method.fingerprint(task), rows[chosen], encode_rows)
+        return features
 
 
 def evaluate_stream(
@@ -134,59 +208,23 @@ def evaluate_stream(
 
     Args:
         states: the method after task 0, 1, ..., T - 1; may be one object that is reloaded between the steps.
-        gallery: the evaluation items of all tasks.
-        keys: "image" and "text": every task's routing centres, (k, E) each.
-        metric: of the routing.
-        normalise: uint8 images -> model input.
-        device: where to encode.
-        oracle: route items of tasks that have been trained by their true task.
+        gallery, keys, metric, normalise, device, oracle: see `RoutedEncoder`.
     """
-    tasks = len(keys["image"])
-    distances = {modality: key_distances(gallery.frozen[modality], keys[modality], metric) for modality in MODALITIES}
-    caches = {modality: FeatureCache(len(gallery.task[modality])) for modality in MODALITIES}
-    result = StreamResult()
+    tasks, result = len(keys["image"]), StreamResult()
+    encoder = RoutedEncoder(gallery, keys, metric, normalise, device, oracle)
     for after, method in enumerate(tqdm(states, total=tasks, desc="evaluation", unit="task")):
-        features = {}
-        last = min(after + 1, tasks - 1)  # with the next task, for forward transfer
-        for modality in MODALITIES:
-            rows = gallery.seen(modality, last)
-            routes = distances[modality][rows, : after + 1].argmin(1)
-            if oracle:
-                routes = np.where(gallery.task[modality][rows] <= after, gallery.task[modality][rows], routes)
-            features[modality] = _encode_routed(
-                method, modality, gallery, rows, routes, caches[modality], normalise, device
-            )
-            if after == tasks - 1:
-                pairs = gallery.task[modality][rows] * tasks + routes
-                result.confusion[modality] = np.bincount(pairs, minlength=tasks**2).reshape(tasks, tasks)
-        result.scores = features["image"] @ features["text"].T
-        images, captions = (len(gallery.seen(modality, after)) for modality in MODALITIES)
-        seen = gallery.ranks(result.scores[:images, :captions])
-        record_recall(result.recall, gallery, seen, after, range(after + 1), tasks)
-        if last > after:
-            record_recall(result.ahead, gallery, gallery.ranks(result.scores), after, range(last, last + 1), tasks)
+        seen, known, before = range(after + 1), after + 1, encoder.encoded
+        result.features = encoder.features(method, seen, known)
+        record_recall(result.recall, gallery, result.features, after, seen)
+        between = encoder.encoded
+        if known < tasks:  # the next task, for forward transfer
+            following = range(known, known + 1)
+            ahead = encoder.features(method, following, known)
+            both = {modality: np.concatenate([result.features[modality], ahead[modality]]) for modality in MODALITIES}
+            record_recall(result.ahead, gallery, both, after, following)
+        result.encoded[0] += between - before
+        result.encoded[1] += encoder.encoded - between
+    for modality in MODALITIES:
+        pairs = gallery.task[modality] * tasks + encoder.routes(modality, range(tasks), tasks)
+        result.confusion[modality] = np.bincount(pairs, minlength=tasks**2).reshape(tasks, tasks)
     return result
-
-
-def _encode_routed(
-    method: Method,
-    modality: str,
-    gallery: Gallery,
-    rows: np.ndarray,
-    routes: np.ndarray,
-    cache: FeatureCache,
-    normalise: Callable[[Tensor], Tensor],
-    device: torch.device,
-) -> np.ndarray:
-    """Features (len(rows), E) of the items, each under the prompts of its route."""
-    features = np.empty((len(rows), gallery.frozen[modality].shape[1]), np.float32)
-    for task in np.unique(routes):
-
-        def encode_rows(missing: np.ndarray, task: int = int(task)) -> np.ndarray:
-            if modality == "image":
-                return encode(lambda x: method.encode_image(normalise(x), task), gallery.data.images[missing], device)
-            return encode(lambda x: method.encode_text(x.long(), task), gallery.data.tokens[missing], device)
-
-        chosen = routes == task
-        features[chosen] = cache.lookup(method.fingerprint(int(task)), rows[chosen], encode_rows)
-    return features

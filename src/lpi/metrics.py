@@ -36,23 +36,30 @@ def hit_ranks(scores: ArrayLike, positives: Sequence[Sequence[int]]) -> np.ndarr
     if len(positives) != len(scores):
         raise ValueError(f"{len(scores)} rows of scores but positives for {len(positives)} queries")
     items, starts = _flatten(positives, scores.shape[1])
-    ranks = np.empty(len(scores), dtype=np.int64)
-    step = max(1, CHUNK_SCORES // max(1, scores.shape[1]))
-    for first in range(0, len(scores), step):
-        chunk = slice(first, first + step)
-        bounds = starts[first : first + step + 1]
-        ranks[chunk] = _chunk_ranks(scores[chunk], items[bounds[0] : bounds[-1]], bounds - bounds[0], first)
-    return ranks
+    return _block_ranks(scores, items, starts, 0)
 
 
 def feature_ranks(queries: np.ndarray, gallery: np.ndarray, positives: Sequence[Sequence[int]]) -> np.ndarray:
     """`hit_ranks` of queries @ gallery.T, (Q, E) and (G, E), block by block: never more than `BLOCK_SCORES` at once."""
-    step = max(1, BLOCK_SCORES // len(gallery))
-    parts = [
-        hit_ranks(queries[first : first + step] @ gallery.T, positives[first : first + step])
-        for first in range(0, len(queries), step)
-    ]
+    if len(positives) != len(queries):
+        raise ValueError(f"{len(queries)} queries but positives for {len(positives)}")
+    items, starts = _flatten(positives, len(gallery))
+    step = max(1, BLOCK_SCORES // max(1, len(gallery)))
+    blocks = range(0, len(queries), step)
+    parts = [_block_ranks(queries[first : first + step] @ gallery.T, items, starts, first) for first in blocks]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def _block_ranks(scores: np.ndarray, items: np.ndarray, starts: np.ndarray, offset: int) -> np.ndarray:
+    """Ranks of the (B, G) scores of queries offset..offset + B - 1; the positives of query q: see `_flatten`."""
+    ranks = np.empty(len(scores), dtype=np.int64)
+    step = max(1, CHUNK_SCORES // max(1, scores.shape[1]))
+    for first in range(0, len(scores), step):
+        chunk = scores[first : first + step]
+        bounds = starts[offset + first : offset + first + len(chunk) + 1]
+        own = items[bounds[0] : bounds[-1]]
+        ranks[first : first + step] = _chunk_ranks(chunk, own, bounds - bounds[0], offset + first)
+    return ranks
 
 
 def _flatten(positives: Sequence[Sequence[int]], gallery: int) -> tuple[np.ndarray, np.ndarray]:
