@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -48,8 +49,9 @@ CURVES = Path("docs/results/study_curves.csv")
 BACKBONE = Path("data/backbone/open_clip_config.json")
 VERSIONED = ("src", "stages", "dvc.yaml", "data/backbone", "data/catalogue.csv", "data/domains.csv")
 COSTLY = ("init", "train_", "evaluate")  # the stages whose cost is the method's own
-POLL = 10  # seconds
-ATTEMPTS = 6
+POLL = 5  # seconds between two looks for finished runs, which cost nothing
+PATIENCE = 12  # looks without a finished run after which DVC is asked for failed ones, which costs seconds of a core
+ATTEMPTS = 12
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,7 @@ def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
     busy = queue.busy()
     waiting = [run for run in todo if run.name not in busy]
     pending = {run.name: run for run in todo if run.name in busy}
+    looks = 0
     while waiting or pending:
         while waiting and len(pending) < 2 * jobs:
             run = waiting.pop(0)
@@ -262,9 +265,11 @@ def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
             if run.name not in finished():
                 queue.submit(run)
                 queue.start()
-        entries, workers = queue.status()
+        looks = (looks + 1) % PATIENCE
+        entries, workers = queue.status() if looks == 0 else ({name: "Running" for name in pending}, True)
         done = finished()
         for name in [name for name in pending if name in done]:
+            looks = 0
             store(pending.pop(name), done[name], order)
             print(f"{time.strftime('%H:%M')} {name} done, {len(waiting) + len(pending)} to go", flush=True)
         for name in [name for name in pending if not workers or entries.get(name) not in ("Queued", "Running")]:
@@ -273,7 +278,8 @@ def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
                 continue
             print(f"{name} failed: {shlex.join(pending.pop(name).command)}\n{queue.log(name)[-2000:]}", flush=True)
             failed.append(name)
-        time.sleep(POLL)
+        if pending:
+            time.sleep(POLL)
     return failed
 
 
@@ -298,6 +304,7 @@ def main() -> None:
         and row_of(run, rows) is None
     }
     if arguments.plan:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--plan | head` ends quietly
         for run in missing.values():
             print(f"# {run.group}: {run.label}\n{shlex.join(run.command)}")
         return

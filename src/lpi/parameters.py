@@ -166,7 +166,7 @@ PARAMETERS: dict[str, Kind] = {
     "lr": Kind(float, "learning rate at the start of a task; cosine decay to 0 within the task", 1e-8, 100),
     "precision": Kind(
         str,
-        "arithmetic of the frozen model's products: `fp32`, or `bf16`, which is faster on a GPU and less exact",
+        "arithmetic of the frozen model's products: `fp32`, or the less exact `bf16`",
         choices=("fp32", "bf16"),
     ),
     "patch_dropout": Kind(float, "share of an image's patches that training leaves out at random", 0, 0.9),

@@ -129,13 +129,15 @@ def train_task(
 
     shard = Shard(device)
 
-    def load(batch: Tensor, part: Callable[[Tensor], Tensor] = lambda batch: batch) -> tuple[Tensor, Tensor]:
-        """Images and tokens of a batch, or of a part of it."""
-        pixels = images[owners[part(batch)]]
-        if margin:  # where to crop is drawn for the whole batch, so that every process draws the same
-            starts = torch.from_numpy(rng.integers(0, 2 * margin + 1, (len(batch), 2))).to(device)
-            pixels = crops(pixels, margin, part(starts))
-        return normalise(pixels), tokens[part(batch)]
+    def crop_starts(batch: Tensor) -> Tensor:
+        """Where to crop, (B, 2), or (B, 0); drawn for the whole batch, so that every process draws the same."""
+        starts = rng.integers(0, 2 * margin + 1, (len(batch), 2)) if margin else np.empty((len(batch), 0))
+        return torch.from_numpy(starts).to(device)
+
+    def load(rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and tokens of some pairs."""
+        pixels = images[owners[rows]]
+        return normalise(crops(pixels, margin, starts) if margin else pixels), tokens[rows]
 
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
     reference = None
@@ -157,9 +159,9 @@ def train_task(
                 for batch in epoch_rows:
                     for group in optimizer.param_groups:
                         group["lr"] = schedule(step)
-                    rows = shard.split(batch)
+                    rows, starts = shard.split(batch), shard.split(crop_starts(batch))
                     known = reference and (reference[0][owners[rows]], reference[1][rows])
-                    terms = method.losses(*load(batch, shard.split), known)
+                    terms = method.losses(*load(rows, starts), known)
                     loss = sum(terms.values())
                     optimizer.zero_grad()
                     loss.backward()
@@ -178,5 +180,5 @@ def train_task(
                 progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()}, refresh=False)
         del method.gather
         method.encoder.patch_dropout = 0.0
-    method.end_task(load(rows) for rows in batches())
+    method.end_task(load(rows, crop_starts(rows)) for rows in batches())
     return records

@@ -42,7 +42,7 @@ def fetch(out: Path, split: str, val_share: float) -> None:
     division = _karpathy_division(home / KARPATHY) if split == "karpathy" else None
     parts = {name: Annotations() for name in SPLITS}
     categories: list[tuple[int, str, str]] = []
-    for part in PARTS:  # a file is read once per list that is taken from it: faster than one pass in Python
+    for part in PARTS:  # a file is read once per list that is taken from it
         of_image: dict[int, Annotations] = {}
         with _annotation_file(home, f"captions_{part}.json") as file:
             for image in ijson.items(file, "images.item"):
