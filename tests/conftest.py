@@ -17,6 +17,7 @@ TINY = {
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # so that tests can import stages and benchmarks
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Group the tests for pytest-xdist: those of the finished run, which take longest, come first, then each module."""
     items.sort(key=lambda item: "first_run" not in item.fixturenames)
