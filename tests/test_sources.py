@@ -146,6 +146,7 @@ def test_coco_by_karpathys_division(here, served):
             "train2014.json .* has an entry that is not COCO's: TypeError",
         ),
     ],
+    ids=["no-zip", "other-file", "cut", "no-utf8", "no-id", "no-object"],  # not the bytes, which hold the time
 )
 def test_broken_annotations_of_coco_are_named(here, served, content, message):
     place(here, served)
