@@ -6,14 +6,11 @@ import torch
 from conftest import GOLDEN
 
 from lpi.losses import (
-    bordered,
+    TaskContrast,
     contrastive_loss,
-    cosines_from_gram,
     cp_gram,
-    cp_gram_row,
     distillation_loss,
     layer_alignment_loss,
-    task_contrast_from_cosines,
     task_contrast_loss,
 )
 from lpi.prompts import cp_prompt
@@ -148,17 +145,16 @@ def test_cp_gram_equals_dense_inner_products():
     torch.testing.assert_close(cp_gram(*factors), dense @ dense.T)
 
 
-def test_task_loss_and_gradients_from_factors_equal_the_dense_form():
+@pytest.mark.parametrize("form", ["sigmoid", "released"])
+def test_task_loss_and_gradients_from_factors_equal_the_dense_form(form):
     factors = random_factors(5)
     earlier = tuple(f[:-1] for f in factors)
     new = tuple(f[-1].clone().requires_grad_() for f in factors)
     dense_new = tuple(f[-1].clone().requires_grad_() for f in factors)
     related = torch.rand(5, 5) < 0.5
-    row, corner = cp_gram_row(new, earlier)
-    cosines = cosines_from_gram(bordered(cp_gram(*earlier), row, corner))
-    loss = task_contrast_from_cosines(cosines, related, 0.2)
+    loss = TaskContrast(earlier, related, 0.2, form)(new)
     stack = [cp_prompt(*(f[i] for f in earlier)).flatten() for i in range(4)] + [cp_prompt(*dense_new).flatten()]
-    dense_loss = task_contrast_loss(torch.stack(stack), related, 0.2)
+    dense_loss = task_contrast_loss(torch.stack(stack), related, 0.2, form)
     torch.testing.assert_close(loss, dense_loss)
     loss.backward()
     dense_loss.backward()

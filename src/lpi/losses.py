@@ -81,26 +81,86 @@ def task_contrast_from_cosines(
     """
     itself = torch.eye(len(cosines), dtype=torch.bool, device=cosines.device)
     related = related | itself
-    logits = cosines / temperature
+    logits = _pair_logits(cosines, temperature, form)
     if form == "released":
-        logits = torch.where(itself, torch.ones_like(logits), torch.sigmoid(logits))
-    elif form != "sigmoid":
+        logits = torch.where(itself, torch.ones_like(logits), logits)
+    return _weighted_entropy(logits, related, _pair_weights(related, logits.dtype))
+
+
+def _pair_logits(cosines: Tensor, temperature: float, form: str) -> Tensor:
+    if form not in ("sigmoid", "released"):
         raise ValueError(f"form must be 'sigmoid' or 'released', not {form!r}")
-    entropy = F.binary_cross_entropy_with_logits(logits, related.to(logits.dtype), reduction="none")
-    return (_row_mean(entropy, related) + _row_mean(entropy, ~related)).mean()
+    logits = cosines / temperature
+    return logits if form == "sigmoid" else torch.sigmoid(logits)
 
 
-def _row_mean(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen entries of every row, zero where none is chosen: (T, T), (T, T) bool -> (T,)."""
-    chosen = chosen.to(values.dtype)
-    return (values * chosen).sum(1) / chosen.sum(1).clamp(min=1)
+def _pair_weights(related: Tensor, dtype: torch.dtype) -> Tensor:
+    """What every pair counts in the mean over rows of the means over a row's positives and negatives: (T, T)."""
+    chosen = torch.stack([related, ~related]).to(dtype)
+    return (chosen / chosen.sum(2, keepdim=True).clamp(min=1)).sum(0) / len(related)
+
+
+def _weighted_entropy(logits: Tensor, related: Tensor, weights: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, related.to(logits.dtype), weights, reduction="sum")
+
+
+class TaskContrast:
+    """The task contrast of one task's CP prompts with those of T finished tasks, O(T r^2 (L + N + d)) per call.
+
+    Equals `task_contrast_loss` of the dense prompts, unless the new ones are all zero: pairs of finished tasks and the
+    new task with itself are a constant, and inner products of CP prompts come from their factors, see `cp_gram`.
+
+    Args:
+        earlier: factors of the finished tasks, (T, L, r), (T, N, r), (T, d, r).
+        related: (T + 1, T + 1) bool, the new task last.
+        temperature, form: see `task_contrast_from_cosines`.
+    """
+
+    def __init__(
+        self,
+        earlier: tuple[Tensor, Tensor, Tensor],
+        related: Tensor,
+        temperature: float,
+        form: Literal["sigmoid", "released"] = "sigmoid",
+    ):
+        rank, dtype = earlier[0].shape[2], earlier[0].dtype
+        related = related | torch.eye(len(related), dtype=torch.bool, device=related.device)
+        weights, gram = _pair_weights(related, dtype), cp_gram(*earlier)
+        logits = _pair_logits(cosines_from_gram(gram), temperature, form)
+        one = torch.ones((), dtype=dtype, device=gram.device)
+        if form == "released":
+            logits.fill_diagonal_(1.0)
+        self._released = form == "released"
+        itself = weights[-1, -1] * F.softplus(-one if self._released else -one / temperature)
+        self._constant = itself + _weighted_entropy(logits, related[:-1, :-1], weights[:-1, :-1])
+        self._earlier = [factor.permute(1, 0, 2).flatten(1) for factor in earlier]  # (x, T r)
+        self._scale = _inverse_norms(gram.diagonal()) / rank / temperature
+        self._weights = weights[-1, :-1] + weights[:-1, -1]
+        self._positive = (weights * related)[-1, :-1] + (weights * related)[:-1, -1]
+
+    def __call__(self, new: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """The loss for the new task's factors (L, r), (N, r), (d, r)."""
+        rank = new[0].shape[1]
+        cross, own = 1.0, 1.0
+        for factor, earlier in zip(new, self._earlier, strict=True):
+            cross = cross * (factor.T @ earlier)
+            own = own * (factor.T @ factor)
+        inner, norm = cross.view(rank, -1, rank).sum((0, 2)), own.sum().clamp(min=TINY).sqrt()  # rank^2, rank too large
+        logits = inner * self._scale / norm
+        if self._released:
+            logits = torch.sigmoid(logits)
+        return self._constant + self._weights @ F.softplus(logits) - self._positive @ logits
 
 
 def cosines_from_gram(gram: Tensor) -> Tensor:
     """Inner products (T, T) -> cosines; zero vectors have cosine zero, with zero gradient, never NaN."""
-    squared = gram.diagonal()
-    inverse = torch.where(squared > TINY, squared.clamp(min=TINY), torch.inf).rsqrt()
+    inverse = _inverse_norms(gram.diagonal())
     return gram * inverse[:, None] * inverse[None, :]
+
+
+def _inverse_norms(squared: Tensor) -> Tensor:
+    """1 / norm from squared norms, zero for zero vectors."""
+    return torch.where(squared > TINY, squared.clamp(min=TINY), torch.inf).rsqrt()
 
 
 def cp_gram(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
@@ -113,23 +173,3 @@ def cp_gram(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
     for factor in (layer, token, channel):
         product = product * torch.einsum("ixk,jxm->ijkm", factor, factor)
     return product.sum((2, 3)) / layer.shape[-1] ** 2
-
-
-def cp_gram_row(new: tuple[Tensor, Tensor, Tensor], old: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Inner products of one CP prompt with T earlier ones, (T,), and with itself, scalar.
-
-    new: (L, r), (N, r), (d, r); old: the same with a leading T. O(T r^2 (L + N + d)).
-    """
-    cross, own = 1.0, 1.0
-    for factor, earlier in zip(new, old, strict=True):
-        cross = cross * torch.einsum("xk,ixm->ikm", factor, earlier)
-        own = own * (factor.T @ factor)
-    scale = new[0].shape[-1] ** 2
-    return cross.sum((1, 2)) / scale, own.sum() / scale
-
-
-def bordered(gram: Tensor, row: Tensor, corner: Tensor) -> Tensor:
-    """Append a row, a column and their corner: (T, T), (T,), scalar -> (T + 1, T + 1)."""
-    top = torch.cat([gram, row[:, None]], dim=1)
-    bottom = torch.cat([row, corner[None]])
-    return torch.cat([top, bottom[None]])

@@ -7,16 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP
-from lpi.losses import (
-    bordered,
-    contrastive_loss,
-    cosines_from_gram,
-    cp_gram,
-    cp_gram_row,
-    distillation_loss,
-    layer_alignment_loss,
-    task_contrast_from_cosines,
-)
+from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
 from lpi.methods.base import Features
 from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
@@ -65,8 +56,7 @@ class LPI(PerTask):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         finished = [prompts.factors for prompts in self.task_prompts]
         current = self._append()
-        self.reference, self._earlier = None, {}
-        self._related = similarity > self.settings["loss.task_threshold"]
+        self.reference, self._contrasts = None, {}
         if finished:
             nearest = int(similarity[-1, :-1].argmax())
             start = {"none": None, "nearest": nearest, "previous": len(finished) - 1}[
@@ -79,7 +69,9 @@ class LPI(PerTask):
             for modality in ("vision", "text") if self.settings["loss.task"] else ():
                 factors = [getattr(task, f"{modality}_factors") for task in finished]
                 stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
-                self._earlier[modality] = stacked, cp_gram(*stacked)
+                related = similarity > self.settings["loss.task_threshold"]
+                form = self.settings["loss.task_temperature"], self.settings["loss.task_form"]
+                self._contrasts[modality] = TaskContrast(stacked, related, *form)
         return list(current.parameters())
 
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
@@ -91,23 +83,16 @@ class LPI(PerTask):
             temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
             alignment = layer_alignment_loss(vision, text, temperature, form)
             terms["alignment"] = weights["loss.alignment"] * alignment
-        if self._earlier:
-            terms["task_contrast"] = weights["loss.task"] * self._task_contrast(current.factors)
+        if self._contrasts:
+            terms["task_contrast"] = weights["loss.task"] * self.task_contrast()
         if self.reference is not None:
             target = self.similarities(*(reference or self.reference_features(images, tokens)))
             distillation = distillation_loss(logits, target, weights["loss.distillation_temperature"])
             terms["distillation"] = weights["loss.distillation"] * distillation
         return terms
 
-    def _task_contrast(self, factors: LowRankPrompts) -> Tensor:
-        """The mean over both modalities of the task contrast of the low-rank parts, without dense tensors."""
-        total = torch.zeros((), device=factors.layer_factor.device)
-        for modality, (earlier, gram) in self._earlier.items():
-            row, corner = cp_gram_row(getattr(factors, f"{modality}_factors"), earlier)
-            total = total + task_contrast_from_cosines(
-                cosines_from_gram(bordered(gram, row, corner)),
-                self._related,
-                self.settings["loss.task_temperature"],
-                self.settings["loss.task_form"],
-            )
-        return total / len(self._earlier)
+    def task_contrast(self) -> Tensor:
+        """The mean over both modalities of the task contrast of the low-rank parts."""
+        factors = self.task_prompts[-1].factors
+        losses = [contrast(getattr(factors, f"{modality}_factors")) for modality, contrast in self._contrasts.items()]
+        return sum(losses) / len(losses)
