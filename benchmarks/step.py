@@ -4,10 +4,12 @@
     python benchmarks/step.py --device cuda --precision bf16 --batch 256     # step_cuda_bf16.csv
 
 Plain: every caption padded to the whole context, open_clip's own blocks (nn.MultiheadAttention), and the task contrast
-of all tasks' dense prompts. Weights are random, images noise, captions of COCO's typical length. Each kind runs in a
-process of its own for its memory, then both in turn in one process for the ratio. `rate_share`: floating point
-operations that the step needs (counted by benchmarks/plan.py, captions as trimmed) per second, divided by what a large
-matrix product of the same precision reaches on the device just before or after.
+of all tasks' dense prompts. Besides `lpi` itself: with LPI_CHECKPOINTING=1, and with half of the patches left out
+(patch_dropout=0.5, which is another loss). Weights are random, images noise, captions of COCO's typical length. Each
+kind runs in a process of its own for its memory, then all in turn in one process for the ratio. `rate_share`: floating
+point operations that the step needs (counted by benchmarks/plan.py, captions as trimmed) per second, divided by what a
+large matrix product of the same precision reaches on the device just before or after; blank where the kind computes
+more or less than that.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import open_clip
 import plan
 import torch
 import torch.nn.functional as F
-from results import write_rows
+from results import read_rows, write_rows
 from torch import Tensor, nn
 
 from lpi.encoder import PromptedCLIP, _update, freeze
@@ -34,8 +36,10 @@ from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt
 
 RESULTS = Path("docs/results")
-KINDS = ("plain", "lpi")
+KINDS = ("plain", "lpi", "lpi, checkpointing", "lpi, half of the patches")
+EXACT = KINDS[:3]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DIFFERENCES = ("loss_difference", "gradient_difference")
 TASKS = 12
 WORDS = "a man riding a wave on top of a surfboard"  # 12 tokens with start and end
 PAPER = {"depth": 9, "prompt_length": 16, "loss.distillation": 0.0, "prompts.warm_start": "none"}
@@ -98,7 +102,9 @@ class Step:
         self.related = similarity > parameters["loss.task_threshold"]
 
     def loss(self, kind: str) -> Tensor:
-        if kind == "lpi":
+        if kind != "plain":
+            self.encoder.checkpointing = kind == "lpi, checkpointing"
+            self.encoder.patch_dropout = 0.5 if kind == "lpi, half of the patches" else 0.0
             return sum(self.method.losses(self.images, self.tokens).values())
         settings, prompts = self.parameters, self.method.task_prompts
         vision, text = prompts[-1]()
@@ -142,22 +148,25 @@ class Step:
 
 
 def child(arguments: argparse.Namespace) -> dict:
-    """What one process measures: the memory of one kind, or seconds and differences of both in turn."""
+    """What one process measures: the memory of one kind, or seconds and differences of all in turn."""
     step = Step(arguments.backbone, arguments.batch, torch.device(arguments.device), arguments.precision)
     if arguments.kind in KINDS:
         step.run(arguments.kind)
         return {"peak_gb": round(step.peak(), 2)}
     rate = plan.matmul_rate(step.device, dtype=DTYPES[arguments.precision])
     rounds = [{kind: step.run(kind) for kind in KINDS} for _ in range(arguments.rounds)]
-    plain, ours = rounds[0]["plain"], rounds[0]["lpi"]
+    plain = rounds[0]["plain"]
+    exact = {kind: rounds[0][kind] for kind in EXACT}
     rate = max(rate, plan.matmul_rate(step.device, dtype=DTYPES[arguments.precision]))
     config = open_clip.get_model_config(arguments.backbone)
     pair = plan.pair_cost(config, PAPER["depth"], PAPER["prompt_length"], int(step.tokens[0].argmax()) + 1)
     needed = 2 * arguments.batch * (pair.image + pair.caption)
     return {
         "seconds": {kind: min(one[kind][0] for one in rounds) for kind in KINDS},
-        "loss_difference": abs(plain[1] - ours[1]) / abs(plain[1]),
-        "gradient_difference": ((plain[2] - ours[2]).norm() / plain[2].norm()).item(),
+        "loss_difference": {kind: abs(plain[1] - one[1]) / abs(plain[1]) for kind, one in exact.items()},
+        "gradient_difference": {
+            kind: ((plain[2] - one[2]).norm() / plain[2].norm()).item() for kind, one in exact.items()
+        },
         "needed": needed,
         "rate": rate,
     }
@@ -170,7 +179,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--kind", choices=(*KINDS, "both"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=(*KINDS, "all"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.kind:
         print("RESULT", json.dumps(child(arguments)))
@@ -181,7 +190,7 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout.rpartition("RESULT")[2])
 
-    peaks, both = {kind: measured(kind)["peak_gb"] for kind in KINDS}, measured("both")
+    peaks, found = {kind: measured(kind)["peak_gb"] for kind in KINDS}, measured("all")
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} cores"
     rows = [
         {
@@ -192,17 +201,19 @@ def main() -> None:
             "batch": arguments.batch,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "seconds": round(both["seconds"][kind], 3),
-            "pairs_per_second": round(arguments.batch / both["seconds"][kind], 2),
-            "times_faster": round(both["seconds"]["plain"] / both["seconds"][kind], 3),
+            "seconds": round(found["seconds"][kind], 3),
+            "pairs_per_second": round(arguments.batch / found["seconds"][kind], 2),
+            "times_faster": round(found["seconds"]["plain"] / found["seconds"][kind], 3),
             "peak_gb": peaks[kind],
-            "rate_share": round(both["needed"] / both["seconds"][kind] / both["rate"], 3),
-            "loss_difference": f"{both['loss_difference']:.1e}",
-            "gradient_difference": f"{both['gradient_difference']:.1e}",
+            "rate_share": round(found["needed"] / found["seconds"][kind] / found["rate"], 3)
+            if kind in KINDS[:2]
+            else "",
+            **{name: f"{found[name][kind]:.1e}" if kind in EXACT else "" for name in DIFFERENCES},
         }
         for kind in KINDS
     ]
-    write_rows(RESULTS / f"step_{arguments.device}_{arguments.precision}.csv", rows)
+    path = RESULTS / f"step_{arguments.device}_{arguments.precision}.csv"
+    write_rows(path, [row for row in read_rows(path) if row["batch"] != str(arguments.batch)] + rows)
     for row in rows:
         print(row)
 

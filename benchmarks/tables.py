@@ -1,10 +1,10 @@
-"""Write the tables into README.md, docs/study.md and docs/performance.md, between the marks that name them.
+"""Write the tables into README.md and the pages of docs/ that have marks with their names.
 
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`parameters`, `search`, `comparison`, `validation`, or a file of docs/results without its `.csv`. Everything comes from
-there and from params.yaml. A test fails when a file and the tables differ.
+`parameters`, `targets`, `search`, `comparison`, `validation`, or a file of docs/results without its `.csv`. Everything
+comes from there, from params.yaml and benchmarks/targets.py. A test fails when a file and the tables differ.
 """
 
 import json
@@ -19,10 +19,11 @@ import search
 import study
 from results import Rows, read_rows
 from scipy.stats import ttest_rel
+from targets import TARGETS
 
 from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 
-FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"))
+FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"), Path("docs/scaling.md"))
 RESULTS = Path("docs/results")
 VALIDATION = RESULTS / "validation.csv"
 REFERENCE = "lpi"  # what the methods are compared with
@@ -155,16 +156,21 @@ def parameter_table() -> str:
     return markdown(["parameter", "value", "allowed", "meaning"], lines)
 
 
+def targets_table() -> str:
+    return markdown(["what", "wanted", "measured", "reached", "table"], [target.cells() for target in TARGETS])
+
+
 FROM_FILES: dict[str, tuple[Path, Callable[[], str]]] = {
     "search": (search.CSV, search_table),
     "validation": (VALIDATION, validation_table),
 }
+WITHOUT_FILE = {"parameters": parameter_table, "targets": targets_table}
 
 
 def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     """The table of that name, or a line that says that there are no results yet."""
-    if name == "parameters":
-        return parameter_table()
+    if name in WITHOUT_FILE:
+        return WITHOUT_FILE[name]()
     plain = RESULTS / f"{name}.csv"
     path, table = FROM_FILES.get(name, (plain, partial(plain_table, plain)))
     if path.exists():

@@ -1,0 +1,33 @@
+"""Time of the default `dvc repro` in a fresh clone, every stage run: nothing comes from DVC's cache.
+
+python benchmarks/repro.py              # docs/results/repro_cpu.csv, a few minutes
+"""
+
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from results import write_rows
+
+CSV = Path("docs/results/repro_cpu.csv")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        clone = Path(place) / "lpi"
+        subprocess.run(["git", "clone", "--quiet", "--local", ".", clone], check=True)
+        start = time.perf_counter()
+        subprocess.run(["dvc", "repro"], cwd=clone, check=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
+        seconds = time.perf_counter() - start
+    row = {"cores": len(os.sched_getaffinity(0)), "minutes": round(seconds / 60, 2)}
+    row |= {"torch": torch.__version__, "python": platform.python_version()}
+    print(row)
+    write_rows(CSV, [row])
+
+
+if __name__ == "__main__":
+    main()
