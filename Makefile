@@ -25,7 +25,7 @@ study: $(INSTALLED)
 
 # What `make repro` would do, fetch and need.
 plan: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/plan.py $(SET)
 
 # Recall of the frozen ViT-B/16 on COCO's 5k test images beside the published numbers; needs weights and data.
 check-zero-shot: $(INSTALLED)

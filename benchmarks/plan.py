@@ -1,6 +1,7 @@
 """What `dvc repro` with the present params.yaml would do, fetch and need, without starting it.
 
     make plan                  # = python benchmarks/plan.py
+    make plan SET="-S method=lpi-released -S prompt_length=16"      # as `dvc exp run` would do it with these settings
 
 Lists the stages, the downloads, the disk for arrays and features, the memory of a training step (what autograd keeps,
 counted on the model without weights) and an estimate of the time: floating point operations, counted in the same way,
@@ -8,19 +9,29 @@ divided by what a matrix product reaches on this machine (measured for a second)
 """
 
 import argparse
+import logging
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
+import networkx as nx
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.coco import data_home
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.parameters import PARAMS_FILE, Parameters, check_together, load_chain, load_parameters
+from lpi.parameters import (
+    PARAMS_FILE,
+    Parameters,
+    check_together,
+    load_chain,
+    parse_parameters,
+    read_yaml,
+    with_presets,
+)
 from lpi.sources import coco2014
 
 REACHED = 0.5  # share of the rate of large matrix products; with small models less
@@ -199,19 +210,58 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     return lines
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+def set_parameters(settings: list[str]) -> Parameters:
+    """The parameters of params.yaml with settings `name=value`, and what the method fixes."""
+    changes = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"-S {setting}: a setting is name=value")
+        changes[name] = yaml.safe_load(value)
+    plain = parse_parameters(read_yaml(PARAMS_FILE))
+    return with_presets(Parameters({**plain, **changes}, "-S"))
+
+
+def stages_to_run(settings: list[str]) -> list[str]:
+    """The stages that would run, and those after them, which DVC compares only when they have a new input.
+
+    Raises:
+        ValueError: DVC cannot say.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # not that pretrain is frozen
     try:
-        parameters, tasks = load_parameters(), len(load_chain())
+        with Repo() as repo:
+            graph, stages = repo.index.graph, {stage.addressing: stage for stage in repo.index.stages}
+            if settings:
+                changed = [stage for stage in stages.values() if not stage.frozen]
+            else:
+                changed = [stages[name] for name in repo.status()]
+            after = set(changed)
+            for stage in changed:
+                if stage.name != "validate":  # what it writes is always the same
+                    after |= nx.ancestors(graph, stage)
+            return [stage.addressing for stage in nx.topological_sort(graph.reverse()) if stage in after]
+    except DvcException as error:
+        raise ValueError(f"DVC: {error}") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "-S", "--set-param", action="append", default=[], metavar="NAME=VALUE", help="instead of params.yaml"
+    )
+    settings = parser.parse_args().set_param
+    try:
+        parameters, tasks = set_parameters(settings), len(load_chain())
         lines = report(parameters, tasks, matmul_rate(device_from_environment()))
+        stages = stages_to_run(settings)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    plan = subprocess.run(["dvc", "repro", "--dry"], capture_output=True, text=True)
-    stages = [line.split("'")[1] for line in plan.stdout.splitlines() if line.startswith("Running stage")]
     chosen = " ".join(f"{name}={parameters[name]}" for name in ("dataset", "backbone", "method"))
     print(f"{chosen}, {tasks} tasks")
-    if plan.returncode:
-        sys.exit(f"error: dvc repro --dry: {plan.stderr.strip()}")
     print(f"stages     {' '.join(stages) or 'none, everything is up to date'}")
     print("\n".join(lines))
 

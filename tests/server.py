@@ -10,6 +10,7 @@ class FileServer:
 
     Attributes:
         ranges: whether parts can be asked for.
+        lengths: whether an answer says how long it is.
         break_after: path -> bytes after which each answer is cut off.
         busy: path -> how many requests are first answered with 503.
         requests: (path, Range header or None) of every request.
@@ -17,7 +18,7 @@ class FileServer:
     """
 
     def __init__(self, files: dict[str, bytes], ranges: bool = True, port: int = 0):
-        self.files, self.ranges = files, ranges
+        self.files, self.ranges, self.lengths = files, ranges, True
         self.break_after: dict[str, int] = {}
         self.busy: dict[str, int] = {}
         self.requests: list[tuple[str, str | None]] = []
@@ -73,7 +74,8 @@ class FileServer:
                     self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
                 else:
                     self.send_response(200)
-                self.send_header("Content-Length", str(len(content) - start))
+                if outer.lengths:
+                    self.send_header("Content-Length", str(len(content) - start))
                 if outer.ranges:
                     self.send_header("ETag", tag)
                 self.end_headers()

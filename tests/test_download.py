@@ -173,6 +173,16 @@ def test_a_wrong_file_is_thrown_away(server, tmp_path, changes, message):
     assert not (tmp_path / "a.zip.part").exists()
 
 
+def test_an_answer_of_unknown_length_does_not_replace_what_has_arrived(tmp_path):
+    """A login page that is sent in chunks."""
+    with FileServer({"a.zip": CONTENT}, ranges=False) as server:
+        (tmp_path / "a.zip.part").write_bytes(CONTENT[:2_000_000])
+        server.lengths = False
+        with pytest.raises(DownloadError, match=r"a.zip: the server does not go on .* login page\? .*before is kept"):
+            fetch([remote(server)], tmp_path)
+        assert (tmp_path / "a.zip.part").stat().st_size == 2_000_000
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_answer_of_another_length_does_not_replace_what_has_arrived(tmp_path, ranges):
     """A login page, for instance."""

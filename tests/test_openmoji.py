@@ -30,7 +30,7 @@ BY_NOUN = {concept.noun: concept for concept in CONCEPTS}
 SMALL = SceneSettings(train=6, val=2, test=3, rarest=0.5, distractor=0.3, seed=11)
 SCENE_HASHES = {0: "91f6c383b164e5e1", 4: "ecd6997951425a44", 8: "134f3facaf283763", 11: "e64af122cf75bb1d"}
 FILE_HASHES = {
-    "source.json": "c90a69eaa9d05c47",
+    "source.json": "516937d22aed8340",
     "annotations/captions_test.json": "ab0dee3c2c65fb75",
     "annotations/captions_train.json": "24bcec375a2eca93",
     "annotations/captions_val.json": "395094214e5f4a79",

@@ -93,6 +93,21 @@ def test_dvc_shows_the_plots(repository):
     shutil.rmtree(repository.folder / "shown")
 
 
+def test_the_plan_has_the_stages_after_a_change_as_well(repository):
+    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
+
+    def planned(*settings: str) -> list[str]:
+        output = repository.run(sys.executable, "benchmarks/plan.py", *settings).stdout
+        return next(line.split()[1:] for line in output.splitlines() if line.startswith("stages "))
+
+    assert planned() == ["none,", "everything", "is", "up", "to", "date"]
+    repository.set({"routing.metric": "l2"})
+    assert planned() == ["validate", "evaluate", "summarize"]
+    repository.set({"routing.clusters": 1})
+    assert planned() == ["validate", "keys", "evaluate", "summarize"]
+    assert planned("-S", "rank=2")[-3:] == ["train@t01", "evaluate", "summarize"]
+
+
 def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
     first = repository.dvc("exp", "run", "-S", "rank=2")
     assert sorted(ran(first)) == sorted(["validate", "init", *TRAIN, "evaluate", "summarize"])

@@ -1,5 +1,6 @@
 """COCO from a local server and from folders, Karpathy's files, Flickr30k, and your own images."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import mini_coco
 import pytest
+from PIL import Image
 from server import FileServer
 
-from lpi.coco import DataError, Source, data_home, read_items
+from lpi.coco import DataError, ImageError, Source, data_home, read_items
 from lpi.download import DownloadError
 from lpi.published import PUBLISHED, rule_table
 from lpi.sources import coco2014, karpathy, own
@@ -150,20 +152,55 @@ def test_coco_by_karpathys_division(here, served):
 )
 def test_broken_annotations_of_coco_are_named(here, served, content, message):
     place(here, served)
-    (here / "data/coco/annotations_trainval2014.zip").write_bytes(content)
+    replace_annotations(here, served, content)
     with pytest.raises(DataError, match=message):
         coco2014.fetch(here / "raw", "official", 0.1)
 
 
-def test_blank_captions_of_coco_are_left_out(here, served):
-    place(here, served)
-    home, name = here / "data/coco", "captions_val2014.json"
-    with zipfile.ZipFile(home / "annotations_trainval2014.zip") as archive:
+def replace_annotations(here, served, content: bytes) -> None:
+    """As if this were the published archive."""
+    path = "annotations/annotations_trainval2014.zip"
+    (here / "data/coco/annotations_trainval2014.zip").write_bytes(content)
+    (here / "data/coco.yaml").write_text(mini_coco.addresses({**served, path: content}))
+
+
+def changed_annotations(served, name: str, change) -> bytes:
+    """The archive, where `change` has been made to the content of one file."""
+    with zipfile.ZipFile(io.BytesIO(served["annotations/annotations_trainval2014.zip"])) as archive:
         files = {member: archive.read(member) for member in archive.namelist()}
     content = json.loads(files[f"annotations/{name}"])
-    content["annotations"][0]["caption"] = " \n"
-    files[f"annotations/{name}"] = json.dumps(content).encode()
-    (home / "annotations_trainval2014.zip").write_bytes(mini_coco.zipped(files))
+    change(content)
+    return mini_coco.zipped({**files, f"annotations/{name}": json.dumps(content).encode()})
+
+
+@pytest.mark.parametrize("name", ["captions_val2014.json", "instances_train2014.json"])
+def test_an_annotation_of_an_image_that_is_not_listed_is_an_error(here, served, name):
+    place(here, served)
+    replace_annotations(
+        here,
+        served,
+        changed_annotations(served, name, lambda content: content["annotations"][3].update(image_id=77777)),
+    )
+    with pytest.raises(DataError, match=rf"{name}: entry \d+ belongs to image 77777, which is not listed"):
+        coco2014.fetch(here / "raw", "official", 0.1)
+
+
+def test_a_copied_archive_of_another_size_is_an_error_unless_it_is_unpacked(here, served):
+    place(here, served)
+    path = here / "data/coco/val2014.zip"
+    path.write_bytes(served["zips/val2014.zip"][:-100])
+    with pytest.raises(DataError, match=r"val2014.zip has \d+ bytes instead of \d+; delete it and run again"):
+        coco2014.fetch(here / "raw", "official", 0.1)
+    (here / "data/coco/val2014").mkdir()
+    coco2014.fetch(here / "raw", "official", 0.1)
+
+
+def test_blank_captions_of_coco_are_left_out(here, served):
+    place(here, served)
+    blank = changed_annotations(
+        served, "captions_val2014.json", lambda content: content["annotations"][0].update(caption=" \n")
+    )
+    replace_annotations(here, served, blank)
     coco2014.fetch(here / "raw", "official", 0.1)
     first = read_items(here / "raw", "test")[0][0]
     assert first.captions == [f"A bus number 1001 seen {n} times." for n in range(1, 5)]
@@ -279,21 +316,33 @@ def test_own_images_with_jsonl_in_an_archive_and_without_tasks(here):
     shutil.rmtree(here / "data/own/photos")
     own.fetch(here / "raw", "my.jsonl")
     items = items_of(here / "raw")
-    assert sum(len(part) for part in items.values()) == 60
-    assert len(items["val"]) == len(items["test"]) == 6
-    assert Source.load(here / "raw").assignment == "cluster"
+    assert [len(items[split]) for split in ("train", "val", "test")] == [60, 0, 0]  # divided when tasks are known
+    source = Source.load(here / "raw")
+    assert source.assignment == "cluster"
+    assert not source.divided
 
 
-def test_every_task_gets_val_and_test_images_whatever_the_order():
-    tasks = {f"{task}/{i}.jpg": task for task, count in (("a", 40), ("b", 3), ("c", 2)) for i in range(count)}
-    split_of = own.divided(tasks)
-    counts = {task: Counter(split_of[image] for image in tasks if tasks[image] == task) for task in "abc"}
-    assert counts == {
-        "a": {"train": 32, "val": 4, "test": 4},
-        "b": {"train": 1, "val": 1, "test": 1},
-        "c": {"train": 2},
-    }
-    assert own.divided(dict(reversed(tasks.items()))) == split_of
+def test_images_lie_in_the_archive_or_beside_it(here):
+    """An archive that was made of the content of the folder, without the folder."""
+    mine(here)
+    with zipfile.ZipFile(here / "data/own/photos.zip", "w") as archive:
+        archive.writestr("0.jpg", b"of no use")
+    own.fetch(here / "raw", "captions.csv")
+    with Source.load(here / "raw").images(here / "raw") as store:
+        assert store.open("photos/0.jpg").size == (80, 64)
+        with pytest.raises(ImageError, match="photos/99.jpg is missing"):
+            store.open("photos/99.jpg")
+
+
+def test_own_images_are_turned_as_the_camera_says(here):
+    mine(here)
+    path, exif = here / "data/own/photos/0.jpg", Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    Image.open(path).save(path, exif=exif)
+    own.fetch(here / "raw", "captions.csv")
+    with Source.load(here / "raw").images(here / "raw") as store:
+        assert store.open("photos/0.jpg").size == (64, 80)
+        assert store.open("photos/1.jpg").size == (80, 64)
 
 
 def test_a_replaced_image_changes_what_is_fetched(here):
@@ -311,9 +360,9 @@ def test_tasks_may_be_numbers_and_captions_have_any_character(here):
     rows = [{"image": f"photos/{i}.jpg", "caption": f"one\u2028two {i}", "task": i % 2} for i in range(6)]
     mine(here, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "captions.jsonl")
     own.fetch(here / "raw", "captions.jsonl")
-    items = items_of(here / "raw")
-    assert {item.task_name("single") for part in items.values() for item in part} == {"0", "1"}
-    assert items["test"][0].captions[0].startswith("one\u2028two")
+    items = items_of(here / "raw")["train"]
+    assert {item.task_name("single") for item in items} == {"0", "1"}
+    assert items[0].captions[0].startswith("one\u2028two")
 
 
 @pytest.mark.parametrize(

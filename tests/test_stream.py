@@ -12,7 +12,7 @@ from PIL import Image
 from lpi.clusters import cluster_names
 from lpi.coco import DataError, ImageError, ImageStore, Item, Source, read_items
 from lpi.parameters import PARAMETERS
-from lpi.split import Rules, _save_images, capped, split_stream, task_order
+from lpi.split import Rules, _save_images, capped, divide, split_stream, task_order
 from lpi.stream import TaskData
 
 CATEGORIES = [
@@ -321,6 +321,45 @@ def test_a_task_without_images_in_a_split_is_named(tmp_path):
     write_all(tmp_path / "raw")
     write_coco(tmp_path / "raw", "val", {2: [(3, 30)]})
     with pytest.raises(DataError, match=r"task animal has no val images \(stream.assignment=area\)"):
+        split(tmp_path / "raw", tmp_path / "stream")
+
+
+def test_images_without_splits_are_divided_task_by_task():
+    tasks = [task for task, count in (("a", 40), ("b", 3), ("c", 2)) for _ in range(count)]
+    items = [Item(i, f"{task}/{i}.jpg") for i, task in enumerate(tasks)]
+    splits, task_of = divide(items, dict(enumerate(tasks)))
+    counts = {task: Counter(split for (split, image), name in task_of.items() if name == task) for task in "abc"}
+    assert counts == {
+        "a": {"train": 32, "val": 4, "test": 4},
+        "b": {"train": 1, "val": 1, "test": 1},
+        "c": {"train": 2},
+    }
+    assert {split: [item.image_id for item in part] for split, part in splits.items()} == {
+        split: sorted(image for where, image in task_of if where == split) for split in ("train", "val", "test")
+    }
+    assert divide(items[::-1], dict(enumerate(tasks)))[1] == task_of
+
+
+@pytest.mark.parametrize("rule", ["area", "cluster"])
+def test_a_data_set_without_splits_has_all_of_them_in_every_task(tmp_path, rule):
+    """Ten images in which one kind of object is rare: of all images, a tenth might have missed it."""
+    raw = tmp_path / "raw"
+    write_coco(raw, "train", {i: [(1 if i < 4 else 3, 10)] for i in (1, 2, 3, *range(200_000, 200_007))})
+    for name in ("val", "test"):
+        write_coco(raw, name, {})
+    Source(rule, divided=False).save(raw)
+    stream = split(raw, tmp_path / "stream")
+    for name in ("train", "val", "test"):
+        assert min(stream["images"][name]) >= 1
+    assert sum(sum(counts) for counts in stream["images"].values()) == 10
+
+
+def test_a_task_that_is_too_small_to_be_divided_is_named(tmp_path):
+    write_coco(tmp_path / "raw", "train", {i: [(1, 10)] if i < 3 else [(3, 10)] for i in range(1, 11)})
+    for name in ("val", "test"):
+        write_coco(tmp_path / "raw", name, {})
+    Source("area", divided=False).save(tmp_path / "raw")
+    with pytest.raises(DataError, match=r"task animal has no val images .*; it needs at least three images"):
         split(tmp_path / "raw", tmp_path / "stream")
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -116,7 +117,9 @@ class Backbone:
             config = self._read_config()
             vision, text = config["vision_cfg"], config["text_cfg"]
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise BackboneError(f"backbone {self.name}: its open_clip_config.json cannot be read: {error}") from None
+            raise BackboneError(
+                f"backbone {self.name}: its open_clip_config.json cannot be read: {error}{self._advice}"
+            ) from None
         for found, what in (
             ("timm_model_name" in vision, "a timm image tower"),
             (isinstance(vision.get("layers", 12), list), "a ResNet image tower"),
@@ -127,6 +130,11 @@ class Backbone:
         ):
             if found:
                 raise BackboneError(f"backbone {self.name} has {what}, into which prompts cannot be inserted; {WORKS}")
+        if text.get("hf_tokenizer_name") and find_spec("transformers") is None:
+            raise BackboneError(
+                f"backbone {self.name}: its tokenizer, {text['hf_tokenizer_name']}, needs a package that is not part"
+                " of this project: .venv/bin/pip install transformers"
+            )
         return config
 
     def _read_config(self) -> dict:
@@ -159,13 +167,17 @@ class Backbone:
 
     @property
     def _advice(self) -> str:
-        """How to get weights without the network."""
+        """How to get weights without the network, and where a folder must have them."""
         import open_clip
 
+        files = "open_clip_config.json and open_clip_model.safetensors (or open_clip_pytorch_model.bin)"
+        if self.name.startswith("local-dir:"):
+            return f"\nThe folder {self._model_name.partition(':')[2]} must hold {files}."
         if not self.downloads:
             return ""
         if self.name.startswith("hf-hub:"):
-            return "\nWithout network, fetch the repository elsewhere and use backbone=local-dir:FOLDER."
+            place = f"huggingface.co/{self.name.partition(':')[2]}"
+            return f"\nWithout network, fetch {files} elsewhere ({place}) and use backbone=local-dir:FOLDER."
         facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
         place = facts.get("url") or f"huggingface.co/{facts.get('hf_hub', '')}"
         model = self._model_name + "-quickgelu" * bool(facts.get("quick_gelu") and not self.config.get("quick_gelu"))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SPLITS = ("train", "val", "test")
 ASSIGNMENTS = ("single", "area", "count")
@@ -27,6 +27,8 @@ BROKEN = (  # what Pillow and zipfile raise for damaged, encrypted or unknown co
     Image.DecompressionBombError,
 )
 LONGEST = 2000  # characters of a caption
+OWN = "own"  # the data set of the user
+AGAIN = "delete it and run `dvc repro --force fetch`"  # a fetched file that was damaged later
 
 
 class DataError(ValueError):
@@ -43,7 +45,7 @@ def data_home(name: str) -> Path:
     The user's own is `data/own`, where DVC sees changes. Others are in the folder `LPI_DATA` if that is set, else in
     `data` of the repository; an experiment in a temporary copy uses the repository that it comes from, `DVC_ROOT`.
     """
-    if name == "own":
+    if name == OWN:
         return Path("data", name)
     if home := os.environ.get("LPI_DATA"):
         return Path(home, name)
@@ -81,11 +83,13 @@ class Source:
         assignment: how its images become tasks unless the parameter `stream.assignment` says otherwise.
         home: the folder of the images, as `data_home` knows it; None: they are part of the fetched data.
         fingerprint: changes with the images, where they may be replaced under the same names.
+        divided: False where everything is in train, to be divided when the tasks are known.
     """
 
     assignment: str
     home: str | None = None
     fingerprint: str = ""
+    divided: bool = True
 
     def save(self, folder: Path) -> None:
         (folder / "source.json").write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
@@ -95,8 +99,8 @@ class Source:
         return cls(**read_json(folder / "source.json"))
 
     def images(self, folder: Path) -> "ImageStore":
-        """The images; folder: that of the fetched data."""
-        return ImageStore(folder if self.home is None else data_home(self.home))
+        """The images; folder: that of the fetched data. The user's own are turned as their cameras say."""
+        return ImageStore(folder if self.home is None else data_home(self.home), upright=self.home == OWN)
 
 
 @dataclass
@@ -147,7 +151,9 @@ def check_caption(text: object, place: str) -> str:
     Raises:
         DataError: no text, or absurdly long; names the place.
     """
-    if not isinstance(text, str) or not text.strip():
+    if text is not None and not isinstance(text, str):
+        raise DataError(f"{place}: the caption must be text, not {text!r}")
+    if text is None or not text.strip():
         raise DataError(f"{place}: the caption is empty")
     if len(text) > LONGEST:
         raise DataError(f"{place}: a caption of {len(text)} characters; at most {LONGEST} are taken. Is it a caption?")
@@ -196,7 +202,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a whole zip file ({error}); delete it and run again") from None
+        raise DataError(f"{path} is not a whole zip file ({error}); {AGAIN}") from None
     for member in archive.infolist():
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(member.external_attr >> 16):
@@ -206,13 +212,17 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 class ImageStore:
-    """Images by file name: `part/name.jpg` is a member of the archive `root/part.zip` if that exists, else a file.
+    """Images by file name: `part/name.jpg` is a member of the archive `root/part.zip` if that has it, else a file.
 
     Several threads may read at the same time.
+
+    Args:
+        root: the folder.
+        upright: whether images are turned as the orientation in their EXIF data says.
     """
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, upright: bool = False):
+        self.root, self.upright = root, upright
         self._archives: dict[str, zipfile.ZipFile | None] = {}
         self._lock = Lock()
 
@@ -226,8 +236,9 @@ class ImageStore:
 
     def checksum(self, file_name: str) -> int | None:
         """CRC-32 of an image's bytes; None if it is missing."""
-        if archive := self._archive(file_name):
-            return archive.NameToInfo[file_name].CRC if file_name in archive.NameToInfo else None
+        archive = self._archive(file_name)
+        if archive and file_name in archive.NameToInfo:
+            return archive.NameToInfo[file_name].CRC
         path = self.root / file_name
         return zlib.crc32(path.read_bytes()) if path.is_file() else None
 
@@ -240,9 +251,11 @@ class ImageStore:
         """
         archive = self._archive(file_name)
         path = f"{archive.filename}: image {file_name}" if archive else str(self.root / file_name)
+        packed = archive is not None and file_name in archive.NameToInfo
         try:
-            with archive.open(file_name) if archive else (self.root / file_name).open("rb") as file:
-                return Image.open(file).convert("RGB")
+            with archive.open(file_name) if packed else (self.root / file_name).open("rb") as file:
+                image = Image.open(file)
+                return (ImageOps.exif_transpose(image) if self.upright else image).convert("RGB")
         except (KeyError, FileNotFoundError):
             raise ImageError(f"{path} is missing") from None
         except BROKEN as error:

@@ -204,6 +204,12 @@ class _Transfer:
                 f"{self.remote.url}: the answer has {found} bytes instead of {expected}; is it the right address, or a"
                 " login page? What has arrived before is kept"
             )
+        if expected is not None and found is None and self.have:
+            raise DownloadError(
+                f"{self.remote.url}: the server does not go on where the file stopped, and does not say how long its"
+                " answer is; is it a login page? What has arrived before is kept; delete"
+                f" {self.partial} to begin anew"
+            )
 
     def _restart(self, progress: Callable[[int], object]) -> None:
         progress(-self.have)

@@ -200,7 +200,7 @@ PARAMETERS: dict[str, Kind] = {
         "coco: `official`: train2014 becomes train and val, val2014 test; `karpathy`: as dataset_coco.json says",
         choices=("official", "karpathy"),
     ),
-    "coco.val": Kind(float, "coco: share of train2014 that becomes val", 0, 0.9),
+    "coco.val": Kind(float, "coco: share of train2014 that becomes val", 0.001, 0.9),
     "folder.file": Kind(str, "folder: the captions in data/own, as .csv, .jsonl or COCO's .json"),
     "scenes.image_size": Kind(int, "side of the rendered scenes in pixels", 16, 1024),
     "scenes.train": Kind(int, "training scenes of the most frequent domain", 2, 10**6),

@@ -19,6 +19,7 @@ from lpi.clusters import cluster_items
 from lpi.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
 
 BLOCK = 256  # images that are decoded, by several threads, before they are written
+SHARE = 0.1  # of the images of a task, for val and for test, where no split is given
 SAMPLE = 32  # images whose decoding is timed for the estimate
 Transform = Callable[[Image.Image], Image.Image]
 
@@ -43,6 +44,33 @@ def capped(items: list[Item], cap: int) -> list[Item]:
     chosen = sorted(items, key=lambda item: hashlib.sha256(str(item.image_id).encode()).digest())[:cap]
     kept = {item.image_id for item in chosen}
     return [item for item in items if item.image_id in kept]
+
+
+def divide(
+    items: list[Item], task_of: dict[int, str | None]
+) -> tuple[dict[str, list[Item]], dict[tuple[str, int], str | None]]:
+    """Divide images that have no splits: of every task a tenth each, at least one, becomes val and test.
+
+    Which images these are depends on their names alone. Tasks of one or two images are for training only.
+
+    Args:
+        items: all images.
+        task_of: image id -> task.
+
+    Returns:
+        The images by split in the old order, and (split, image id) -> task.
+    """
+    groups: dict[str | None, list[Item]] = {}
+    for item in items:
+        groups.setdefault(task_of[item.image_id], []).append(item)
+    split_of = {}
+    for group in groups.values():
+        count = max(1, round(SHARE * len(group))) if len(group) > 2 else 0
+        shuffled = sorted(group, key=lambda item: hashlib.sha256(item.file_name.encode()).digest())
+        for place, item in enumerate(shuffled):
+            split_of[item.image_id] = "val" if place < count else "test" if place < 2 * count else "train"
+    splits = {split: [item for item in items if split_of[item.image_id] == split] for split in SPLITS}
+    return splits, {(split_of[image], image): task for image, task in task_of.items()}
 
 
 @dataclass(frozen=True)
@@ -100,6 +128,10 @@ def split_stream(
         supercategories, task_of = cluster_items(splits, len(tasks), embed)
     else:
         task_of = {(split, item.image_id): item.task_name(rule) for split, items in splits.items() for item in items}
+    if not source.divided:
+        splits, task_of = divide(
+            splits["train"], {item.image_id: task_of["train", item.image_id] for item in splits["train"]}
+        )
     counts = Counter(task_of["train", item.image_id] for item in splits["train"])
     names = task_order(supercategories, counts, rules.order)
     if len(names) < len(tasks):
@@ -112,7 +144,8 @@ def split_stream(
             chosen[split] = [capped(items, rules.test_cap) for items in chosen[split]]
         for name, items in zip(names, chosen[split], strict=True):
             if not items:
-                raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule})")
+                few = "" if source.divided else "; it needs at least three images"
+                raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule}){few}")
     stream: dict = {"names": names, "images": {}, "captions": {}}
     with source.images(raw) as store:
         everything = [item for parts in chosen.values() for items in parts for item in items]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import ijson
 import yaml
 
-from lpi.coco import SPLITS, Annotations, DataError, Source, data_home, open_archive
+from lpi.coco import AGAIN, SPLITS, Annotations, DataError, Source, data_home, open_archive
 from lpi.download import Remote, download
 from lpi.published import PUBLISHED
 from lpi.sources.karpathy import FILE as KARPATHY
@@ -39,26 +39,27 @@ def fetch(out: Path, split: str, val_share: float) -> None:
     """
     home = data_home(NAME)
     download(missing(home), home)
+    _check_sizes(home)
     division = _karpathy_division(home / KARPATHY) if split == "karpathy" else None
     parts = {name: Annotations() for name in SPLITS}
     categories: list[tuple[int, str, str]] = []
     for part in PARTS:  # a file is read once per list that is taken from it
-        of_image: dict[int, Annotations] = {}
+        of_image: dict[int, Annotations | None] = {}  # None: in no split
         with _annotation_file(home, f"captions_{part}.json") as file:
             for image in ijson.items(file, "images.item"):
                 where = division.get(image["id"]) if division is not None else _official(part, image["id"], val_share)
+                of_image[image["id"]] = parts[where] if where else None
                 if where:
-                    of_image[image["id"]] = parts[where]
                     parts[where].images.append((image["id"], f"{part}/{image['file_name']}"))
         with _annotation_file(home, f"captions_{part}.json") as file:
             for caption in ijson.items(file, "annotations.item"):
-                if caption["image_id"] in of_image and caption["caption"].strip():
-                    of_image[caption["image_id"]].captions.append((caption["image_id"], caption["caption"]))
+                own = _of_known_image(of_image, caption, f"captions_{part}.json")
+                if own and caption["caption"].strip():
+                    own.captions.append((caption["image_id"], caption["caption"]))
         with _annotation_file(home, f"instances_{part}.json") as file:
             for thing in ijson.items(file, "annotations.item", use_float=True):
-                if thing["image_id"] in of_image:
-                    entry = thing["image_id"], thing["category_id"], thing["area"]
-                    of_image[thing["image_id"]].objects.append(entry)
+                if own := _of_known_image(of_image, thing, f"instances_{part}.json"):
+                    own.objects.append((thing["image_id"], thing["category_id"], thing["area"]))
         with _annotation_file(home, f"instances_{part}.json") as file:
             found = ijson.items(file, "categories.item")
             categories = [(entry["id"], entry["name"], entry["supercategory"]) for entry in found]
@@ -71,14 +72,41 @@ def fetch(out: Path, split: str, val_share: float) -> None:
 
 def missing(home: Path) -> list[Remote]:
     """What must be fetched: archives that are there neither as zip files nor as folders."""
+    return [remote for remote in _remotes() if not (home / remote.name).exists() and not _unpacked(home, remote.name)]
+
+
+def _remotes() -> list[Remote]:
     content = yaml.safe_load(ADDRESSES.read_text("utf-8"))
     base = os.environ.get("LPI_COCO_URL", content["base"]).rstrip("/")
-    unpacked = {ANNOTATIONS: "annotations", **{f"{part}.zip": part for part in PARTS}}
     return [
         Remote(f"{base}/{facts['path']}", name, facts.get("size"), facts.get("checksum"))
         for name, facts in content["files"].items()
-        if not (home / name).exists() and not (home / unpacked[name]).is_dir()
     ]
+
+
+def _unpacked(home: Path, name: str) -> bool:
+    return (home / {ANNOTATIONS: "annotations"}.get(name, name.removesuffix(".zip"))).is_dir()
+
+
+def _check_sizes(home: Path) -> None:
+    """DataError for a zip file of another size than published, such as one that the user has copied in part."""
+    for remote in _remotes():
+        path = home / remote.name
+        if remote.size is None or _unpacked(home, remote.name) or not path.exists():
+            continue
+        if (found := path.stat().st_size) != remote.size:
+            raise DataError(
+                f"{path} has {found} bytes instead of {remote.size}; delete it and run again, so that it is fetched, or"
+                " unpack it there if you want to use it as it is"
+            )
+
+
+def _of_known_image(of_image: dict[int, Annotations | None], entry: dict, file_name: str) -> Annotations | None:
+    if entry["image_id"] not in of_image:
+        raise DataError(
+            f"{file_name}: entry {entry.get('id')} belongs to image {entry['image_id']}, which is not listed"
+        )
+    return of_image[entry["image_id"]]
 
 
 @contextmanager
@@ -100,7 +128,7 @@ def _annotation_file(home: Path, name: str) -> Iterator[BinaryIO]:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{place} has an entry that is not COCO's: {error!r}") from None
     except (ijson.JSONError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{place} is broken: {error}; delete it and run again") from None
+        raise DataError(f"{place} is broken: {error}; {AGAIN}") from None
 
 
 def _official(part: str, image_id: int, val_share: float) -> str:

@@ -36,13 +36,16 @@ def read_karpathy(path: Path) -> list[Entry]:
     try:
         with path.open("rb") as file:
             for number, image in enumerate(ijson.items(file, "images.item")):
-                place = f"{path}: image {number} ({image.get('filename')})"
+                place = f"{path}: image {number}"
+                if not isinstance(image, dict):
+                    raise DataError(f"{place} must be an object, not {image!r}")
+                place = f"{place} ({image.get('filename')})"
                 if image["split"] not in SPLIT_OF:
                     raise DataError(f"{place}: split must be one of {', '.join(SPLIT_OF)}, not {image['split']!r}")
                 captions = [check_caption(sentence["raw"], place) for sentence in image["sentences"]]
                 if not captions:
                     raise DataError(f"{place} has no caption")
-                image_id = image.get("cocoid", image.get("imgid"))
+                image_id = image["cocoid"] if "cocoid" in image else image["imgid"]
                 if image_id in entries:
                     raise DataError(f"{place}: id {image_id} appears twice")
                 place_of = image.get("filepath", ""), image["filename"]

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpi.coco import SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
+from lpi.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
 
-NAME = "own"
 COLUMNS = ("image", "caption", "task", "split")
-SHARE = 0.1  # of the images of a task, for val and for test, where no split is given
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -36,13 +34,13 @@ def fetch(out: Path, file: str) -> None:
         file: the captions. `*.csv` with a header or `*.jsonl`, one row per caption, with the columns image (a path
             relative to the folder, or absolute), caption and, if wanted, task and split (train, val or test). Or COCO's
             `captions*.json`, with the objects in `instances*.json` beside it; `{split}` in the name stands for train,
-            val and test. Without splits a tenth of every task's images each becomes val and test (`divided`).
-            Without tasks these are clusters of captions.
+            val and test. Without splits the stage `split` divides every task (`lpi.split.divide`). Without tasks
+            these are clusters of captions.
 
     Raises:
         DataError: the file is missing, not UTF-8, or a row is wrong; names the file and the line.
     """
-    home = data_home(NAME)
+    home = data_home(OWN)
     if "{split}" in file or file.endswith(".json"):
         _fetch_coco(out, home, file)
         return
@@ -62,32 +60,16 @@ def fetch(out: Path, file: str) -> None:
         captions.setdefault(row.image, []).append(row.caption)
     names = list(dict.fromkeys(row.task for row in first.values() if row.task is not None))
     ids = {image: number for number, image in enumerate(first)}
-    parts, split_of = {split: Annotations() for split in SPLITS}, divided({i: row.task for i, row in first.items()})
+    parts = {split: Annotations() for split in SPLITS}
     for image, row in first.items():
-        part = parts[row.split or split_of[image]]
+        part = parts[row.split or "train"]
         part.images.append((ids[image], image))
         part.captions += [(ids[image], caption) for caption in captions[image]]
         if row.task is not None:
             part.objects.append((ids[image], names.index(row.task), 1.0))
     for split, part in parts.items():
         part.save(out, split, [(number, name, name) for number, name in enumerate(names)])
-    Source("single" if names else "cluster", NAME, fingerprint).save(out)
-
-
-def divided(tasks: dict[str, str | None]) -> dict[str, str]:
-    """Image -> train, val or test, given image -> task: of every task a tenth each, at least one, is val and test.
-
-    Which images these are depends on their names alone. Tasks of one or two images are for training only.
-    """
-    groups: dict[str | None, list[str]] = {}
-    for image, task in tasks.items():
-        groups.setdefault(task, []).append(image)
-    split_of = dict.fromkeys(tasks, "train")
-    for images in groups.values():
-        count = max(1, round(SHARE * len(images))) if len(images) > 2 else 0
-        shuffled = sorted(images, key=lambda image: hashlib.sha256(image.encode()).digest())
-        split_of |= dict.fromkeys(shuffled[:count], "val") | dict.fromkeys(shuffled[count : 2 * count], "test")
-    return split_of
+    Source("single" if names else "cluster", OWN, fingerprint, rows[0].split is not None).save(out)
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -169,7 +151,7 @@ def _fingerprint(home: Path, places: dict[str, str]) -> str:
 
 
 def _fetch_coco(out: Path, home: Path, file: str) -> None:
-    """Copy the images, captions and objects of COCO files; one that is not divided is divided by the images' names."""
+    """Copy the images, captions and objects of COCO files."""
     parts = {split: Annotations() for split in SPLITS}
     categories: dict[int, tuple[int, str, str]] = {}
     places: dict[str, str] = {}
@@ -177,15 +159,14 @@ def _fetch_coco(out: Path, home: Path, file: str) -> None:
     for split, name in files.items():
         path, where = home / name, {}
         content = _lists(path, "images", "annotations")
-        split_of = divided({_field(image, "file_name", path): None for image in content["images"]})
         for image in content["images"]:
-            number, image_name = _field(image, "id", path), image["file_name"]
+            number, image_name = _field(image, "id", path), _field(image, "file_name", path)
             if number in where:
                 raise DataError(f"{path}: image id {number} appears twice")
             if image_name in places:
                 raise DataError(f"{path}: image {image_name} stands in {places[image_name]} already")
             places[image_name] = str(path)
-            where[number] = parts[split or split_of[image_name]]
+            where[number] = parts[split or "train"]
             where[number].images.append((number, image_name))
         captioned = set()
         for entry in content["annotations"]:
@@ -195,7 +176,7 @@ def _fetch_coco(out: Path, home: Path, file: str) -> None:
         for image in content["images"]:
             if image["id"] not in captioned:
                 raise DataError(f"{path}: image {image['file_name']} has no caption")
-        instances = home / name.replace("captions", "instances")
+        instances = path.with_name(path.name.replace("captions", "instances"))
         if instances != path and instances.exists():
             objects = _lists(instances, "categories", "annotations")
             for kind in objects["categories"]:
@@ -207,7 +188,7 @@ def _fetch_coco(out: Path, home: Path, file: str) -> None:
     fingerprint = _fingerprint(home, places)
     for split, part in parts.items():
         part.save(out, split, list(categories.values()))
-    Source("area" if categories else "cluster", NAME, fingerprint).save(out)
+    Source("area" if categories else "cluster", OWN, fingerprint, None not in files).save(out)
 
 
 def _lists(path: Path, *names: str) -> dict[str, list]:
