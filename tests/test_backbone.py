@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import open_clip
@@ -156,8 +157,25 @@ def test_a_missing_download_says_which_file_to_put_where(monkeypatch, tmp_path):
     with pytest.raises(BackboneError, match=r"(?s)ViT-B-16/openai cannot be loaded: .*fetch the weights") as error:
         Backbone("ViT-B-16/openai").encoder()
     assert "ViT-B-16.pt) and use backbone=ViT-B-16-quickgelu/FILE" in str(error.value)
-    with pytest.raises(BackboneError, match=r"(?s)hf-hub:laion/x: its open_clip_config.json cannot be read"):
+    advice = (
+        r"fetch .*open_clip_model.safetensors .*elsewhere \(huggingface.co/laion/x\) and use backbone=local-dir:FOLDER"
+    )
+    with pytest.raises(BackboneError, match=rf"(?s)hf-hub:laion/x: its open_clip_config.json cannot be read.*{advice}"):
         Backbone("hf-hub:laion/x").config  # noqa: B018
+
+
+def test_a_tokenizer_that_needs_another_package_is_named_before_anything_is_downloaded(monkeypatch):
+    monkeypatch.setattr("lpi.backbone.find_spec", lambda name: None)
+    with pytest.raises(
+        BackboneError, match=r"its tokenizer, .* needs a package .*: .venv/bin/pip install transformers"
+    ):
+        Backbone("ViT-H-14-worldwide/metaclip2_worldwide").config  # noqa: B018
+
+
+def test_a_folder_without_weights_is_told_what_it_must_hold(tmp_path):
+    shutil.copy(ROOT / "data" / "backbone" / "open_clip_config.json", tmp_path)
+    with pytest.raises(BackboneError, match=r"(?s)cannot be loaded: .*must hold .* and open_clip_model.safetensors"):
+        Backbone(f"local-dir:{tmp_path}").encoder()
 
 
 def test_a_folder_and_a_hub_repository_hold_configuration_and_weights(monkeypatch, tmp_path):

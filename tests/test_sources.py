@@ -263,6 +263,7 @@ def test_flickr30k_comes_from_the_users_files(here):
         ({"sentences": []}, "image 0 .* has no caption"),
         ({"sentences": [{"raw": " "}]}, "image 0 .*: the caption is empty"),
         ({"sentences": [{"tokens": []}]}, "image 0 .* lacks 'raw'"),
+        ({"sentences": [{"raw": 5}]}, "image 0 .*: the caption must be text, not 5"),
     ],
 )
 def test_broken_entries_of_karpathys_files_are_named(here, change, message):
@@ -272,6 +273,12 @@ def test_broken_entries_of_karpathys_files_are_named(here, change, message):
         karpathy.fetch_flickr30k(here / "raw")
     flickr(here, [{**entry, "split": "train", "sentences": [{"raw": "x"}]}] * 2)
     with pytest.raises(DataError, match=r"image 1 .*: id 1 appears twice"):
+        karpathy.fetch_flickr30k(here / "raw")
+    flickr(here, [{"filename": "a.jpg", "split": "train", "sentences": [{"raw": "x"}]}])
+    with pytest.raises(DataError, match=r"image 0 .* lacks 'imgid'"):
+        karpathy.fetch_flickr30k(here / "raw")
+    flickr(here, ["a.jpg"])
+    with pytest.raises(DataError, match=r"image 0 must be an object, not 'a.jpg'"):
         karpathy.fetch_flickr30k(here / "raw")
     (here / "data/flickr30k/dataset_flickr30k.json").write_bytes(b'{"images": [{"filename": "\xe9"}]}')
     with pytest.raises(DataError, match=r"dataset_flickr30k.json is not valid JSON in UTF-8"):
