@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import torch
@@ -33,6 +34,9 @@ from lpi.parameters import (
     with_presets,
 )
 from lpi.sources import coco2014
+
+if TYPE_CHECKING:
+    from dvc.stage import PipelineStage as Stage
 
 REACHED = 0.5  # share of the rate of large matrix products; with small models less
 CAPTION_TOKENS = 16  # of a typical caption, with start and end
@@ -222,6 +226,13 @@ def set_parameters(settings: list[str]) -> Parameters:
     return with_presets(Parameters({**plain, **changes}, "-S"))
 
 
+def reads(stage: "Stage", settings: list[str]) -> bool:
+    """Whether a stage of DVC declares one of the parameters that are set, or its group, or all of them."""
+    declared = [name for dependency in stage.params for name in dependency.params or [""]]
+    names = [setting.partition("=")[0] for setting in settings]
+    return any(f"{name}.".startswith(f"{known}." if known else "") for name in names for known in declared)
+
+
 def stages_to_run(settings: list[str]) -> list[str]:
     """The stages that would run, and those after them, which DVC compares only when they have a new input.
 
@@ -235,10 +246,8 @@ def stages_to_run(settings: list[str]) -> list[str]:
     try:
         with Repo() as repo:
             graph, stages = repo.index.graph, {stage.addressing: stage for stage in repo.index.stages}
-            if settings:
-                changed = [stage for stage in stages.values() if not stage.frozen]
-            else:
-                changed = [stages[name] for name in repo.status()]
+            changed = [stages[name] for name in repo.status()]
+            changed += [stage for stage in stages.values() if not stage.frozen and reads(stage, settings)]
             after = set(changed)
             for stage in changed:
                 if stage.name != "validate":  # what it writes is always the same

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import tables
+import targets
 import yaml
 from conftest import ROOT
 
@@ -97,3 +98,15 @@ def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
     assert "old" not in once
     assert once.startswith("a\n") and "\nb\n" in once
     assert tables.updated(once, {}) == once
+
+
+def test_a_target_is_compared_with_the_rows_that_it_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "RESULTS", tmp_path)
+    (tmp_path / "speed.csv").write_text("kind,rate\na,3\na,4\nb,\n")
+    rate = targets.column("rate")
+    reached = targets.Target("what", 4, "speed", rate, least=True, where={"kind": "a"})
+    assert reached.cells() == ["what", "4 or more", "4", "yes", "`speed`"]
+    missed = targets.Target("what", 3.5, "speed", rate, where={"kind": "a"})
+    assert missed.cells() == ["what", "3.5 or less", "4", "**no**", "`speed`"]
+    none = targets.Target("what", 1, "other", rate)
+    assert none.cells() == ["what", "1 or less", "not measured", "", "`other`"]

@@ -162,6 +162,16 @@ def test_task_loss_and_gradients_from_factors_equal_the_dense_form(form):
         torch.testing.assert_close(ours.grad, dense.grad)
 
 
+@pytest.mark.parametrize("form", ["sigmoid", "released"])
+def test_zero_prompts_have_no_gradient_in_the_task_loss_from_factors(form):
+    earlier = random_factors(3)
+    new = tuple(torch.zeros_like(f[0]).requires_grad_() if n == 2 else f[0].clone() for n, f in enumerate(earlier))
+    loss = TaskContrast(earlier, torch.rand(4, 4) < 0.5, 0.2, form)(new)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert not new[2].grad.any()
+
+
 def test_distillation_equals_its_definition_and_is_zero_for_equal_logits():
     logits = torch.randn(4, 4)
     assert distillation_loss(logits, logits, 2.0).abs() < 1e-6

@@ -352,6 +352,20 @@ def test_own_images_are_turned_as_the_camera_says(here):
         assert store.open("photos/1.jpg").size == (80, 64)
 
 
+def test_damaged_exif_data_are_ignored(here):
+    mine(here)
+    path, exif = here / "data/own/photos/0.jpg", Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    Image.open(path).save(path, exif=exif)
+    content = path.read_bytes()
+    own.fetch(here / "raw", "captions.csv")
+    start = content.index(b"Exif")
+    with Source.load(here / "raw").images(here / "raw") as store:
+        for place in range(start + 6, start + 40):
+            path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+            assert set(store.open("photos/0.jpg").size) == {64, 80}
+
+
 def test_a_replaced_image_changes_what_is_fetched(here):
     mine(here)
     own.fetch(here / "raw", "captions.csv")

@@ -129,7 +129,7 @@ def test_rows_are_stored_in_the_order_of_the_study(monkeypatch, tmp_path):
 
 
 def test_the_study_runs_through_the_queue_and_can_be_repeated(repository):
-    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks")
+    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
     (repository.folder / "benchmarks" / "study.yaml").write_text(yaml.safe_dump(TINY_STUDY, sort_keys=False))
     command = (sys.executable, "benchmarks/study.py", "--groups", "methods")
     repository.set({"epochs": 2})

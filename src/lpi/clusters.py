@@ -18,7 +18,7 @@ def cluster_items(
     k-means (seed 0) of the training images' mean caption features, of unit length; others go to the nearest centre.
 
     Args:
-        splits: the images by split; "train" decides.
+        splits: the images by split; "train" decides, which of data without splits holds everything.
         count: number of tasks.
         embed: B captions -> (B, E) of unit length.
 

@@ -211,6 +211,14 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     return archive
 
 
+def _turned(image: Image.Image) -> Image.Image:
+    """As the orientation in its EXIF data says; as it is where that cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises whatever the damage leads to; a damaged image fails again where it is decoded
+        return image
+
+
 class ImageStore:
     """Images by file name: `part/name.jpg` is a member of the archive `root/part.zip` if that has it, else a file.
 
@@ -255,7 +263,7 @@ class ImageStore:
         try:
             with archive.open(file_name) if packed else (self.root / file_name).open("rb") as file:
                 image = Image.open(file)
-                return (ImageOps.exif_transpose(image) if self.upright else image).convert("RGB")
+                return (_turned(image) if self.upright else image).convert("RGB")
         except (KeyError, FileNotFoundError):
             raise ImageError(f"{path} is missing") from None
         except BROKEN as error:

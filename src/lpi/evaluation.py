@@ -1,7 +1,7 @@
 """Evaluate after every task on all tasks seen so far, with the task of a query unknown (docs/protocol.md).
 
 Encoding is incremental: an item is encoded again only when the prompts it is routed to change, so the whole stream
-costs little more than one pass over the test items instead of one per task.
+costs about one pass over the test items, and one for forward transfer, instead of one per task.
 """
 
 from collections.abc import Callable, Iterable

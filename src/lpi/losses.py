@@ -134,7 +134,7 @@ class TaskContrast:
         itself = weights[-1, -1] * F.softplus(-one if self._released else -one / temperature)
         self._constant = itself + _weighted_entropy(logits, related[:-1, :-1], weights[:-1, :-1])
         self._earlier = [factor.permute(1, 0, 2).flatten(1) for factor in earlier]  # (x, T r)
-        self._scale = _inverse_norms(gram.diagonal()) / rank / temperature
+        self._scale = _inverse_norms(gram.diagonal()) / rank**2 / temperature
         self._weights = weights[-1, :-1] + weights[:-1, -1]
         self._positive = (weights * related)[-1, :-1] + (weights * related)[:-1, -1]
 
@@ -145,8 +145,8 @@ class TaskContrast:
         for factor, earlier in zip(new, self._earlier, strict=True):
             cross = cross * (factor.T @ earlier)
             own = own * (factor.T @ factor)
-        inner, norm = cross.view(rank, -1, rank).sum((0, 2)), own.sum().clamp(min=TINY).sqrt()  # rank^2, rank too large
-        logits = inner * self._scale / norm
+        inner = cross.view(rank, -1, rank).sum((0, 2))
+        logits = inner * self._scale * _inverse_norms(own.sum() / rank**2)
         if self._released:
             logits = torch.sigmoid(logits)
         return self._constant + self._weights @ F.softplus(logits) - self._positive @ logits
