@@ -4,7 +4,7 @@
     python benchmarks/throughput.py --pairs 64 --batch 16                           # throughput_cpu_fp32.csv
 
 ViT-B/16 of random weights, images of noise in a uint8 array as the stage `split` makes it, captions of COCO's typical
-length, the paper's depth and prompt length, the twelfth task. `rate_share` as in benchmarks/step.py.
+length, the paper's depth and prompt length, after twelve tasks. `rate_share` as in benchmarks/step.py.
 """
 
 import argparse
