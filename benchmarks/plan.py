@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dvc.stage import PipelineStage as Stage
 
 REACHED = 0.5  # share of the rate of large matrix products; with small models less
+BATCH = 64  # of a batch this large, less is kept for the gradient (lpi.blocks)
 CAPTION_TOKENS = 16  # of a typical caption, with start and end
 COCO = {"train2014": 82_783, "val2014": 40_504}  # images
 KARPATHY = {"train": 113_287, "val": 5_000, "test": 5_000}  # images of COCO, restval counted as train
@@ -114,8 +115,8 @@ def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKENS) -> Pair:
-    """Count for a batch of two, captions of so many tokens, on the model without weights, in fp32."""
+def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKENS, batch: int = BATCH) -> Pair:
+    """Count for a batch, captions of so many tokens, on the model without weights, in fp32."""
     import open_clip
 
     with torch.device("meta"):
@@ -125,16 +126,16 @@ def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKE
         encoder = PromptedCLIP(model)
         side = config["vision_cfg"]["image_size"]
         vision = torch.zeros(depth, length, encoder.vision_width, requires_grad=True)
-        hidden = torch.zeros(2, min(caption + length, encoder.context_length), encoder.text_width)
+        hidden = torch.zeros(batch, min(caption + length, encoder.context_length), encoder.text_width)
         hidden.requires_grad_()
         with FlopCounterMode(display=False) as counter:
-            kept = [encoder.encode_image(torch.zeros(2, 3, side, side), vision)]
-        image = counter.get_total_flops() / 2
+            kept = [encoder.encode_image(torch.zeros(batch, 3, side, side), vision)]
+        image = counter.get_total_flops() / batch
         with FlopCounterMode(display=False) as counter:
-            ends = torch.zeros(2, dtype=torch.long)
+            ends = torch.zeros(batch, dtype=torch.long)
             kept.append(encoder.run_blocks(encoder.text.transformer, hidden, pooled=ends))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return Pair(image, counter.get_total_flops() / 2, saved.bytes / 2, weights)
+    return Pair(image, counter.get_total_flops() / batch, saved.bytes / batch, weights)
 
 
 def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
@@ -167,7 +168,7 @@ def work(parameters: Parameters, known: Sizes, pair: Pair) -> dict[str, float]:
     return {
         "features": known.items * item,
         "train": pairs * 2 * (pair.image + pair.caption),
-        "evaluate": 2 * known.test * item,  # once for recall, once for forward transfer (docs/performance.md)
+        "evaluate": (2 if parameters["evaluation.forward_transfer"] else 1) * known.test * item,
     }
 
 
@@ -196,7 +197,8 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     lines += [f"disk       {size / 1e9:8.2f} GB  {what}, at most" for what, size in disk.items()]
     lines.append("disk       the same again in DVC's cache, where the file system has no reflinks")
     lines.append(f"free       {shutil.disk_usage('.').free / 1e9:8.2f} GB  here")
-    pair, batch = pair_cost(config, parameters["depth"], parameters["prompt_length"]), parameters["batch_size"]
+    batch = parameters["batch_size"]
+    pair = pair_cost(config, parameters["depth"], parameters["prompt_length"], batch=batch)
     lines.append(
         f"memory     {(pair.weights + batch * pair.activations) / 1e9:8.2f} GB  of the device for a training step in"
         f" fp32: {pair.weights / 1e9:.2f} GB of weights and {batch} pairs of {pair.activations / 1e6:.0f} MB"

@@ -25,7 +25,7 @@ from lpi.backbone import Backbone, device_from_environment
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
 from lpi.methods import create_method
 from lpi.methods.base import Method
-from lpi.metrics import CUTOFFS, DIRECTIONS
+from lpi.metrics import DIRECTIONS
 from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml, with_presets
 from lpi.report import summarise
 from lpi.stream import MODALITIES, TaskData, load_features
@@ -118,11 +118,7 @@ class Stream:
             self.device,
             parameters["routing.oracle"],
         )
-        recall = {
-            d: {k: np.where(np.isnan(result.recall[d][k]), result.ahead[d][k], result.recall[d][k]) for k in CUTOFFS}
-            for d in DIRECTIONS
-        }
-        summary = summarise(recall, self.frozen.recall, result.confusion, parameters_per_task=0)  # not used here
+        summary = summarise(result.recall, self.frozen.recall, result.confusion, parameters_per_task=0)  # not used here
         return {
             **{d: summary[d]["relative"]["r1"] for d in DIRECTIONS},
             "mean": summary["mean"]["relative"]["r1"],

@@ -1,6 +1,7 @@
 """A training step of LPI beside a plain implementation of the same: seconds, memory, loss and gradients.
 
     python benchmarks/step.py                                           # ViT-B/16, batch 64: step_cpu_fp32.csv
+    python benchmarks/step.py --backbone ViT-B-16-quickgelu                  # as OpenAI's weights need it
     python benchmarks/step.py --device cuda --precision bf16 --batch 256     # step_cuda_bf16.csv
 
 Plain: every caption padded to the whole context, open_clip's own blocks (nn.MultiheadAttention), and the task contrast
@@ -21,7 +22,6 @@ import sys
 import time
 from pathlib import Path
 
-import open_clip
 import plan
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,10 @@ from lpi.methods.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt
+from lpi.startup import import_open_clip
+
+import_open_clip()  # as the stages do
+import open_clip  # noqa: E402
 
 RESULTS = Path("docs/results")
 KINDS = ("plain", "lpi", "lpi, checkpointing", "lpi, half of the patches")
@@ -213,7 +217,8 @@ def main() -> None:
         for kind in KINDS
     ]
     path = RESULTS / f"step_{arguments.device}_{arguments.precision}.csv"
-    write_rows(path, [row for row in read_rows(path) if row["batch"] != str(arguments.batch)] + rows)
+    same = {"batch": str(arguments.batch), "backbone": arguments.backbone}
+    write_rows(path, [row for row in read_rows(path) if any(row[name] != same[name] for name in same)] + rows)
     for row in rows:
         print(row)
 

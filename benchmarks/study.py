@@ -113,7 +113,8 @@ def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
         for label, own in entry["runs"].items():
             method = own.get("method", defaults["method"])
             for seed in entry["seeds"][: 1 if method == "frozen" else None]:
-                chosen = {**study["settings"].get(method, {}), **own, "seed": seed}
+                settings = {**study.get("everywhere", {}), **study["settings"].get(method, {})}
+                chosen = {**settings, **own, "seed": seed}
                 checked = Parameters({**defaults, **chosen}, f"{STUDY.name}: {group}: {label}")
                 check_together(with_presets(checked), model)
                 overrides = {name: checked[name] for name in chosen if checked[name] != defaults[name]}

@@ -79,10 +79,10 @@ TARGETS = [
     Target(
         "... its share of the matrix product rate", 0.45, "throughput_cuda_bf16", column("rate_share"), True, TRAINING
     ),
-    Target("encodings for recall, 12 tasks", 1.3, "tasks_cpu", column("encodings"), where={"tasks": "12"}),
-    Target("... with those for forward transfer", 1.3, "tasks_cpu", all_encodings, where={"tasks": "12"}),
-    Target("encodings for recall, 100 tasks", 1.5, "tasks_cpu", column("encodings"), where={"tasks": "100"}),
-    Target("... with those for forward transfer", 1.5, "tasks_cpu", all_encodings, where={"tasks": "100"}),
+    Target("encodings of the evaluation, 12 tasks", 1.3, "tasks_cpu", column("encodings"), where={"tasks": "12"}),
+    Target("... with evaluation.forward_transfer=true", 1.3, "tasks_cpu", all_encodings, where={"tasks": "12"}),
+    Target("encodings of the evaluation, 100 tasks", 1.5, "tasks_cpu", column("encodings"), where={"tasks": "100"}),
+    Target("... with evaluation.forward_transfer=true", 1.5, "tasks_cpu", all_encodings, where={"tasks": "100"}),
     Target("ranks, 1,000 x 5,000: times faster", 20, "ranks_cpu", column("times_faster"), True, {"images": "1000"}),
     Target(
         "... 100,000 x 500,000: memory, GiB",

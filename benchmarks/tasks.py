@@ -5,8 +5,9 @@
 The embedded stream with its 12 tasks, and cut into 100 small ones (needs `dvc repro features`). Training is that of
 `stages/train.py` without its imports: load the previous state, train, save; seconds are given for the first and the
 last ten tasks, per pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole
-stream, and `encodings_ahead` what forward transfer takes besides (the items of every task before it is trained), both
-divided by the items of the test set; encoding everything seen so far after every task takes (T + 1) / 2.
+stream, and `encodings_ahead` what forward transfer (`evaluation.forward_transfer`) takes besides (the items of every
+task before it is trained), both divided by the items of the test set; encoding everything seen so far after every task
+takes (T + 1) / 2. `evaluation_seconds` are without forward transfer.
 """
 
 import tempfile
@@ -19,7 +20,7 @@ from results import write_rows
 
 from lpi.backbone import Backbone, device_from_environment
 from lpi.distances import similarity_matrix, task_vector
-from lpi.evaluation import Gallery, evaluate_stream
+from lpi.evaluation import Gallery, StreamResult, evaluate_stream
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.parameters import load_chain, load_parameters
@@ -80,9 +81,15 @@ def measure(tasks: int) -> dict:
 
         keys = {m: [task_keys(own[m], parameters["routing.clusters"], seed=0) for own in features] for m in MODALITIES}
         gallery = Gallery.build(test, test_features)
-        start, metric = time.perf_counter(), parameters["routing.metric"]
-        result = evaluate_stream(replayed(), gallery, keys, metric, backbone.normalise, device)
+
+        def evaluated(forward_transfer: bool) -> StreamResult:
+            how = parameters["routing.metric"], backbone.normalise, device
+            return evaluate_stream(replayed(), gallery, keys, *how, forward_transfer=forward_transfer)
+
+        start = time.perf_counter()
+        result = evaluated(False)
         evaluation_seconds = time.perf_counter() - start
+        ahead = evaluated(True)
     items = sum(len(of) for of in gallery.task.values())
     return {
         "tasks": tasks,
@@ -93,7 +100,7 @@ def measure(tasks: int) -> dict:
         "state_kb_last": round(sizes[-1] / 1e3, 1),
         "state_kb_per_task": round((sizes[-1] - sizes[0]) / 1e3 / (tasks - 1), 2),
         "encodings": round(result.encoded[0] / items, 3),
-        "encodings_ahead": round(result.encoded[1] / items, 3),
+        "encodings_ahead": round((sum(ahead.encoded) - result.encoded[0]) / items, 3),
         "encodings_of_everything": (tasks + 1) / 2,
         "evaluation_seconds": round(evaluation_seconds, 1),
     }

@@ -71,8 +71,9 @@ def main(parameters: Parameters) -> None:
     keys = {modality: [np.load(f"data/keys/{task}_{modality}.npy") for task in tasks] for modality in MODALITIES}
     method = create_method(parameters, backbone, device)
     metric, oracle = parameters["routing.metric"], parameters["routing.oracle"]
-    result = evaluate_stream(states(method, tasks), gallery, keys, metric, backbone.normalise, device, oracle)
-    frozen = frozen_result(gallery, len(tasks))
+    ahead = parameters["evaluation.forward_transfer"]
+    result = evaluate_stream(states(method, tasks), gallery, keys, metric, backbone.normalise, device, oracle, ahead)
+    frozen = frozen_result(gallery, len(tasks), ahead)
     write_result("", result, names)
     write_result("frozen_", frozen, names)
     OUT.mkdir(parents=True, exist_ok=True)

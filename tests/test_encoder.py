@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT
 
-from lpi.encoder import PromptedCLIP, _block_with_prefix, freeze
+from lpi.blocks import run_block_with_prefix
+from lpi.encoder import PromptedCLIP, freeze
 from lpi.parameters import PARAMETERS
 
 
@@ -270,7 +271,7 @@ def test_prefixes_are_more_keys_and_values(tiny_clip):
     block = tiny_clip.transformer.resblocks[0]
     hidden, prefix = torch.randn(2, 5, 24), torch.randn(2, 3, 24)
     mask = torch.full((5, 5), float("-inf")).triu(1)
-    got = _block_with_prefix(block, hidden, prefix, mask)
+    got = run_block_with_prefix(block, hidden, prefix, mask)
     normed = block.ln_1(hidden)
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
     keys, values = (torch.cat([part.expand(2, 3, 24), normed], dim=1) for part in prefix)

@@ -57,10 +57,10 @@ def keys():
     return {m: [rng.normal(size=(2, WIDTH)).astype(np.float32) for _ in range(TASKS)] for m in ("image", "text")}
 
 
-def evaluate(gallery, keys):
-    method = Rotating()
-    result = evaluate_stream([method] * TASKS, gallery, keys, "l1", normalise, torch.device("cpu"))
-    return result, method
+def evaluate(gallery, keys, forward_transfer=True):
+    method, where = Rotating(), (normalise, torch.device("cpu"))
+    states = [method] * TASKS
+    return evaluate_stream(states, gallery, keys, "l1", *where, forward_transfer=forward_transfer), method
 
 
 def naive_scores(gallery, keys, last, known):
@@ -118,6 +118,22 @@ def test_every_item_is_encoded_once_per_route(gallery, keys):
     assert result.encoded == [len(needed["recall"] - needed["ahead"]), len(needed["ahead"])]
 
 
+def test_without_forward_transfer_the_rest_is_the_same_for_fewer_encodings(gallery, keys):
+    (result, method), (whole, costly) = evaluate(gallery, keys, False), evaluate(gallery, keys)
+    assert result.ahead == {}
+    for direction in ("i2t", "t2i"):
+        for k in CUTOFFS:
+            np.testing.assert_array_equal(result.recall[direction][k], whole.recall[direction][k])
+    needed = set()
+    for modality in ("image", "text"):
+        for after in range(TASKS):
+            for row in np.flatnonzero(gallery.task[modality] <= after):
+                nearest = [np.abs(gallery.frozen[modality][row] - c).sum(1).min() for c in keys[modality][: after + 1]]
+                needed.add((modality, row, int(np.argmin(nearest))))
+    assert method.encoded == sum(result.encoded) == len(needed)
+    assert method.encoded < costly.encoded
+
+
 def test_confusion_counts_every_item_once(gallery, keys):
     result, _ = evaluate(gallery, keys)
     assert result.confusion["image"].sum() == TASKS * IMAGES
@@ -142,12 +158,13 @@ def test_the_oracle_routes_by_the_true_task(gallery, keys):
 
 
 def test_frozen_rows_use_the_growing_gallery(gallery):
-    result = frozen_result(gallery, TASKS)
+    result = frozen_result(gallery, TASKS, forward_transfer=True)
     scores = gallery.frozen["image"] @ gallery.frozen["text"].T
     for after in range(TASKS):
         part = scores[: (after + 1) * IMAGES, : (after + 1) * IMAGES * CAPTIONS]
         assert result.recall["t2i"][5][after, 0] == pytest.approx(naive_recall(gallery, part, 0, 5)["t2i"])
     assert result.ahead["i2t"][1][0, 1] == result.recall["i2t"][1][1, 1]
+    assert frozen_result(gallery, TASKS).ahead == {}
 
 
 def test_cache_encodes_only_what_is_missing():
@@ -191,6 +208,9 @@ def test_summary_of_a_known_stream():
     assert summary["i2t"]["backward_transfer"] == {"r1": -20.0}
     assert summary["i2t"]["forward_transfer"] == {"r1": 10.0}
     assert summary["i2t"]["relative"] == {"r1": 70.0 - 32.5}
+    without = {d: dict.fromkeys(CUTOFFS, np.where(np.tri(2, dtype=bool), recall, np.nan)) for d in ("i2t", "t2i")}
+    rest = {name: value for name, value in summary["i2t"].items() if name != "forward_transfer"}
+    assert summarise(without, base, confusion, 1234)["i2t"] == rest
     assert summary["frozen"]["t2i"]["average_recall"]["r1"] == 32.5
     assert summary["frozen"]["t2i"]["forgetting"]["r1"] == 10.0
     assert summary["frozen"]["i2t"]["last"]["r5"] == 30.0

@@ -27,13 +27,15 @@ TINY_STUDY = {
 
 def test_runs_have_the_settings_of_their_method_and_their_own():
     declared = {
+        "everywhere": {"evaluation.split": "val", "lr": 0.1},
         "settings": {"shared": {"lr": 0.5, "epochs": 2}},
         "groups": {"a": {"seeds": [0, 7], "runs": {"x": {"method": "shared", "epochs": 9}, "z": {"method": "frozen"}}}},
     }
     runs = study.declared_runs(declared, DEFAULTS, TASKS)
     assert [(run.label, run.values["seed"]) for run in runs] == [("x", "0"), ("x", "7"), ("z", "0")]
-    assert runs[1].overrides == {"lr": 0.5, "epochs": 9, "method": "shared", "seed": 7}
+    assert runs[1].overrides == {"evaluation.split": "val", "lr": 0.5, "epochs": 9, "method": "shared", "seed": 7}
     assert runs[1].command[-8:] == ["-S", "lr=0.5", "-S", "epochs=9", "-S", "method=shared", "-S", "seed=7"]
+    assert runs[2].overrides["lr"] == 0.1
     assert set(runs[0].values) == {*PARAMETERS, "tasks"}
     assert len({run.name for run in runs}) == 3
 

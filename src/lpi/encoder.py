@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lpi.blocks import pick, run_block, run_block_with_prefix
+
 DEEP_MODES = ("add", "replace")
 
 
@@ -120,7 +122,8 @@ class PromptedCLIP(nn.Module):
             from open_clip.transformer import PatchDropout
 
             hidden = PatchDropout(self.patch_dropout)(hidden)
-        hidden = visual.ln_pre(_insert(hidden, prompts))
+        hidden = visual.ln_pre(hidden)  # of each token by itself, so apart from the prompts: nothing is kept for these
+        hidden = _insert(hidden, None if prompts is None else visual.ln_pre(prompts[:, :1].to(hidden.dtype)))
         pooled = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if visual.pool_type == "tok" else None
         hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, pooled=pooled)
         if prompts is not None and pooled is None:
@@ -185,59 +188,12 @@ class PromptedCLIP(nn.Module):
                 hidden = _update(hidden, prompts[:, layer], self.deep)
             wanted = pooled if layer == last else None
             if prefixes is not None and layer < len(prefixes):
-                hidden = _pick(_block_with_prefix(block, hidden, prefixes[layer], mask), wanted)
+                hidden = pick(run_block_with_prefix(block, hidden, prefixes[layer], mask), wanted)
             elif self.checkpointing and hidden.requires_grad:
-                hidden = checkpoint(_block, block, hidden, mask, wanted, use_reentrant=False)
+                hidden = checkpoint(run_block, block, hidden, mask, wanted, use_reentrant=False)
             else:
-                hidden = _block(block, hidden, mask, wanted)
+                hidden = run_block(block, hidden, mask, wanted)
         return hidden
-
-
-def _block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
-    """`block(hidden, attn_mask=mask)`, (B, S, d) -> (B, S, d), or its position `wanted` (B,) alone, (B, 1, d).
-
-    The attention of open_clip's default block is written out: nn.MultiheadAttention transposes and copies its input
-    and splits the projection so that the gradients of query, key and value are each filled up to three times the size.
-    Of a single position, the others are needed as keys and values only.
-    """
-    from open_clip.transformer import ResidualAttentionBlock
-
-    if type(block) is not ResidualAttentionBlock:
-        return _pick(block(hidden, attn_mask=mask), wanted)
-    attention = block.attn
-    weight, bias, normed = attention.in_proj_weight, attention.in_proj_bias, block.ln_1(hidden)
-    mask = None if mask is None else mask.to(normed.dtype)
-    if wanted is None:
-        query, key, value = _heads(F.linear(normed, weight, bias), 3, attention.num_heads)
-    else:
-        width = normed.shape[-1]
-        (query,) = _heads(F.linear(_pick(normed, wanted), weight[:width], bias[:width]), 1, attention.num_heads)
-        key, value = _heads(F.linear(normed, weight[width:], bias[width:]), 2, attention.num_heads)
-        hidden = _pick(hidden, wanted)
-        mask = None if mask is None else mask[wanted][:, None, None]
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    hidden = hidden + block.ls_1(attention.out_proj(attended.transpose(1, 2).flatten(2)))
-    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
-
-
-def _heads(projected: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
-    """(B, S, parts * d) -> `parts` times (B, heads, S, d / heads)."""
-    return projected.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _pick(hidden: Tensor, wanted: Tensor | None) -> Tensor:
-    """Position `wanted` (B,) of each row, (B, S, d) -> (B, 1, d); all of them for None."""
-    return hidden if wanted is None else hidden[torch.arange(len(hidden), device=hidden.device), wanted][:, None]
-
-
-def _block_with_prefix(block: nn.Module, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
-    """The block, whose attention also sees N more keys and values: (B, S, d) and (2, N, d) -> (B, S, d)."""
-    normed = block.ln_1(hidden)
-    keys, values = (torch.cat([part.to(normed.dtype).expand(len(hidden), -1, -1), normed], dim=1) for part in prefix)
-    if mask is not None:
-        mask = torch.cat([mask.new_zeros(len(mask), prefix.shape[1]), mask], dim=1)  # every token sees the prefix
-    hidden = hidden + block.ls_1(block.attention(normed, keys, values, attn_mask=mask))
-    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
 
 
 def _per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:

@@ -1,7 +1,7 @@
 """Evaluate after every task on all tasks seen so far, with the task of a query unknown (docs/protocol.md).
 
 Encoding is incremental: an item is encoded again only when the prompts it is routed to change, so the whole stream
-costs about one pass over the test items, and one for forward transfer, instead of one per task.
+costs about one pass over the test items instead of one per task. Forward transfer, an option, takes another pass.
 """
 
 from collections.abc import Callable, Iterable
@@ -55,7 +55,7 @@ class StreamResult:
     Attributes:
         recall: "i2t" or "t2i" -> K -> (T, T) percent, NaN above the diagonal; row i after task i.
         ahead: the same (T, T) shape, but only the cells [t - 1, t]: recall on task t before it is trained, in the
-            gallery of tasks 0..t, for forward transfer.
+            gallery of tasks 0..t; empty unless forward transfer was asked for.
         confusion: "image" or "text" -> (T, T) counts after the last task, true task in rows.
         features: of all items after the last task.
         encoded: how many items were encoded for `recall`, and how many more for `ahead`.
@@ -124,14 +124,14 @@ def record_recall(
                 matrix[row, task] = recall_at(ranks[direction][of == task], k)
 
 
-def frozen_result(gallery: Gallery, tasks: int) -> StreamResult:
+def frozen_result(gallery: Gallery, tasks: int, forward_transfer: bool = False) -> StreamResult:
     """The zero-shot rows: the same galleries, frozen features."""
     result = StreamResult(features=gallery.frozen)
     for after in range(tasks):
         seen = range(after + 1)
         features = {modality: gallery.frozen[modality][gallery.items(modality, seen)] for modality in MODALITIES}
         record_recall(result.recall, gallery, features, after, seen)
-        if after:
+        if forward_transfer and after:
             record_recall(result.ahead, gallery, features, after - 1, seen[-1:])
     return result
 
@@ -203,12 +203,14 @@ def evaluate_stream(
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
     oracle: bool = False,
+    forward_transfer: bool = False,
 ) -> StreamResult:
     """Evaluate the method as it was after each task.
 
     Args:
         states: the method after task 0, 1, ..., T - 1; may be one object that is reloaded between the steps.
         gallery, keys, metric, normalise, device, oracle: see `RoutedEncoder`.
+        forward_transfer: also measure `StreamResult.ahead`.
     """
     tasks, result = len(keys["image"]), StreamResult()
     encoder = RoutedEncoder(gallery, keys, metric, normalise, device, oracle)
@@ -217,7 +219,7 @@ def evaluate_stream(
         result.features = encoder.features(method, seen, known)
         record_recall(result.recall, gallery, result.features, after, seen)
         between = encoder.encoded
-        if known < tasks:  # the next task, for forward transfer
+        if forward_transfer and known < tasks:
             following = range(known, known + 1)
             ahead = encoder.features(method, following, known)
             both = {modality: np.concatenate([result.features[modality], ahead[modality]]) for modality in MODALITIES}

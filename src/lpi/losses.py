@@ -135,21 +135,20 @@ class TaskContrast:
         self._constant = itself + _weighted_entropy(logits, related[:-1, :-1], weights[:-1, :-1])
         self._earlier = [factor.permute(1, 0, 2).flatten(1) for factor in earlier]  # (x, T r)
         self._scale = _inverse_norms(gram.diagonal()) / rank**2 / temperature
-        self._weights = weights[-1, :-1] + weights[:-1, -1]
-        self._positive = (weights * related)[-1, :-1] + (weights * related)[:-1, -1]
+        positive = weights * related
+        self._weights = weights[-1, :-1] + weights[:-1, -1]  # the pair counts in both rows, never as nothing
+        self._target = (positive[-1, :-1] + positive[:-1, -1]) / self._weights
 
     def __call__(self, new: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The loss for the new task's factors (L, r), (N, r), (d, r)."""
         rank = new[0].shape[1]
-        cross, own = 1.0, 1.0
-        for factor, earlier in zip(new, self._earlier, strict=True):
-            cross = cross * (factor.T @ earlier)
-            own = own * (factor.T @ factor)
-        inner = cross.view(rank, -1, rank).sum((0, 2))
-        logits = inner * self._scale * _inverse_norms(own.sum() / rank**2)
+        cross = [factor.T @ earlier for factor, earlier in zip(new, self._earlier, strict=True)]
+        own = [factor.T @ factor for factor in new]
+        inner = (cross[0] * cross[1] * cross[2]).view(rank, -1, rank).sum((0, 2))
+        logits = inner * (self._scale * _inverse_norms((own[0] * own[1] * own[2]).sum() / rank**2))
         if self._released:
             logits = torch.sigmoid(logits)
-        return self._constant + self._weights @ F.softplus(logits) - self._positive @ logits
+        return self._constant + _weighted_entropy(logits, self._target, self._weights)
 
 
 def cosines_from_gram(gram: Tensor) -> Tensor:
@@ -160,7 +159,7 @@ def cosines_from_gram(gram: Tensor) -> Tensor:
 
 def _inverse_norms(squared: Tensor) -> Tensor:
     """1 / norm from squared norms, zero for zero vectors."""
-    return torch.where(squared > TINY, squared.clamp(min=TINY), torch.inf).rsqrt()
+    return torch.where(squared > TINY, squared, torch.inf).rsqrt()
 
 
 def cp_gram(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:

@@ -173,6 +173,9 @@ PARAMETERS: dict[str, Kind] = {
     "epochs": Kind(int, "passes over the captions of a task", 1, 10000),
     "batch_size": Kind(int, "image-caption pairs per update; how they meet: `loss.retrieval_form`", 2, 100000),
     "evaluation.split": Kind(str, "split that recall is measured on; choose settings on val", choices=("test", "val")),
+    "evaluation.forward_transfer": Kind(
+        bool, "also measure each task before it is trained, which takes as many encodings again"
+    ),
     "stream.assignment": Kind(
         str,
         "task of an image: super-category with the largest total `area` or most objects (`count`), the only one"

@@ -57,9 +57,10 @@ def summarise(recall: Matrices, frozen: Matrices, confusion: dict[str, np.ndarra
             "last": _per_cutoff(ours, last_recall),
             "forgetting": _per_cutoff(ours, forgetting),
             "backward_transfer": {"r1": _percent(backward_transfer(ours[1]))},
-            "forward_transfer": {"r1": _percent(forward_transfer(ours[1], base[1].diagonal()))},
             "relative": {"r1": _percent(average_recall(ours[1]) - average_recall(base[1]))},
         }
+        if np.isfinite(ours[1].diagonal(offset=1)).any():  # was measured (evaluation.forward_transfer)
+            summary[direction]["forward_transfer"] = {"r1": _percent(forward_transfer(ours[1], base[1].diagonal()))}
     summary["mean"] = {
         name: {"r1": _percent(np.mean([summary[direction][name]["r1"] for direction in DIRECTIONS]))}
         for name in ("average_recall", "last", "forgetting", "relative")

@@ -1,0 +1,131 @@
+"""A transformer block of open_clip, frozen: the same result with less time and memory for the gradient.
+
+Of a large batch (`LARGE`), less is kept for the gradient, and what is missing is computed again where that is quick:
+attended values and what an activation function keeps. On a CPU this goes part by part, so that temporary tensors are
+small.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LARGE = 2**21  # bytes of hidden states
+
+
+def run_block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+    """`block(hidden, attn_mask=mask)`, (B, S, d) -> (B, S, d), or its position `wanted` (B,) alone, (B, 1, d).
+
+    The attention of open_clip's default block is written out: nn.MultiheadAttention transposes and copies its input
+    and splits the projection so that the gradients of query, key and value are each filled up to three times the size.
+    Of a single position, the others are needed as keys and values only.
+    """
+    from open_clip.transformer import ResidualAttentionBlock
+
+    if type(block) is not ResidualAttentionBlock:
+        return pick(block(hidden, attn_mask=mask), wanted)
+    attention, mlp = block.attn, block.mlp
+    weight, bias, heads, normed = (
+        attention.in_proj_weight,
+        attention.in_proj_bias,
+        attention.num_heads,
+        block.ln_1(hidden),
+    )
+    mask = None if mask is None else mask.to(normed.dtype)
+    if wanted is not None:
+        width = normed.shape[-1]
+        query = F.linear(pick(normed, wanted), weight[:width], bias[:width])
+        key_value = F.linear(normed, weight[width:], bias[width:])
+        own_mask = None if mask is None else mask[wanted][:, None, None]
+        attended = _attend(*_heads(query, 1, heads), *_heads(key_value, 2, heads), own_mask)
+        hidden = pick(hidden, wanted) + block.ls_1(attention.out_proj(attended))
+        return hidden + block.ls_2(mlp(block.ln_2(hidden)))
+
+    def attend(projected: Tensor) -> Tensor:
+        return _attend(*_heads(projected, 3, heads), mask)
+
+    large = hidden.nbytes >= LARGE and not weight.requires_grad
+    if large:
+        parts = min(len(hidden), -(-hidden.nbytes // (2 * LARGE))) if hidden.device.type == "cpu" else 1
+        attend, mlp = partial(_Recomputed.apply, attend, parts), partial(_LeanMLP.apply, mlp, parts)
+    hidden = hidden + block.ls_1(attention.out_proj(attend(F.linear(normed, weight, bias))))
+    return hidden + block.ls_2(mlp(block.ln_2(hidden)))
+
+
+def run_block_with_prefix(block: nn.Module, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
+    """The block, whose attention also sees N more keys and values: (B, S, d) and (2, N, d) -> (B, S, d)."""
+    normed = block.ln_1(hidden)
+    keys, values = (torch.cat([part.to(normed.dtype).expand(len(hidden), -1, -1), normed], dim=1) for part in prefix)
+    if mask is not None:
+        mask = torch.cat([mask.new_zeros(len(mask), prefix.shape[1]), mask], dim=1)  # every token sees the prefix
+    hidden = hidden + block.ls_1(block.attention(normed, keys, values, attn_mask=mask))
+    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
+
+
+def pick(hidden: Tensor, wanted: Tensor | None) -> Tensor:
+    """Position `wanted` (B,) of each row, (B, S, d) -> (B, 1, d); all of them for None."""
+    return hidden if wanted is None else hidden[torch.arange(len(hidden), device=hidden.device), wanted][:, None]
+
+
+def _heads(projected: Tensor, count: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, S, count * d) -> `count` times (B, heads, S, d / heads)."""
+    return projected.unflatten(-1, (count, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, heads, S, d / heads) -> (B, S, d)."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+class _Recomputed(torch.autograd.Function):
+    """`_Recomputed.apply(function, parts, x)` is `function(x)`, of which only x is kept.
+
+    The function must treat the rows of x apart from each other; its gradient is computed for so many parts of them.
+    """
+
+    @staticmethod
+    def forward(ctx, function: Callable[[Tensor], Tensor], parts: int, x: Tensor) -> Tensor:
+        ctx.function, ctx.parts = function, parts
+        ctx.save_for_backward(x)
+        return function(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
+        (x,) = ctx.saved_tensors
+        found = torch.empty_like(x)
+        for part, own, place in zip(*(tensor.tensor_split(ctx.parts) for tensor in (x, gradient, found)), strict=True):
+            place.copy_(_gradient(ctx.function, part, own))
+        return None, None, found
+
+
+class _LeanMLP(torch.autograd.Function):
+    """`_LeanMLP.apply(mlp, parts, x)` is open_clip's `mlp(x)` with frozen weights; kept is the activation's input."""
+
+    @staticmethod
+    def forward(ctx, mlp: nn.Module, parts: int, x: Tensor) -> Tensor:
+        wide = mlp.c_fc(x)
+        ctx.mlp, ctx.parts = mlp, parts
+        ctx.save_for_backward(wide)
+        return mlp.c_proj(mlp.gelu(wide))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
+        (wide,), mlp = ctx.saved_tensors, ctx.mlp
+        found = torch.empty_like(gradient)
+        for part, own, place in zip(
+            *(tensor.tensor_split(ctx.parts) for tensor in (wide, gradient, found)), strict=True
+        ):
+            place.copy_(_gradient(mlp.gelu, part, own @ mlp.c_proj.weight) @ mlp.c_fc.weight)
+        return None, None, found
+
+
+def _gradient(function: Callable[[Tensor], Tensor], x: Tensor, of_output: Tensor) -> Tensor:
+    """The gradient of x from that of `function(x)`, which is computed for it."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        output = function(x)
+    return torch.autograd.grad(output, x, of_output)[0]
