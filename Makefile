@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro test lint study plan check-zero-shot pretrain clean
+.PHONY: repro test lint study plan check-zero-shot gpu-benchmarks pretrain clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -30,6 +30,13 @@ plan: $(INSTALLED)
 # Recall of the frozen ViT-B/16 on COCO's 5k test images beside the published numbers; needs weights and data.
 check-zero-shot: $(INSTALLED)
 	$(BIN)/python benchmarks/zero_shot.py
+
+# The rows of docs/performance.md that need a GPU, in docs/results/*_cuda_bf16.csv, then its tables.
+gpu-benchmarks: $(INSTALLED)
+	$(BIN)/python benchmarks/step.py --device cuda --precision bf16
+	$(BIN)/python benchmarks/step.py --device cuda --precision bf16 --batch 256
+	$(BIN)/python benchmarks/throughput.py --device cuda --precision bf16 --batch 256
+	$(BIN)/python benchmarks/tables.py
 
 # Make the embedded backbone anew (about an hour on 2 CPU cores); goes on from its last checkpoint.
 pretrain: $(INSTALLED)

@@ -18,7 +18,7 @@ class Target:
         what: in words.
         limit: with it, the target is reached.
         table: the CSV file without its ending.
-        value: from a row; the largest counts where several rows fit.
+        value: from a row; the worst counts where several rows fit.
         least: whether more is better.
         where: column -> value that the row has.
     """
@@ -37,7 +37,7 @@ class Target:
         wanted = f"{self.limit:g} or {'more' if self.least else 'less'}"
         if not fitting:
             return [self.what, wanted, "not measured", "", f"`{self.table}`"]
-        measured = max(self.value(row) for row in fitting)
+        measured = (min if self.least else max)(self.value(row) for row in fitting)
         reached = measured >= self.limit if self.least else measured <= self.limit
         return [self.what, wanted, f"{measured:.3g}", "yes" if reached else "**no**", f"`{self.table}`"]
 

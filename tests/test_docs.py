@@ -104,8 +104,8 @@ def test_a_target_is_compared_with_the_rows_that_it_names(tmp_path, monkeypatch)
     monkeypatch.setattr(targets, "RESULTS", tmp_path)
     (tmp_path / "speed.csv").write_text("kind,rate\na,3\na,4\nb,\n")
     rate = targets.column("rate")
-    reached = targets.Target("what", 4, "speed", rate, least=True, where={"kind": "a"})
-    assert reached.cells() == ["what", "4 or more", "4", "yes", "`speed`"]
+    reached = targets.Target("what", 3, "speed", rate, least=True, where={"kind": "a"})
+    assert reached.cells() == ["what", "3 or more", "3", "yes", "`speed`"]  # the worst row
     missed = targets.Target("what", 3.5, "speed", rate, where={"kind": "a"})
     assert missed.cells() == ["what", "3.5 or less", "4", "**no**", "`speed`"]
     none = targets.Target("what", 1, "other", rate)

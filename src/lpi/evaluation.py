@@ -6,6 +6,7 @@ costs about one pass over the test items instead of one per task. Forward transf
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -91,6 +92,11 @@ class Gallery:
             {modality: np.concatenate([part[modality] for part in features]) for modality in MODALITIES},
         )
 
+    @cached_property
+    def captions_of(self) -> list[np.ndarray]:
+        """Caption rows of every image, the positives of image-to-text retrieval."""
+        return self.data.positives()
+
     def items(self, modality: str, tasks: range) -> slice:
         """The rows of the items of consecutive tasks."""
         return slice(*np.searchsorted(self.task[modality], [tasks.start, tasks.stop]).tolist())
@@ -106,7 +112,7 @@ class Gallery:
         image_features, text_features = features["image"], features["text"]
         owners = [[owner] for owner in self.data.owners[: len(text_features)][captions]]
         return {
-            "i2t": feature_ranks(image_features[images], text_features, self.data.positives()[images]),
+            "i2t": feature_ranks(image_features[images], text_features, self.captions_of[images]),
             "t2i": feature_ranks(text_features[captions], image_features, owners),
         }
 
