@@ -48,6 +48,7 @@ RESULTS = Path("docs/results/study.csv")
 CURVES = Path("docs/results/study_curves.csv")
 BACKBONE = Path("data/backbone/open_clip_config.json")
 VERSIONED = ("src", "stages", "dvc.yaml", "data/backbone", "data/catalogue.csv", "data/domains.csv")
+WRITTEN = (RESULTS.parent, "dvc.lock", "metrics")  # by the study and by `dvc repro`
 COSTLY = ("init", "train_", "evaluate")  # the stages whose cost is the method's own
 POLL = 5  # seconds between two looks for finished runs, which cost nothing
 PATIENCE = 12  # looks without a finished run after which DVC is asked for failed ones, which costs seconds of a core
@@ -193,8 +194,8 @@ def store(run: Run, commit: str, order: list[Run]) -> None:
 
 
 def dirty() -> str:
-    """Tracked files with changes that are not committed, but for the results themselves."""
-    return git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS.parent}")
+    """Tracked files with changes that are not committed, but for results: the study's, and those of `dvc repro`."""
+    return git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN))
 
 
 class Queue:

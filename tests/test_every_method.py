@@ -50,6 +50,7 @@ CASES = {
     "lpi+oracle": {"routing.oracle": True},
     "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
     "lpi+bare": BARE,
+    "lpi+ahead": {"evaluation.forward_transfer": True},
 }
 
 
@@ -126,6 +127,14 @@ def test_parameters_per_task_are_those_of_the_embedded_backbone(results):
 def test_the_oracle_trains_the_same_prompts(results):
     assert results["lpi+oracle"]["states"] == results["lpi"]["states"]
     assert results["lpi+oracle"]["summary"]["parameters_per_task"] == results["lpi"]["summary"]["parameters_per_task"]
+
+
+def test_forward_transfer_is_an_option_that_changes_nothing_else(results):
+    plain, ahead = (results[case]["summary"] for case in ("lpi", "lpi+ahead"))
+    for direction in ("i2t", "t2i"):
+        assert set(ahead[direction].pop("forward_transfer")) == {"r1"}
+        assert "forward_transfer" not in plain[direction]
+    assert ahead == plain
 
 
 def test_parts_of_lpi_can_be_switched_off(results):
