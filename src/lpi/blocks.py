@@ -5,14 +5,14 @@ attended values and what an activation function keeps. On a CPU this goes part b
 small.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGE = 2**21  # bytes of hidden states
+LARGE = 2**21  # bytes of hidden states (B, S, d)
 
 
 def run_block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
@@ -26,13 +26,8 @@ def run_block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Ten
 
     if type(block) is not ResidualAttentionBlock:
         return pick(block(hidden, attn_mask=mask), wanted)
-    attention, mlp = block.attn, block.mlp
-    weight, bias, heads, normed = (
-        attention.in_proj_weight,
-        attention.in_proj_bias,
-        attention.num_heads,
-        block.ln_1(hidden),
-    )
+    attention, mlp, normed = block.attn, block.mlp, block.ln_1(hidden)
+    weight, bias, heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
     mask = None if mask is None else mask.to(normed.dtype)
     if wanted is not None:
         width = normed.shape[-1]
@@ -96,7 +91,7 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
         (x,) = ctx.saved_tensors
         found = torch.empty_like(x)
-        for part, own, place in zip(*(tensor.tensor_split(ctx.parts) for tensor in (x, gradient, found)), strict=True):
+        for part, own, place in _split(ctx.parts, x, gradient, found):
             place.copy_(_gradient(ctx.function, part, own))
         return None, None, found
 
@@ -116,11 +111,14 @@ class _LeanMLP(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
         (wide,), mlp = ctx.saved_tensors, ctx.mlp
         found = torch.empty_like(gradient)
-        for part, own, place in zip(
-            *(tensor.tensor_split(ctx.parts) for tensor in (wide, gradient, found)), strict=True
-        ):
+        for part, own, place in _split(ctx.parts, wide, gradient, found):
             place.copy_(_gradient(mlp.gelu, part, own @ mlp.c_proj.weight) @ mlp.c_fc.weight)
         return None, None, found
+
+
+def _split(parts: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """So many parts of tensors with the same rows, as views."""
+    return zip(*(tensor.tensor_split(parts) for tensor in tensors), strict=True)
 
 
 def _gradient(function: Callable[[Tensor], Tensor], x: Tensor, of_output: Tensor) -> Tensor:
