@@ -64,6 +64,13 @@ def propose(done: Rows, rates: list[float], own: dict[str, list], seeds: list[in
     return None
 
 
+def missing_more(done: Rows, rates: list[float], seeds: list[int]) -> tuple[dict, int] | None:
+    """The next trial of those besides the search that no row has."""
+    tried = trials(done)
+    every = [({"lr": rate}, seed) for rate in rates for seed in seeds]
+    return next((one for one in every if one[1] not in tried.get(json.dumps(one[0]), {})), None)
+
+
 def best_settings(rows: Rows) -> dict[str, dict]:
     """Method -> the settings with the best mean over seeds, of those that ran with the most seeds."""
     best = {}
@@ -83,7 +90,12 @@ def search(method: str, space: dict, stream: Stream) -> None:
         settings = {"method": method, "seed": int(row["seed"]), **json.loads(row["settings"])}
         if changed := differing(row, stream.resolve(**settings)):
             raise SystemExit(f"error: {CSV}: rows of {method} had {changed}; delete them, or set that in {PARAMS_FILE}")
-    while (trial := propose(done(), space["lr"], space["own"][method], space["seeds"])) is not None:
+    more = space["more"].get(method, {"lr": [], "seeds": []})
+    while True:
+        trial = propose(done(), space["lr"], space["own"][method], space["seeds"])
+        trial = trial or missing_more(done(), more["lr"], more["seeds"])
+        if trial is None:
+            return
         settings, seed = trial
         measured = stream.measure(method=method, seed=seed, **settings)
         row = {"method": method, "settings": json.dumps(settings), "seed": seed}

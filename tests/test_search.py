@@ -70,6 +70,14 @@ def naive_gain(settings, seed):
     return gain - 4.0 * (seed != 4 and settings["lr"] == 0.2)
 
 
+def test_trials_besides_the_search_come_after_it():
+    rows = [{"settings": '{"lr": 0.1}', "seed": "0", "mean": "1.0"}]
+    assert search.missing_more(rows, [0.1, 0.2], [0, 3]) == ({"lr": 0.1}, 3)
+    rows += [{"settings": '{"lr": 0.1}', "seed": "3", "mean": "1.0"}]
+    assert search.missing_more(rows, [0.1, 0.2], [0, 3]) == ({"lr": 0.2}, 0)
+    assert search.missing_more(rows, [0.1], [0, 3]) is search.missing_more(rows, [], []) is None
+
+
 def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds():
     own, seeds, rows = {"rank": [1, 2], "depth": [3]}, [4, 0, 1], []
     while (trial := search.propose(rows, [0.1, 0.2, 0.3], own, seeds)) is not None:
