@@ -113,9 +113,9 @@ def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
     for group, entry in study["groups"].items():
         for label, own in entry["runs"].items():
             method = own.get("method", defaults["method"])
+            common = {**study.get("everywhere", {}), **study["settings"].get(method, {})}
             for seed in entry["seeds"][: 1 if method == "frozen" else None]:
-                settings = {**study.get("everywhere", {}), **study["settings"].get(method, {})}
-                chosen = {**settings, **own, "seed": seed}
+                chosen = {**common, **own, "seed": seed}
                 checked = Parameters({**defaults, **chosen}, f"{STUDY.name}: {group}: {label}")
                 check_together(with_presets(checked), model)
                 overrides = {name: checked[name] for name in chosen if checked[name] != defaults[name]}

@@ -19,7 +19,7 @@ def block(request) -> ResidualAttentionBlock:
     return made
 
 
-def run(block, function, weights=None):
+def run(block, function):
     """Output and gradient of the input, and how many numbers besides the weights were kept for it."""
     torch.manual_seed(1)
     hidden = torch.randn(BATCH, TOKENS, WIDTH, requires_grad=True)
