@@ -72,9 +72,9 @@ def measure(tasks: int) -> dict:
             save_state(states / str(task), method, [])
             seconds.append((time.perf_counter() - start) / len(own.tokens))
             sizes.append((states / str(task) / "state.safetensors").stat().st_size)
-        method = create_method(parameters, backbone, device)
 
         def replayed() -> Iterator[Method]:
+            method = create_method(parameters, backbone, device)
             for task in range(tasks):
                 load_state(states / str(task), method)
                 yield method
