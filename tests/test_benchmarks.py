@@ -2,14 +2,17 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import scaling
 import step
+import tasks
 import throughput
 import torch
 from conftest import ROOT
 
 from lpi.backbone import Backbone
+from lpi.stream import TaskData, load_features
 
 CPU = torch.device("cpu")
 
@@ -48,3 +51,30 @@ def test_ratios_are_to_the_first_row(monkeypatch):
         (4, 3.0, 6.0, 4.0),
     ]
     assert scaling.rows_of("pairs", "s", {1: None, 4: None}, {})[1]["formula"] == ""
+
+
+def test_a_stream_is_cut_into_tasks_that_together_are_the_stream(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    data, features = tasks.cut("train", 3)
+    assert [len(own.images) for own in data] == [3, 3, 2] * 2
+    for task, name in enumerate(("t00", "t01")):
+        pieces = slice(3 * task, 3 * task + 3)
+        whole, together = TaskData.load(repository.folder / "data/stream/train" / name), data[pieces]
+        together = TaskData.concatenate(together)
+        assert np.array_equal(together.images, whole.images)
+        assert np.array_equal(together.tokens, whole.tokens)
+        assert np.array_equal(together.owners, whole.owners)
+        assert together.captions == whole.captions
+        known = load_features(repository.folder / "data/features", "train", name)
+        for modality in known:
+            assert np.array_equal(np.concatenate([own[modality] for own in features[pieces]]), known[modality])
+
+
+def test_many_tasks_are_measured(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    row = tasks.measure(4)
+    assert row["pairs_per_task"] == len(np.concatenate([own.tokens for own in tasks.cut("train", 2)[0]])) / 4
+    growth = row["state_kb_last"] - row["state_kb_first"]
+    assert row["state_kb_per_task"] == pytest.approx(growth / 3, abs=0.05) != 0
+    assert row["encodings"] <= 1.5 < row["encodings_of_everything"] == 2.5
+    assert 0 < row["encodings_ahead"] <= 1

@@ -187,6 +187,18 @@ def test_points_are_means_with_their_deviation(tmp_path):
     assert figure.axes[0].get_xscale() == "symlog"
 
 
+def test_methods_near_the_best_are_drawn_again_side_by_side(tmp_path):
+    points = {"a": (100.0, [50.0]), "b": (100.0, [49.0]), "c": (100.0, [46.0]), "d": (900.0, [48.0])}
+    figure = figures.recall_against_parameters(points, tmp_path / "figure.png", "average R@1 (%)")
+    everything, near = ([bar.lines[0].get_xydata()[0].tolist() for bar in axes.containers] for axes in figure.axes)
+    assert everything == [[100.0, 50.0], [100.0, 49.0], [100.0, 46.0], [900.0, 48.0]]
+    (a, _), (b, _), d = near
+    assert b / a == pytest.approx(figures.DODGE)
+    assert a * b == pytest.approx(100.0**2)
+    assert d == [900.0, 48.0]
+    assert [text.get_text() for text in figure.legends[0].texts] == list(points)
+
+
 def test_bars_are_means_and_show_every_run(tmp_path):
     figure = DRAW["spread_bars"](tmp_path / "figure.png")
     axes = figure.axes[0]
@@ -206,6 +218,13 @@ def test_recall_over_stream_draws_each_method_and_a_grey_reference(tmp_path):
     assert lines["frozen"].get_linestyle() == "--" and lines["lpi"].get_linestyle() == "-"
     assert lines["lpi"].get_color() != lines["l2p"].get_color()
     assert lines["lpi"].get_marker() != lines["l2p"].get_marker()
+
+
+def test_many_curves_take_the_whole_width(tmp_path):
+    for count, width in ((6, figures.COLUMN), (7, figures.PAGE)):
+        curves = {f"method {number}": [1.0, 2.0] for number in range(count)}
+        figure = figures.recall_over_stream(curves, NAMES[:2], tmp_path / "figure.png", "recall")
+        assert figure.get_figwidth() == width
 
 
 def test_a_method_looks_the_same_with_and_without_the_frozen_model(tmp_path):

@@ -53,3 +53,18 @@ def test_the_import_is_made_as_usual_where_stand_ins_do_not_do():
     lines = output(failing + "startup.import_module = once")
     everything = "timm torch._dynamo.eval_frame torch._dynamo.utils"
     assert lines == [f"loaded {everything}", f"optimised 0.5 None {everything}", "features (1, 512)", "compiled 2.0"]
+
+
+def test_only_the_stage_that_clusters_loads_scikit_learn():
+    code = (
+        "import runpy, sys\n"
+        "for stage in ('split', 'features', 'distances', 'init', 'train', 'evaluate', 'keys'):\n"
+        "    started = runpy.run_path(f'stages/{stage}.py')\n"
+        "    print(stage, 'sklearn' in sys.modules)\n"
+        "started['task_keys'](started['np'].eye(3), 2, 0)\n"
+        "print('made', 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    lines = dict(line.split() for line in done.stdout.splitlines())
+    assert lines.pop("made") == "True"
+    assert set(lines.values()) == {"False"}, lines

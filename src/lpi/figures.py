@@ -27,6 +27,9 @@ LETTER = 0.6  # a letter's width as a share of the font size, on the generous si
 MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
+NEAR = 3.0  # points below the best method up to which one is shown enlarged
+DODGE = 1.13  # between methods of equally many parameters, a factor
+MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
 GREY = "0.45"
 GREEN = "#009E73"
@@ -86,19 +89,22 @@ def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: st
 def recall_over_stream(curves: Mapping[str, Sequence[float]], names: Sequence[str], path: Path, ylabel: str) -> Figure:
     """One line per method: its value (mean recall over the tasks seen so far) after each task of the stream.
 
-    A curve may be shorter than the stream, of a run that is not finished. "frozen" is drawn as a grey reference.
+    A curve may be shorter than the stream, of a run that is not finished. "frozen" is drawn as a grey reference. More
+    than six methods take the whole width of a page.
     """
-    figure, axes = _new(COLUMN, 2.7)
+    many = len(curves) > MANY
+    width = PAGE if many else COLUMN
+    figure, axes = _new(width, 3.6 if many else 2.7)
     axes.grid(axis="y")
     looks = _looks(curves)
     for method, values in curves.items():
         if len(values) > len(names):
             raise ValueError(f"the curve {method!r} has {len(values)} points for {len(names)} tasks")
         axes.plot(range(len(values)), values, label=method, **looks[method])
-    _name_ticks(axes, names, room=COLUMN - MARGIN)
+    _name_ticks(axes, names, room=width - MARGIN)
     axes.set(xlabel="after training task")
     axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)  # above the axis, where a long label fits
-    _legend_above(figure, columns=3)
+    _legend_above(figure, columns=6 if many else 3)
     return _save(figure, path)
 
 
@@ -128,18 +134,29 @@ def forgetting_bars(per_method: Mapping[str, ArrayLike], names: Sequence[str], p
 def recall_against_parameters(points: Mapping[str, tuple[float, Sequence[float]]], path: Path, ylabel: str) -> Figure:
     """One point per method: parameters per task (logarithmic, 0 at the left end) and the mean of its runs' values.
 
-    The bar is the standard deviation over the runs, where there are several.
+    The bar is the standard deviation over the runs, where there are several. Methods with equally many parameters stand
+    side by side, centred there. The second panel has the methods that are nearly as good as the best one, enlarged.
     """
-    figure, axes = _new(PAGE, 3.2)
-    axes.grid(axis="y")
+    figure = Figure(figsize=(PAGE, 3.2), layout="constrained")
+    panels = figure.subplots(1, 2, width_ratios=(2, 3))
     looks = _looks(points)
-    for method, (parameters, values) in points.items():
-        look = {**looks[method], "linestyle": "none", "markersize": 5}
-        error = np.std(values, ddof=1) if len(values) > 1 else 0.0
-        axes.errorbar(parameters, np.mean(values), error, label=method, capsize=2, elinewidth=0.8, **look)
-    axes.set_xscale("symlog", linthresh=100)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlabel="parameters per task", ylabel=ylabel)
+    means = {method: float(np.mean(values)) for method, (_, values) in points.items()}
+    near = [method for method in points if means[method] > max(means.values()) - NEAR]
+    for axes, shown, factor in zip(panels, (list(points), near), (1.0, DODGE), strict=True):
+        axes.grid(axis="y")
+        axes.set_xscale("symlog", linthresh=100)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="parameters per task")
+        for method in shown:
+            parameters, values = points[method]
+            equal = [other for other in shown if points[other][0] == parameters]
+            place = parameters * factor ** (equal.index(method) - (len(equal) - 1) / 2)
+            look = {**looks[method], "linestyle": "none", "markersize": 5}
+            error = np.std(values, ddof=1) if len(values) > 1 else 0.0
+            label = method if axes is panels[0] else None
+            axes.errorbar(place, means[method], error, label=label, capsize=2, elinewidth=0.8, **look)
+    panels[0].set(ylabel=ylabel)
+    panels[1].set_title(f"within {NEAR:g} points of the best", loc="left", fontsize=FONT + 0.5)
     _legend_above(figure, columns=6)
     return _save(figure, path)
 

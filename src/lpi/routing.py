@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 Metric = Literal["l1", "l2", "cosine"]
@@ -11,6 +10,8 @@ Metric = Literal["l1", "l2", "cosine"]
 
 def task_keys(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """k-means centres of one task's frozen training features: (n, E) -> (min(clusters, n), E)."""
+    from sklearn.cluster import KMeans  # takes a second to load, and stages that only route do not need it
+
     with threadpool_limits(limits=1):  # several threads add up in a random order
         kmeans = KMeans(min(clusters, len(features)), n_init=4, random_state=seed).fit(features.astype(np.float64))
     return kmeans.cluster_centers_.astype(np.float32)
