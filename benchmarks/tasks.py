@@ -2,12 +2,13 @@
 
     python benchmarks/tasks.py              # docs/results/tasks_cpu.csv
 
-The embedded stream with its 12 tasks, and cut into 100 small ones (needs `dvc repro features`). Training is that of
-`stages/train.py` without its imports: load the previous state, train, save; seconds are given for the first and the
-last ten tasks, per pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole
-stream, and `encodings_ahead` what forward transfer (`evaluation.forward_transfer`) takes besides (the items of every
-task before it is trained), both divided by the items of the test set; encoding everything seen so far after every task
-takes (T + 1) / 2. `evaluation_seconds` are without forward transfer.
+The embedded stream with its 12 tasks, then cut into 100 small ones (tasks become pieces that are alike), then divided
+into 100 clusters of its captions, which differ (needs `dvc repro features`). Training is that of `stages/train.py`
+without its imports: load the previous state, train, save; seconds are given for the first and the last ten tasks, per
+pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole stream, and
+`encodings_ahead` what forward transfer (`evaluation.forward_transfer`) takes besides (the items of every task before it
+is trained), both divided by the items of the test set; encoding everything seen so far after every task takes
+(T + 1) / 2. `evaluation_seconds` are without forward transfer.
 """
 
 import tempfile
@@ -19,6 +20,8 @@ import numpy as np
 from results import write_rows
 
 from lpi.backbone import Backbone, device_from_environment
+from lpi.clusters import cluster_items
+from lpi.coco import Item
 from lpi.distances import similarity_matrix, task_vector
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream
 from lpi.methods import create_method
@@ -30,34 +33,74 @@ from lpi.stream import MODALITIES, TaskData, load_features
 from lpi.training import seed_all, train_task
 
 CSV = Path("docs/results/tasks_cpu.csv")
-COUNTS = (12, 100)
+SPLITS = ("train", "test")
 ENDS = 10
 Features = dict[str, np.ndarray]
+Parts = list[tuple[TaskData, Features]]
 
 
-def cut(split: str, pieces: int) -> tuple[list[TaskData], list[Features]]:
-    """A split of the stream, every task cut into so many pieces, with its features."""
-    data, features = [], []
-    for task in load_chain():
-        whole, known = (
-            TaskData.load(Path("data/stream") / split / task),
-            load_features(Path("data/features"), split, task),
-        )
-        for images in np.array_split(np.arange(len(whole.images)), pieces):
-            rows = np.flatnonzero(np.isin(whole.owners, images))
-            captions = [whole.captions[row] for row in rows]
-            owners = whole.owners[rows] - images[0]
-            data.append(TaskData(np.array(whole.images[images]), whole.tokens[rows], owners, captions))
-            features.append({"image": known["image"][images], "text": known["text"][rows]})
-    return data, features
+def whole(split: str) -> tuple[TaskData, Features]:
+    """A split of the stream as one task, and its features."""
+    names = load_chain()
+    known = [load_features(Path("data/features"), split, name) for name in names]
+    data = TaskData.concatenate([TaskData.load(Path("data/stream") / split / name) for name in names])
+    return data, {modality: np.concatenate([of[modality] for of in known]) for modality in MODALITIES}
 
 
-def measure(tasks: int) -> dict:
+def part(data: TaskData, features: Features, images: np.ndarray) -> tuple[TaskData, Features]:
+    """Some of the images, in rising order, with their captions and features."""
+    rows = np.flatnonzero(np.isin(data.owners, images))
+    owners = np.searchsorted(images, data.owners[rows])
+    own = TaskData(np.array(data.images[images]), data.tokens[rows], owners, [data.captions[row] for row in rows])
+    return own, {"image": features["image"][images], "text": features["text"][rows]}
+
+
+def cut(tasks: int) -> dict[str, Parts]:
+    """The stream's tasks, each cut into equally many pieces until there are so many; they come one after another."""
+    names = load_chain()
+    pieces, made = -(-tasks // len(names)), {}
+    for split in SPLITS:
+        data, features = whole(split)
+        counts = [len(TaskData.load(Path("data/stream") / split / name).images) for name in names]
+        images = [
+            piece
+            for of in np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+            for piece in np.array_split(of, pieces)
+        ]
+        made[split] = [part(data, features, rows) for rows in images[:tasks]]
+    return made
+
+
+def cluster(tasks: int) -> dict[str, Parts]:
+    """The stream divided as `stream.assignment=cluster` does it; clusters without images in a split are left out."""
+    wholes = {split: whole(split) for split in SPLITS}
+    items = {
+        split: [Item(image, "", [data.captions[row] for row in rows]) for image, rows in enumerate(data.positives())]
+        for split, (data, _) in wholes.items()
+    }
+    known = {
+        caption: feature
+        for data, features in wholes.values()
+        for caption, feature in zip(data.captions, features["text"], strict=True)
+    }
+    names, task_of = cluster_items(items, tasks, lambda captions: np.stack([known[caption] for caption in captions]))
+    images = {
+        split: [
+            np.array([item.image_id for item in items[split] if task_of[split, item.image_id] == name], int)
+            for name in names
+        ]
+        for split in SPLITS
+    }
+    kept = [task for task in range(tasks) if all(len(images[split][task]) for split in SPLITS)]
+    return {split: [part(*wholes[split], images[split][task]) for task in kept] for split in SPLITS}
+
+
+def measure(division: str, tasks: int) -> dict:
     parameters, device = load_parameters(), device_from_environment()
     backbone = Backbone(parameters["backbone"])
-    pieces = -(-tasks // len(load_chain()))
-    data, features = (part[:tasks] for part in cut("train", pieces))
-    test, test_features = (part[:tasks] for part in cut("test", pieces))
+    made = DIVISIONS[division](tasks)
+    (data, features), (test, test_features) = (zip(*made[split], strict=True) for split in SPLITS)
+    tasks = len(data)
     seconds, sizes, vectors = [], [], []
     with tempfile.TemporaryDirectory() as place:
         states = Path(place)
@@ -92,6 +135,7 @@ def measure(tasks: int) -> dict:
         ahead = evaluated(True)
     items = sum(len(of) for of in gallery.task.values())
     return {
+        "division": division,
         "tasks": tasks,
         "pairs_per_task": round(sum(len(own.tokens) for own in data) / tasks),
         "ms_per_pair_first": round(1e3 * float(np.mean(seconds[:ENDS])), 2),
@@ -106,10 +150,13 @@ def measure(tasks: int) -> dict:
     }
 
 
+DIVISIONS = {"cut": cut, "cluster": cluster}
+
+
 def main() -> None:
     rows = []
-    for count in COUNTS:
-        rows.append(measure(count))
+    for division, tasks in (("cut", 12), ("cut", 100), ("cluster", 100)):
+        rows.append(measure(division, tasks))
         print(rows[-1], flush=True)
     write_rows(CSV, rows)
 

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 
 from lpi.backbone import Backbone
-from lpi.stream import TaskData, load_features
+from lpi.stream import TaskData
 
 CPU = torch.device("cpu")
 
@@ -53,28 +53,42 @@ def test_ratios_are_to_the_first_row(monkeypatch):
     assert scaling.rows_of("pairs", "s", {1: None, 4: None}, {})[1]["formula"] == ""
 
 
+def as_one(parts):
+    return TaskData.concatenate([data for data, _ in parts])
+
+
 def test_a_stream_is_cut_into_tasks_that_together_are_the_stream(repository, monkeypatch):
     monkeypatch.chdir(repository.folder)
-    data, features = tasks.cut("train", 3)
-    assert [len(own.images) for own in data] == [3, 3, 2] * 2
-    for task, name in enumerate(("t00", "t01")):
-        pieces = slice(3 * task, 3 * task + 3)
-        whole, together = TaskData.load(repository.folder / "data/stream/train" / name), data[pieces]
-        together = TaskData.concatenate(together)
-        assert np.array_equal(together.images, whole.images)
-        assert np.array_equal(together.tokens, whole.tokens)
-        assert np.array_equal(together.owners, whole.owners)
-        assert together.captions == whole.captions
-        known = load_features(repository.folder / "data/features", "train", name)
-        for modality in known:
-            assert np.array_equal(np.concatenate([own[modality] for own in features[pieces]]), known[modality])
+    parts = tasks.cut(6)["train"]
+    assert [len(data.images) for data, _ in parts] == [3, 3, 2] * 2
+    data, features = tasks.whole("train")
+    for name in ("images", "tokens", "owners"):
+        assert np.array_equal(getattr(as_one(parts), name), getattr(data, name))
+    assert as_one(parts).captions == data.captions
+    for modality, known in features.items():
+        assert np.array_equal(np.concatenate([own[modality] for _, own in parts]), known)
 
 
-def test_many_tasks_are_measured(repository, monkeypatch):
+def test_a_stream_is_divided_by_its_captions(repository, monkeypatch):
     monkeypatch.chdir(repository.folder)
-    row = tasks.measure(4)
-    assert row["pairs_per_task"] == len(np.concatenate([own.tokens for own in tasks.cut("train", 2)[0]])) / 4
+    for split, parts in tasks.cluster(2).items():
+        data, features = tasks.whole(split)
+        assert len(parts) == 2
+        assert sorted(as_one(parts).captions) == sorted(data.captions)
+        known = dict(zip(data.captions, zip(data.owners, features["text"], strict=True), strict=True))
+        for own, own_features in parts:
+            for caption, owner, feature in zip(own.captions, own.owners, own_features["text"], strict=True):
+                assert np.array_equal(own.images[owner], data.images[known[caption][0]])
+                assert np.allclose(feature, known[caption][1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("division", "count"), [("cut", 4), ("cluster", 2)])
+def test_many_tasks_are_measured(division, count, repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    row = tasks.measure(division, count)
+    assert row["tasks"] == count
+    assert row["pairs_per_task"] == round(len(tasks.whole("train")[0].tokens) / count)
     growth = row["state_kb_last"] - row["state_kb_first"]
-    assert row["state_kb_per_task"] == pytest.approx(growth / 3, abs=0.05) != 0
-    assert row["encodings"] <= 1.5 < row["encodings_of_everything"] == 2.5
+    assert row["state_kb_per_task"] == pytest.approx(growth / (count - 1), abs=0.05) != 0
+    assert row["encodings"] <= row["encodings_of_everything"] == (count + 1) / 2
     assert 0 < row["encodings_ahead"] <= 1
