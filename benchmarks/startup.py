@@ -1,4 +1,4 @@
-"""Seconds until a stage begins its work: start of Python and imports, for training also the first use of an optimizer.
+"""Seconds until a stage begins its work: start of Python, imports, and for training the first use of an optimizer.
 
     python benchmarks/startup.py            # docs/results/startup_cpu.csv
 
@@ -21,6 +21,8 @@ import runpy, sys
 stage = runpy.run_path(sys.argv[1])
 if "import_open_clip" in stage:
     {imports}
+if "task_keys" in stage:
+    import sklearn.cluster
 if "train_task" in stage:
     import torch
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()

@@ -1,11 +1,12 @@
-"""Tasks of a data set that names none: clusters of the images' captions."""
+"""Tasks of a data set that names none: clusters of the images' captions.
+
+scikit-learn takes a second to load, so only what needs it imports it.
+"""
 
 from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from lpi.coco import DataError, Item
 
@@ -28,6 +29,8 @@ def cluster_items(
     Raises:
         DataError: fewer training images than tasks.
     """
+    from sklearn.cluster import KMeans
+
     if len(splits["train"]) < count:
         raise DataError(
             f"{len(splits['train'])} training images cannot become {count} tasks; shorten tasks in params.yaml"
@@ -53,6 +56,8 @@ def cluster_items(
 
 def cluster_names(texts: list[str]) -> list[str]:
     """A name for every text: its term of the highest tf-idf that names no earlier one."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectorizer = TfidfVectorizer(stop_words="english", token_pattern=r"(?u)\b[^\W\d_]{3,}\b")
     try:
         weights = vectorizer.fit_transform(texts).toarray()

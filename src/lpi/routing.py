@@ -10,7 +10,7 @@ Metric = Literal["l1", "l2", "cosine"]
 
 def task_keys(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """k-means centres of one task's frozen training features: (n, E) -> (min(clusters, n), E)."""
-    from sklearn.cluster import KMeans  # takes a second to load, and stages that only route do not need it
+    from sklearn.cluster import KMeans  # takes a second to load; stages that only route start without it
 
     with threadpool_limits(limits=1):  # several threads add up in a random order
         kmeans = KMeans(min(clusters, len(features)), n_init=4, random_state=seed).fit(features.astype(np.float64))

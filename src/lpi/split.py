@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from lpi.clusters import cluster_items
 from lpi.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
 
 BLOCK = 256  # images that are decoded, by several threads, before they are written
@@ -124,8 +125,6 @@ def split_stream(
     for split in SPLITS:
         splits[split], supercategories = read_items(raw, split)
     if rule == "cluster":
-        from lpi.clusters import cluster_items  # its scikit-learn takes a second to load
-
         supercategories, task_of = cluster_items(splits, len(tasks), embed)
     else:
         task_of = {(split, item.image_id): item.task_name(rule) for split, items in splits.items() for item in items}
