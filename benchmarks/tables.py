@@ -44,6 +44,7 @@ MORE: dict[str, list[Column]] = {
     "depth": [("parameters per task", "parameters_per_task", 0)],
     "prompt length": [("parameters per task", "parameters_per_task", 0)],
     "components": [("parameters per task", "parameters_per_task", 0)],
+    "variants": [("parameters per task", "parameters_per_task", 0)],
     "routing": ROUTING,
     "task order": ROUTING,
 }
