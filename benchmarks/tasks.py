@@ -39,12 +39,15 @@ Features = dict[str, np.ndarray]
 Parts = list[tuple[TaskData, Features]]
 
 
+def load(split: str, name: str) -> tuple[TaskData, Features]:
+    """A task of the stream and its features."""
+    return TaskData.load(Path("data/stream") / split / name), load_features(Path("data/features"), split, name)
+
+
 def whole(split: str) -> tuple[TaskData, Features]:
     """A split of the stream as one task, and its features."""
-    names = load_chain()
-    known = [load_features(Path("data/features"), split, name) for name in names]
-    data = TaskData.concatenate([TaskData.load(Path("data/stream") / split / name) for name in names])
-    return data, {modality: np.concatenate([of[modality] for of in known]) for modality in MODALITIES}
+    data, features = zip(*(load(split, name) for name in load_chain()), strict=True)
+    return TaskData.concatenate(data), {name: np.concatenate([own[name] for own in features]) for name in MODALITIES}
 
 
 def part(data: TaskData, features: Features, images: np.ndarray) -> tuple[TaskData, Features]:
@@ -57,17 +60,15 @@ def part(data: TaskData, features: Features, images: np.ndarray) -> tuple[TaskDa
 
 def cut(tasks: int) -> dict[str, Parts]:
     """The stream's tasks, each cut into equally many pieces until there are so many; they come one after another."""
-    names = load_chain()
-    pieces, made = -(-tasks // len(names)), {}
+    pieces, made = -(-tasks // len(load_chain())), {}
     for split in SPLITS:
-        data, features = whole(split)
-        counts = [len(TaskData.load(Path("data/stream") / split / name).images) for name in names]
-        images = [
-            piece
-            for of in np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
-            for piece in np.array_split(of, pieces)
+        loaded = [load(split, name) for name in load_chain()]
+        parts = [
+            part(data, features, images)
+            for data, features in loaded
+            for images in np.array_split(np.arange(len(data.images)), pieces)
         ]
-        made[split] = [part(data, features, rows) for rows in images[:tasks]]
+        made[split] = parts[:tasks]
     return made
 
 
