@@ -4,7 +4,7 @@
     python benchmarks/search.py --methods lpi shared
 
 Trials run in this process (see benchmarks/quick.py) and are written one by one. What counts is the mean gain of average
-R@1 over the frozen model on the validation split, over three seeds for the two finalists. The best settings go into
+R@1 over the frozen model on the validation split, over all seeds for the finalists. The best settings go into
 benchmarks/study.yaml by hand. Rows record all parameters that the trial has read; after a change of one, delete the
 rows of the methods that read it.
 """
@@ -32,26 +32,26 @@ def trials(rows: Rows) -> dict[str, dict[int, float]]:
     return found
 
 
-def finalists(tried: dict[str, dict[int, float]], seed: int) -> list[dict]:
-    """The best settings at this seed of each of the two best learning rates, best first, the earlier of equal ones."""
+def finalists(tried: dict[str, dict[int, float]], seed: int, count: int) -> list[dict]:
+    """The best settings at this seed of each of the best learning rates, best first, the earlier of equal ones."""
     best_first = sorted(tried, key=lambda settings: -tried[settings][seed])
     of_rate: dict[float, dict] = {}
     for settings in map(json.loads, best_first):
         of_rate.setdefault(settings["lr"], settings)
-    return list(of_rate.values())[:2]
+    return list(of_rate.values())[:count]
 
 
-def propose(done: Rows, rates: list[float], own: dict[str, list], seeds: list[int]) -> tuple[dict, int] | None:
+def propose(done: Rows, space: dict, own: dict[str, list]) -> tuple[dict, int] | None:
     """Settings and seed of the next trial of a method that no row has, None after the last.
 
     With the first seed every rate, then further settings at the best; then the finalists with the other seeds.
     """
-    tried = trials(done)
+    tried, seeds = trials(done), space["seeds"]
 
     def missing(plan: list[dict], seed: int) -> dict | None:
         return next((settings for settings in plan if seed not in tried.get(json.dumps(settings), {})), None)
 
-    plan = [{"lr": rate} for rate in rates]
+    plan = [{"lr": rate} for rate in space["lr"]]
     if (settings := missing(plan, seeds[0])) is not None:
         return settings, seeds[0]
     best = max(plan, key=lambda settings: tried[json.dumps(settings)][seeds[0]])
@@ -59,24 +59,21 @@ def propose(done: Rows, rates: list[float], own: dict[str, list], seeds: list[in
     if (settings := missing(plan, seeds[0])) is not None:
         return settings, seeds[0]
     for seed in seeds[1:]:
-        if (settings := missing(finalists(tried, seeds[0]), seed)) is not None:
+        if (settings := missing(finalists(tried, seeds[0], space["finalists"]), seed)) is not None:
             return settings, seed
     return None
 
 
-def missing_more(done: Rows, rates: list[float], seeds: list[int]) -> tuple[dict, int] | None:
-    """The next trial of those besides the search that no row has."""
-    tried = trials(done)
-    every = [({"lr": rate}, seed) for rate in rates for seed in seeds]
-    return next((one for one in every if one[1] not in tried.get(json.dumps(one[0]), {})), None)
-
-
 def best_settings(rows: Rows) -> dict[str, dict]:
-    """Method -> the settings with the best mean over seeds, of those that ran with the most seeds."""
+    """Method -> the best of the settings that ran with the most seeds.
+
+    The best mean over seeds wins; of means that are equal to a tenth of a point, the one whose seeds differ least.
+    """
     best = {}
     for method in dict.fromkeys(row["method"] for row in rows):
-        tried = trials([row for row in rows if row["method"] == method])
-        best[method] = json.loads(max(tried, key=lambda one: (len(tried[one]), np.mean(list(tried[one].values())))))
+        gains = {one: [*seeds.values()] for one, seeds in trials([r for r in rows if r["method"] == method]).items()}
+        ranks = {one: (len(own), round(float(np.mean(own)), 1), -np.std(own)) for one, own in gains.items()}
+        best[method] = json.loads(max(ranks, key=ranks.__getitem__))
     return best
 
 
@@ -90,12 +87,7 @@ def search(method: str, space: dict, stream: Stream) -> None:
         settings = {"method": method, "seed": int(row["seed"]), **json.loads(row["settings"])}
         if changed := differing(row, stream.resolve(**settings)):
             raise SystemExit(f"error: {CSV}: rows of {method} had {changed}; delete them, or set that in {PARAMS_FILE}")
-    more = space["more"].get(method, {"lr": [], "seeds": []})
-    while True:
-        trial = propose(done(), space["lr"], space["own"][method], space["seeds"])
-        trial = trial or missing_more(done(), more["lr"], more["seeds"])
-        if trial is None:
-            return
+    while (trial := propose(done(), space, space["own"][method])) is not None:
         settings, seed = trial
         measured = stream.measure(method=method, seed=seed, **settings)
         row = {"method": method, "settings": json.dumps(settings), "seed": seed}

@@ -3,8 +3,9 @@
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`parameters`, `targets`, `search`, `comparison`, `validation`, or a file of docs/results without its `.csv`. Everything
-comes from there, from params.yaml and benchmarks/targets.py. A test fails when a file and the tables differ.
+`other measures` (of the methods), a comparison, `parameters`, `targets`, `search`, `validation`, or a file of
+docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A test fails
+when a file and the tables differ.
 """
 
 import json
@@ -21,12 +22,13 @@ from results import Rows, read_rows
 from scipy.stats import ttest_rel
 from targets import TARGETS
 
+from lpi.metrics import DIRECTIONS
 from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 
 FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"), Path("docs/scaling.md"))
 RESULTS = Path("docs/results")
 VALIDATION = RESULTS / "validation.csv"
-REFERENCE = "lpi"  # what the methods are compared with
+COMPARISONS = {"comparison": ("methods", "lpi"), "comparison of variants": ("variants", "as it is")}  # group, reference
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
 RECALL: list[Column] = [
@@ -36,6 +38,16 @@ RECALL: list[Column] = [
     ("to frozen", "mean.relative.r1", 1),
     ("last", "mean.last.r1", 1),
     ("forgetting", "mean.forgetting.r1", 1),
+]
+OTHER: list[Column] = [
+    (f"{title} {direction}", f"{direction}.{name}", 1)
+    for title, name in (
+        ("R@10", "average_recall.r10"),
+        ("forgetting", "forgetting.r1"),
+        ("backward transfer", "backward_transfer.r1"),
+        ("forward transfer", "forward_transfer.r1"),
+    )
+    for direction in DIRECTIONS
 ]
 ROUTING: list[Column] = [("routing image", "routing_accuracy.image", 1), ("routing text", "routing_accuracy.text", 1)]
 MORE: dict[str, list[Column]] = {
@@ -74,8 +86,7 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
 
 
-def group_table(name: str, group: dict[str, Rows]) -> str:
-    columns = RECALL + MORE.get(name, [])
+def group_table(name: str, group: dict[str, Rows], columns: list[Column]) -> str:
     lines = [
         [label, str(len(rows)), *(spread([float(row[column]) for row in rows], n) for _, column, n in columns)]
         for label, rows in group.items()
@@ -100,18 +111,18 @@ def paired(name: str, ours: Rows, theirs: Rows) -> tuple[float, float, float] | 
     return float(difference.mean()), float(difference.std(ddof=1)), float(ttest_rel(first, second).pvalue)
 
 
-def comparison_table(group: dict[str, Rows]) -> str:
-    """What LPI is ahead of every other method, in average R@1 (mean of both directions) and in forgetting."""
+def comparison_table(group: dict[str, Rows], reference: str) -> str:
+    """What one label is ahead of every other, in average R@1 (mean of both directions) and in forgetting."""
     lines = []
     for label, rows in group.items():
         cells = [label]
         for name in ("mean.average_recall.r1", "mean.forgetting.r1"):
-            if label != REFERENCE and (measured := paired(name, group[REFERENCE], rows)) is not None:
+            if label != reference and (measured := paired(name, group[reference], rows)) is not None:
                 difference, deviation, p = measured
                 cells += [f"{difference:+.1f} ± {deviation:.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
         if len(cells) > 1:
             lines.append(cells)
-    return markdown([f"{REFERENCE} minus", "average R@1", "p", "forgetting", "p"], lines)
+    return markdown([f"{reference} minus", "average R@1", "p", "forgetting", "p"], lines)
 
 
 def validation_table() -> str:
@@ -175,9 +186,15 @@ def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
     path, table = FROM_FILES.get(name, (plain, partial(plain_table, plain)))
     if path.exists():
         return table()
-    if name == "comparison" and REFERENCE in found.get("methods", {}):
-        return comparison_table(found["methods"])
-    return group_table(name, found[name]) if name in found else f"No results of {name} yet."
+    if name in COMPARISONS:
+        group, reference = COMPARISONS[name]
+        if reference in found.get(group, {}):
+            return comparison_table(found[group], reference)
+    elif name == "other measures" and "methods" in found:
+        return group_table("methods", found["methods"], OTHER)
+    elif name in found:
+        return group_table(name, found[name], RECALL + MORE.get(name, []))
+    return f"No results of {name} yet."
 
 
 def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:

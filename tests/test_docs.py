@@ -50,10 +50,22 @@ def rows_of(method: str, values: list[float]) -> list[dict[str, str]]:
 
 def test_a_table_shows_mean_and_deviation():
     group = {"lpi": rows_of("lpi", [1.0, 2.0, 3.0]), "frozen": rows_of("frozen", [4.0])}
-    lines = tables.group_table("methods", group).splitlines()
+    lines = tables.render("methods", {"methods": group}).splitlines()
     assert lines[0].startswith("| method | seeds | average R@1 i2t |")
     assert lines[2] == "| lpi | 3 |" + " 2.0 ± 1.0 |" * 6 + " 2,776 |"
     assert lines[3] == "| frozen | 1 |" + " 4.0 |" * 6 + " 2,776 |"
+
+
+def test_further_measures_and_variants_have_tables():
+    rows = rows_of("lpi", [1.0, 3.0])
+    for row in rows:
+        row |= {name: "5" for _, name, _ in tables.OTHER}
+    lines = tables.render("other measures", {"methods": {"lpi": rows}}).splitlines()
+    assert lines[0].startswith("| method | seeds | R@10 i2t | R@10 t2i | forgetting i2t |")
+    assert lines[2] == "| lpi | 2 |" + " 5.0 ± 0.0 |" * 8
+    variants = {"as it is": rows, "none": rows_of("lpi", [0.0, 1.0])}
+    lines = tables.render("comparison of variants", {"variants": variants}).splitlines()
+    assert lines[2].startswith("| none | +1.5 ± 0.7 | 0.205 |")
 
 
 def test_methods_are_compared_seed_by_seed():
@@ -66,7 +78,7 @@ def test_methods_are_compared_seed_by_seed():
     assert p == pytest.approx(1 - t / (2 + t**2) ** 0.5)  # the distribution function for two degrees of freedom
     assert tables.paired("mean.average_recall.r1", group["lpi"], group["frozen"])[0] == pytest.approx(2.0)
     assert tables.paired("mean.average_recall.r1", group["lpi"], group["one seed"]) is None
-    lines = tables.comparison_table(group).splitlines()
+    lines = tables.comparison_table(group, "lpi").splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| a", "| frozen"]
     assert "| +2.0 ± 1.0 | 0.074 |" in lines[2]
     del group["lpi"]  # not run yet

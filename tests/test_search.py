@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -70,17 +71,9 @@ def naive_gain(settings, seed):
     return gain - 4.0 * (seed != 4 and settings["lr"] == 0.2)
 
 
-def test_trials_besides_the_search_come_after_it():
-    rows = [{"settings": '{"lr": 0.1}', "seed": "0", "mean": "1.0"}]
-    assert search.missing_more(rows, [0.1, 0.2], [0, 3]) == ({"lr": 0.1}, 3)
-    rows += [{"settings": '{"lr": 0.1}', "seed": "3", "mean": "1.0"}]
-    assert search.missing_more(rows, [0.1, 0.2], [0, 3]) == ({"lr": 0.2}, 0)
-    assert search.missing_more(rows, [0.1], [0, 3]) is search.missing_more(rows, [], []) is None
-
-
 def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds():
-    own, seeds, rows = {"rank": [1, 2], "depth": [3]}, [4, 0, 1], []
-    while (trial := search.propose(rows, [0.1, 0.2, 0.3], own, seeds)) is not None:
+    space, own, rows = {"lr": [0.1, 0.2, 0.3], "seeds": [4, 0, 1], "finalists": 2}, {"rank": [1, 2], "depth": [3]}, []
+    while (trial := search.propose(rows, space, own)) is not None:
         settings, seed = trial
         rows.append({"settings": json.dumps(settings), "seed": str(seed), "mean": str(naive_gain(settings, seed))})
         assert len(rows) < 20
@@ -90,7 +83,8 @@ def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds(
     assert tried[3:6] == [({"lr": 0.2, "rank": 1}, 4), (best, 4), ({"lr": 0.2, "depth": 3}, 4)]
     assert tried[6:] == [(best, 0), ({"lr": 0.3}, 0), (best, 1), ({"lr": 0.3}, 1)]
     assert search.best_settings([{"method": "lpi", **row} for row in rows]) == {"lpi": {"lr": 0.3}}
-    assert search.propose(rows, [0.1, 0.2, 0.3, 0.4], own, seeds) == ({"lr": 0.4}, 4)
+    assert search.propose(rows, space | {"lr": [0.1, 0.2, 0.3, 0.4]}, own) == ({"lr": 0.4}, 4)
+    assert search.propose(rows, space | {"finalists": 3}, own) == ({"lr": 0.1}, 0)
 
 
 def test_rows_of_other_parameters_are_not_mixed_with_new_ones(monkeypatch, tmp_path):
@@ -103,9 +97,32 @@ def test_rows_of_other_parameters_are_not_mixed_with_new_ones(monkeypatch, tmp_p
         search.search("shared", {}, stream)
 
 
-def test_every_method_has_as_many_trials():
+def test_of_equal_means_the_settings_win_whose_seeds_differ_least():
+    gains = {0.1: (10.0, 12.08), 0.2: (11.0, 11.05), 0.3: (11.02, 11.04), 0.4: (10.9, 10.9), 0.5: (13.0,)}
+    rows = [
+        {"method": "l2p", "settings": json.dumps({"lr": rate}), "seed": str(seed), "mean": str(gain)}
+        for rate, own in gains.items()
+        for seed, gain in enumerate(own)
+    ]
+    assert search.best_settings(rows) == {"l2p": {"lr": 0.3}}
+    rows += [{"method": "l2p", "settings": '{"lr": 0.5}', "seed": "1", "mean": "9.3"}]
+    assert search.best_settings(rows) == {"l2p": {"lr": 0.5}}
+
+
+def test_every_method_has_had_as_many_trials():
     space = yaml.safe_load(search.SPACE.read_text())
-    assert {sum(len(values) for values in own.values()) for own in space["own"].values()} == {2}
+    counts = Counter(row["method"] for row in read_rows(ROOT / search.CSV))
+    assert set(counts) == set(space["own"])
+    further = {sum(len(values) for values in own.values()) for own in space["own"].values()}
+    assert further == {2}
+    expected = len(space["lr"]) + 2 + space["finalists"] * (len(space["seeds"]) - 1)
+    assert set(counts.values()) == {expected}, counts
+
+
+def test_nothing_of_the_search_is_open():
+    space, rows = yaml.safe_load(search.SPACE.read_text()), read_rows(ROOT / search.CSV)
+    for method, own in space["own"].items():
+        assert search.propose([row for row in rows if row["method"] == method], space, own) is None, method
 
 
 def test_rows_are_added_under_the_columns_that_a_file_has(tmp_path):
