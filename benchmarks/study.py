@@ -226,14 +226,10 @@ class Queue:
         entries, workers = self.status()
         if not workers:
             for name in entries:
-                self.discard(name)
+                self._dvc("queue", "kill", "--force", name, check=False)
+                self._dvc("queue", "remove", name, check=False)
             return set()
         return {name for name, state in entries.items() if state in ("Queued", "Running")}
-
-    def discard(self, name: str) -> None:
-        """Remove an entry that no worker is at work on, whatever state DVC gives it."""
-        self._dvc("queue", "kill", "--force", name, check=False)
-        self._dvc("queue", "remove", name, check=False)
 
     def submit(self, run: Run) -> None:
         """Queue a run; tried again while another DVC command holds the lock."""
@@ -258,11 +254,8 @@ class Queue:
 
 
 def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
-    """Run everything in `todo`; returns the names of runs that failed.
-
-    A run whose worker died, which DVC calls Running for ever, is submitted once more when no worker is left.
-    """
-    queue, failed, repeated = Queue(jobs), [], set()
+    """Run everything in `todo`; returns the names of runs that failed."""
+    queue, failed = Queue(jobs), []
     busy = queue.busy()
     waiting = [run for run in todo if run.name not in busy]
     pending = {run.name: run for run in todo if run.name in busy}
@@ -282,14 +275,8 @@ def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
             store(pending.pop(name), done[name], order)
             print(f"{time.strftime('%H:%M')} {name} done, {len(waiting) + len(pending)} to go", flush=True)
         for name in [name for name in pending if not workers or entries.get(name) not in ("Queued", "Running")]:
-            if entries.get(name) == "Queued":
+            if entries.get(name) in ("Queued", "Running"):
                 queue.start()  # the workers have gone
-                continue
-            if entries.get(name) == "Running" and name not in repeated:
-                repeated.add(name)
-                queue.discard(name)
-                queue.submit(pending[name])
-                queue.start()
                 continue
             print(f"{name} failed: {shlex.join(pending.pop(name).command)}\n{queue.log(name)[-2000:]}", flush=True)
             failed.append(name)

@@ -117,35 +117,6 @@ def test_failed_and_vanished_runs_are_reported_and_the_others_kept(monkeypatch, 
     assert f"log of {names[1]}" in capsys.readouterr().out
 
 
-class DyingQueue(FakeQueue):
-    """Its workers die of the first `deaths` submissions and leave the entry Running; those after that finish."""
-
-    def __init__(self, deaths: int):
-        super().__init__({})
-        self.deaths, self.discarded = deaths, []
-
-    def status(self):
-        dead = len(self.submitted) <= self.deaths
-        return ({self.submitted[-1]: "Running"} if dead else {}), not dead
-
-    def discard(self, name):
-        self.discarded.append(name)
-
-
-@pytest.mark.parametrize(("deaths", "submissions", "failed"), [(0, 1, False), (1, 2, False), (2, 2, True)])
-def test_a_run_whose_worker_died_is_submitted_once_more(monkeypatch, deaths, submissions, failed):
-    run = study.load_study()[0][0]
-    queue, stored = DyingQueue(deaths), []
-    monkeypatch.setattr(study, "POLL", 0)
-    monkeypatch.setattr(study, "Queue", lambda jobs: queue)
-    monkeypatch.setattr(study, "finished", lambda: {run.name: "c"} if len(queue.submitted) > deaths else {})
-    monkeypatch.setattr(study, "store", lambda run, commit, order: stored.append(run.name))
-    assert study.execute([run], 1, [run]) == ([run.name] if failed else [])
-    assert stored == ([] if failed else [run.name])
-    assert queue.submitted == [run.name] * submissions
-    assert queue.discarded == [run.name] * (submissions - 1)
-
-
 def test_rows_are_stored_in_the_order_of_the_study(monkeypatch, tmp_path):
     runs = study.load_study()[0][:3]
     monkeypatch.setattr(study, "RESULTS", tmp_path / "study.csv")
