@@ -42,6 +42,7 @@ RECALL: list[Column] = [
 OTHER: list[Column] = [
     (f"{title} {direction}", f"{direction}.{name}", 1)
     for title, name in (
+        ("to frozen", "relative.r1"),
         ("R@10", "average_recall.r10"),
         ("forgetting", "forgetting.r1"),
         ("backward transfer", "backward_transfer.r1"),

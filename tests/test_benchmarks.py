@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import plan
 import pytest
 import scaling
 import step
@@ -35,11 +36,17 @@ def test_the_plain_step_is_the_same_step():
 
 def test_training_with_its_data_is_measured(monkeypatch):
     monkeypatch.setattr(throughput, "PAPER", {**step.PAPER, "depth": 2, "prompt_length": 4})
-    arguments = SimpleNamespace(device="cpu", precision="fp32", backbone="embedded", batch=8, pairs=16)
-    backbone = Backbone("embedded", ROOT / "data" / "backbone", "fp32")
+    rates = []
+    monkeypatch.setattr(plan, "matmul_rate", lambda device, dtype: rates.append(dtype) or len(rates) * 1e8)
+    arguments = SimpleNamespace(device="cpu", precision="bf16", backbone="embedded", batch=8, pairs=16)
+    backbone = Backbone("embedded", ROOT / "data" / "backbone", "bf16")
     rows = [throughput.measure(arguments, backbone, dropout) for dropout in throughput.DROPOUT]
     assert all(row["pairs_per_second"] > 0 for row in rows)
-    assert rows[0]["rate_share"] > 0
+    caption = int((backbone.tokenizer([step.WORDS]) != 0).sum())
+    pair = plan.pair_cost(backbone.config, 2, 4, caption)
+    share = 2 * (pair.image + pair.caption) * rows[0]["pairs_per_second"] / 2e8  # the greater of the two rates
+    assert rows[0]["rate_share"] == pytest.approx(share, rel=1e-3, abs=1e-3)
+    assert rates == [torch.bfloat16] * 4
     assert rows[1]["rate_share"] == ""
 
 

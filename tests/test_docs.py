@@ -61,8 +61,8 @@ def test_further_measures_and_variants_have_tables():
     for row in rows:
         row |= {name: "5" for _, name, _ in tables.OTHER}
     lines = tables.render("other measures", {"methods": {"lpi": rows}}).splitlines()
-    assert lines[0].startswith("| method | seeds | R@10 i2t | R@10 t2i | forgetting i2t |")
-    assert lines[2] == "| lpi | 2 |" + " 5.0 ± 0.0 |" * 8
+    assert lines[0].startswith("| method | seeds | to frozen i2t | to frozen t2i | R@10 i2t |")
+    assert lines[2] == "| lpi | 2 |" + " 5.0 ± 0.0 |" * 10
     variants = {"as it is": rows, "none": rows_of("lpi", [0.0, 1.0])}
     lines = tables.render("comparison of variants", {"variants": variants}).splitlines()
     assert lines[2].startswith("| none | +1.5 ± 0.7 | 0.205 |")
