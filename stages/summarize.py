@@ -4,13 +4,13 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
-
-from lpi import figures
+from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
-from lpi.report import lower, read_log, read_matrices, read_matrix, seen_recall, summarise
-from lpi.stream import MODALITIES, TaskData
+from lpi.report import figures
+from lpi.report.summary import lower, read_log, read_matrices, read_matrix, seen_recall, summarise
+
+import numpy as np
 
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"

@@ -4,8 +4,6 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from lpi.metrics import (
     CUTOFFS,
     DIRECTIONS,
@@ -15,6 +13,8 @@ from lpi.metrics import (
     forward_transfer,
     last_recall,
 )
+
+import numpy as np
 
 Matrices = dict[str, dict[int, np.ndarray]]
 
@@ -86,6 +86,6 @@ def seen_recall(matrix: np.ndarray) -> np.ndarray:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The training log of one task, as `lpi.state.save_state` wrote it into its folder."""
+    """The training log of one task, as `lpi.continual.state.save_state` wrote it into its folder."""
     with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
