@@ -122,12 +122,12 @@ def srgb_of_xyz(xyz: np.ndarray) -> np.ndarray:
     return np.rint(255 * srgb_encode(xyz @ np.linalg.inv(rgb_to_xyz(SRGB)).T))
 
 
-def srgb_of_lab(lab: np.ndarray) -> np.ndarray:
-    """(..., 3) CIE L*a*b* under D50 -> (..., 3) sRGB of 0..255."""
+def srgb_of_lab(lab: np.ndarray, black: float = 0) -> np.ndarray:
+    """(..., 3) CIE L*a*b* under D50 -> (..., 3) sRGB of 0..255; black: the L* that is to become black."""
     y = (lab[..., 0] + 16) / 116
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50
-    return srgb_of_xyz(xyz @ adapted(D50, D65).T)
+    share, darkest = (np.where(v > 6 / 29, v**3, 3 * (6 / 29) ** 2 * (v - 4 / 29)) for v in (f, (black + 16) / 116))
+    return srgb_of_xyz((share - darkest) / (1 - darkest) * D50 @ adapted(D50, D65).T)
 
 
 def _profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
@@ -157,15 +157,15 @@ def _gamma(value: float) -> bytes:
     return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256))
 
 
-def _srgb_curve() -> bytes:
-    values = np.rint(65535 * srgb_decode(np.linspace(0, 1, 1024))).astype(">u2")
+def _srgb_curve(points: int) -> bytes:
+    values = np.rint(65535 * srgb_decode(np.linspace(0, 1, points))).astype(">u2")
     return b"curv\0\0\0\0" + struct.pack(">I", values.size) + values.tobytes()
 
 
-def rgb_profile(primaries: Sequence[tuple[float, float]], gamma: float | None = None) -> bytes:
-    """A space with white D65; gamma: None is the curve of sRGB."""
+def rgb_profile(primaries: Sequence[tuple[float, float]], gamma: float | None = None, points: int = 1024) -> bytes:
+    """A space with white D65; gamma: None is the curve of sRGB, at so many points."""
     colorants = adapted(D65, D50) @ rgb_to_xyz(primaries)
-    curve = _srgb_curve() if gamma is None else _gamma(gamma)
+    curve = _srgb_curve(points) if gamma is None else _gamma(gamma)
     tags = {b"wtpt": _xyz(D50)}
     tags |= {name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants.T, strict=True)}
     return _profile(b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
@@ -175,17 +175,24 @@ def grey_profile(gamma: float) -> bytes:
     return _profile(b"GRAY", b"XYZ ", {b"wtpt": _xyz(D50), b"kTRC": _gamma(gamma)})
 
 
+def _table(inputs: int, outputs: int, values: np.ndarray) -> bytes:
+    """Eight bits at the corners of the input space, between which the reader interpolates."""
+    ramp, matrix = bytes(range(256)), b"".join(_fixed(value) for value in np.eye(3).ravel())
+    return b"mft1\0\0\0\0" + bytes([inputs, outputs, 2, 0]) + matrix + inputs * ramp + values.tobytes() + outputs * ramp
+
+
 def cmyk_profile(inks: np.ndarray) -> bytes:
-    """inks: (2, 2, 2, 2, 3) CIE L*a*b* of the sixteen mixtures of no or full cyan, magenta, yellow and black."""
+    """A printer whose perceptual table is another than the colorimetric one.
+
+    inks: (2, 2, 2, 2, 3) CIE L*a*b* of the sixteen mixtures of no or full cyan, magenta, yellow and black.
+    """
     scaled = np.stack([inks[..., 0] * 255 / 100, inks[..., 1] + 128, inks[..., 2] + 128], axis=-1)
-    ramp = bytes(range(256))
-    matrix = b"".join(_fixed(value) for value in np.eye(3).ravel())
-    table = (
-        b"mft1\0\0\0\0"
-        + bytes([4, 3, 2, 0])
-        + matrix
-        + 4 * ramp
-        + np.rint(scaled).astype(np.uint8).tobytes()
-        + 3 * ramp
-    )
-    return _profile(b"CMYK", b"Lab ", {b"wtpt": _xyz(D50), b"A2B0": table})
+    colorimetric = np.rint(scaled).astype(np.uint8)
+    of_lab = np.zeros((2, 2, 2, 4), np.uint8)
+    of_lab[0] = 255  # all of every ink where L* is 0
+    tags = {
+        b"A2B0": _table(4, 3, 255 - colorimetric),
+        b"A2B1": _table(4, 3, colorimetric),
+        b"B2A0": _table(3, 4, of_lab),
+    }
+    return _profile(b"CMYK", b"Lab ", {b"wtpt": _xyz(D50)} | tags)

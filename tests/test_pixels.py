@@ -134,7 +134,7 @@ def float_cases() -> dict[str, Case]:
         "floats of 0 to 255": Case(tiff(unit * 255, 1), grey(unit * 255)),
         "floats of 0 to 1 as PFM": Case(saved(image(unit), "PPM"), grey(unit * 255)),
         "floats of 0 to 65535": Case(tiff(unit * 65535, 1), grey(unit * 255)),
-        "floats of 0.2 to 1000": Case(tiff(0.2 + unit * 999.8, 1), grey((0.2 + unit * 999.8) / 1000 * 255)),
+        "floats of 200 to 1000": Case(tiff(200 + unit * 800, 1), grey((200 + unit * 800) / 1000 * 255)),
         "floats of -1 to 1": Case(tiff(2 * unit - 1, 1), grey(unit * 255)),
         "floats with NaN and infinity": Case(tiff(holes, 1), grey(np.where(np.isfinite(holes), unit, 0) * 255)),
     }
@@ -173,7 +173,12 @@ def alpha_cases() -> dict[str, Case]:
             np.where((COLOURS[1, 2] == COLOURS).all(-1, keepdims=True), 255, COLOURS),
         ),
         "16-bit RGB with a transparent colour": Case(
-            png(packed(COLOURS * np.uint16(257)), 16, 2, tRNS=(COLOURS[1, 2] * np.uint16(257)).byteswap().tobytes()),
+            png(
+                packed(COLOURS * np.uint16(256) + 7),
+                16,
+                2,
+                tRNS=(COLOURS[1, 2] * np.uint16(256) + 7).byteswap().tobytes(),
+            ),
             np.where((COLOURS[1, 2] == COLOURS).all(-1, keepdims=True), 255, COLOURS),
         ),
         "grey with a transparent grey": Case(
@@ -217,6 +222,7 @@ def ink_cases() -> dict[str, Case]:
     corners = np.array([[[255 * bit for bit in bits] for bits in product(range(2), repeat=4)]], np.uint8)
     blocks = np.kron(corners, np.ones((16, 16, 1), np.uint8))
     scaled = np.rint(labs.reshape(1, 16, 3) * (255 / 100, 1, 1)) * (100 / 255, 1, 1)  # as 8 bits hold them
+    black = scaled[..., 0].min()
     return {
         "CMYK TIFF": Case(saved(cmyk, "TIFF"), of_inks(INKS)),
         "16-bit CMYK TIFF": Case(tiff(INKS * np.uint16(257), 5), of_inks(INKS)),
@@ -225,11 +231,13 @@ def ink_cases() -> dict[str, Case]:
         "YCCK JPEG": Case(adobe_transform(bare, 2), of_inks(INKS), 4),
         "CMYK JPEG with a profile": Case(
             saved(Image.fromarray(blocks, "CMYK"), "JPEG", quality=100, subsampling=0, icc_profile=cmyk_profile(labs)),
-            np.kron(srgb_of_lab(scaled), np.ones((16, 16, 1))),
+            np.kron(srgb_of_lab(scaled, black), np.ones((16, 16, 1))),
             6,
         ),
         "CMYK TIFF with a profile": Case(
-            saved(Image.fromarray(corners, "CMYK"), "TIFF", icc_profile=cmyk_profile(labs)), srgb_of_lab(scaled), 3
+            saved(Image.fromarray(corners, "CMYK"), "TIFF", icc_profile=cmyk_profile(labs)),
+            srgb_of_lab(scaled, black),
+            3,
         ),
     }
 
@@ -267,7 +275,14 @@ def colour_cases() -> dict[str, Case]:
         "16-bit grey with a profile": Case(
             saved(image(ramp * np.uint16(257)), "PNG", icc_profile=grey_profile(1.8)), toned, 2
         ),
+        "1-bit with a profile": Case(
+            saved(image(ramp).convert("1", dither=Image.Dither.NONE), "PNG", icc_profile=grey_profile(1.8)),
+            grey(np.where(ramp > 127, 255, 0)),
+        ),
         "a profile that is sRGB": Case(saved(image(wide), "PNG", icc_profile=rgb_profile(SRGB)), wide),
+        "a profile that is sRGB but for rounding": Case(
+            saved(image(ramp).convert("RGB"), "PNG", icc_profile=rgb_profile(SRGB, points=16)), grey(ramp)
+        ),
         "littlecms' own sRGB": Case(
             saved(image(wide), "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
             wide,
@@ -351,7 +366,7 @@ def test_what_is_lost_is_counted():
             lost[name].add(Conversion.PAGES)
         if any(word in name for word in ("16-bit", "32-bit", "12-bit", "10-bit", "floats", "PGM")):
             lost[name].add(Conversion.DEPTH)
-    for name in ("floats of 0 to 65535", "floats of 0.2 to 1000", "floats of -1 to 1", "floats with NaN and infinity"):
+    for name in ("floats of 0 to 65535", "floats of 200 to 1000", "floats of -1 to 1", "floats with NaN and infinity"):
         lost[name].add(Conversion.RANGE)
     assert {name: kinds(case.content) for name, case in CASES.items()} == lost
 
@@ -364,10 +379,11 @@ def test_values_that_use_little_of_their_type_are_scaled_by_it_all_the_same_and_
     assert kinds(tiff(dim.astype(np.uint16) * 0, 1)) == {Conversion.DEPTH}  # black, and meant to be
 
 
-def test_floats_without_any_finite_value_are_black():
-    nothing = tiff(np.full((2, 3), np.nan, np.float32), 1)
-    assert read(nothing, conversions=Conversions()).max() == 0
-    assert Conversion.RANGE in kinds(nothing)
+@pytest.mark.parametrize("value", [np.nan, -5.0])
+def test_floats_without_a_range_are_black(value):
+    flat = tiff(np.full((2, 3), value, np.float32), 1)
+    assert read(flat, conversions=Conversions()).max() == 0
+    assert Conversion.RANGE in kinds(flat)
 
 
 def test_losses_are_said_in_one_line_and_a_file_counts_once(capsys):
@@ -544,6 +560,7 @@ def test_a_tiff_file_whose_tags_are_truncated_is_refused():
     [
         (b"", "it is empty"),
         (b"a caption, not an image", "it is no image of a known format"),
+        (b"a", "it is no image of a known format"),
         (b"\0\0\0\x18ftypmp42 a film", "it is no image of a known format"),
         (tiff(np.zeros((2, 2)), 1), "TIFF: unknown pixel mode"),  # floats of 64 bits
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "PNG: "),
