@@ -382,7 +382,8 @@ def test_values_that_use_little_of_their_type_are_scaled_by_it_all_the_same_and_
 @pytest.mark.parametrize("value", [np.nan, -5.0])
 def test_floats_without_a_range_are_black(value):
     flat = tiff(np.full((2, 3), value, np.float32), 1)
-    assert read(flat, conversions=Conversions()).max() == 0
+    with np.errstate(all="raise"):
+        assert read(flat, conversions=Conversions()).max() == 0
     assert Conversion.RANGE in kinds(flat)
 
 
@@ -486,6 +487,7 @@ def test_heic_files_are_upright_whatever_is_asked():
 def test_an_orientation_that_exif_does_not_know_is_ignored():
     for orientation in (0, 9, 300):
         assert off(read(with_orientation("PNG", orientation)), FLAT) == 0
+        assert turn_of(with_orientation("PNG", orientation), "x") == Turn(1, FLAT.shape[1], FLAT.shape[0])
 
 
 def damaged_profiles() -> dict[str, bytes]:
