@@ -182,7 +182,7 @@ def test_every_stage_runs_the_code_of_its_own_checkout():
 def test_stages_need_only_what_they_declare_and_are_deterministic(repository, name):
     """Run with every undeclared parameter removed: same outputs, no code loaded that is not declared."""
     stage = STAGES[name].get("do", STAGES[name])
-    fill = {"${key}": "t01", "${item.prev}": "t00"}
+    fill = {"${key}": "t01", "${item.prev}": "t00", "${method}": "lpi"}
 
     def filled(text: str) -> str:
         for old, new in fill.items():
