@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lpi.backbone import Backbone, device_from_environment
+from lpi.continual.ranks import FROZEN, METHOD
 from lpi.cost import measured
 from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
 from lpi.methods import create_method
@@ -77,6 +78,7 @@ def main(parameters: Parameters) -> None:
     write_result("", result, names)
     write_result("frozen_", frozen, names)
     OUT.mkdir(parents=True, exist_ok=True)
+    gallery.stream_ranks({METHOD: result, FROZEN: frozen}).save(OUT / "ranks.npz")
     for modality in MODALITIES:
         write_matrix(OUT / f"confusion_{modality}.csv", result.confusion[modality].astype(float), names)
     facts = {

@@ -1,0 +1,1 @@
+"""The stream: training task by task, routing, and evaluation after every task."""
