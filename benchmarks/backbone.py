@@ -10,17 +10,18 @@ and how many queries of each modality go to the right task.
 import argparse
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.evaluation import Gallery
-from lpi.features import encode
+from lpi.continual.evaluation import Gallery
+from lpi.continual.features import encode
+from lpi.continual.routing import route
+from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods.base import neutral_anchor
 from lpi.metrics import recall_at
+from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
-from lpi.routing import route
-from lpi.stream import MODALITIES, TaskData, load_features
+from lpi.runtime.devices import device_from_environment
+
+import numpy as np
+import torch
 
 
 def main() -> None:

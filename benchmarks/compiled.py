@@ -11,15 +11,16 @@ import platform
 import time
 from pathlib import Path
 
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import TaskData
+from lpi.methods import create_method
+from lpi.models.backbone import Backbone
+from lpi.parameters import Parameters, load_parameters
+from lpi.runtime.devices import device_from_environment
+
 import numpy as np
 import torch
 from results import write_rows
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.methods import create_method
-from lpi.parameters import Parameters, load_parameters
-from lpi.stream import TaskData
-from lpi.training import seed_all, train_task
 
 TASK = Path("data/stream/train/t10")
 EPOCHS = 4

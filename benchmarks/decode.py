@@ -30,7 +30,7 @@ TASK = "t00"
 
 def make_data(folder: Path, count: int) -> None:
     """A data set of one task in COCO's format: `count` training images, one val and one test image."""
-    from lpi.coco import Annotations, Source
+    from lpi.data.coco import Annotations, Source
 
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
@@ -49,10 +49,10 @@ def make_data(folder: Path, count: int) -> None:
 def measure(place: Path, count: int) -> dict:
     """Decode the data set of `count` images in `place`; images per second and the peak of memory with what is above
     the peak after imports."""
+    from lpi.data.split import Rules, split_stream
+
     from torchvision.transforms import CenterCrop, Compose, Resize
     from torchvision.transforms.functional import InterpolationMode
-
-    from lpi.split import Rules, split_stream
 
     transform = Compose([Resize(SIDE, InterpolationMode.BICUBIC), CenterCrop(SIDE)])
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

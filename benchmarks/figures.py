@@ -6,13 +6,13 @@ python benchmarks/figures.py        # docs/figures/study_*.png
 import sys
 from pathlib import Path
 
+from lpi.parameters import PARAMS_FILE
+from lpi.report import figures
+
 import numpy as np
 import study
 import tables
 from results import Rows, read_rows
-
-from lpi import figures
-from lpi.parameters import PARAMS_FILE
 
 OUT = Path("docs/figures")
 NAMES = {"i2t": "image to text", "t2i": "text to image"}

@@ -16,14 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import networkx as nx
-import torch
-import yaml
-from torch.utils.flop_counter import FlopCounterMode
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.coco import data_home
+from lpi.data.coco import data_home
+from lpi.data.sources import coco2014
 from lpi.encoder import PromptedCLIP, freeze
+from lpi.models.backbone import Backbone
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
@@ -33,7 +29,12 @@ from lpi.parameters import (
     read_yaml,
     with_presets,
 )
-from lpi.sources import coco2014
+from lpi.runtime.devices import device_from_environment
+
+import networkx as nx
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
     from dvc.stage import PipelineStage as Stage

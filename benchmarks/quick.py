@@ -17,19 +17,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
-from results import Rows, append_row, read_rows
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.metrics import DIRECTIONS
+from lpi.models.backbone import Backbone
 from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml, with_presets
-from lpi.report import summarise
-from lpi.stream import MODALITIES, TaskData, load_features
-from lpi.training import seed_all, train_task
+from lpi.report.summary import summarise
+from lpi.runtime.devices import device_from_environment
+
+import numpy as np
+import yaml
+from results import Rows, append_row, read_rows
 
 DATA = Path("data")
 FIXED = ("dataset", "backbone", "scenes.", "stream.", "similarity.", "routing.clusters")

@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+from lpi.metrics import feature_ranks, hit_ranks
+
 import numpy as np
 from results import write_rows
-
-from lpi.metrics import feature_ranks, hit_ranks
 
 CSV = Path("docs/results/ranks_cpu.csv")
 CAPTIONS = 5

@@ -9,18 +9,18 @@ says, or takes the newest task for every query. The table has the gain of averag
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from quick import Stream, require_up_to_date
-from results import write_rows
-
-from lpi.evaluation import record_recall
-from lpi.features import encode
+from lpi.continual.evaluation import record_recall
+from lpi.continual.features import encode
+from lpi.continual.routing import key_distances
+from lpi.continual.state import load_state
+from lpi.data.stream import MODALITIES
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.metrics import DIRECTIONS, average_recall, forgetting
-from lpi.routing import key_distances
-from lpi.state import load_state
-from lpi.stream import MODALITIES
+
+import numpy as np
+from quick import Stream, require_up_to_date
+from results import write_rows
 
 CSV = Path("docs/results/routes.csv")
 

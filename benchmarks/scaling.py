@@ -12,21 +12,21 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import open_clip
-import plan
-import torch
-from results import write_rows
-
-from lpi.backbone import Backbone
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.methods import create_method
 from lpi.methods.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.metrics import feature_ranks
+from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_parameters
-from lpi.stream import TaskData
-from lpi.training import seed_all, train_task
+
+import numpy as np
+import open_clip
+import plan
+import torch
+from results import write_rows
 
 CSV = Path("docs/results/scaling_cpu.csv")
 TASK = Path("data/stream/train/t10")  # has enough pairs

@@ -13,12 +13,12 @@ import argparse
 import json
 from pathlib import Path
 
+from lpi.parameters import PARAMS_FILE
+
 import numpy as np
 import yaml
 from quick import Stream, differing, require_up_to_date
 from results import Rows, append_row, read_rows
-
-from lpi.parameters import PARAMS_FILE
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lpi.methods import create_method
+from lpi.methods.base import Method
+from lpi.models.pretraining import source_codes
+
 import torch
 import yaml
 from quick import Stream, require_up_to_date
 from results import write_rows
-
-from lpi.methods import create_method
-from lpi.methods.base import Method
-from lpi.pretraining import source_codes
 
 CSV = Path("docs/results/source.csv")
 RECIPE = Path("data/pretrain.yaml")

@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py            # docs/results/startup_cpu.csv
 
-`plain_seconds`: with an ordinary `import open_clip` instead of `lpi.startup`. The least of several runs in turn.
+`plain_seconds`: with an ordinary `import open_clip` instead of `lpi.runtime.startup`. The least of several runs.
 """
 
 import os

@@ -22,19 +22,19 @@ import sys
 import time
 from pathlib import Path
 
-import plan
-import torch
-import torch.nn.functional as F
-from results import read_rows, write_rows
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP, _update, freeze
 from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt
-from lpi.startup import import_open_clip
+from lpi.runtime.startup import import_open_clip
+
+import plan
+import torch
+import torch.nn.functional as F
+from results import read_rows, write_rows
+from torch import Tensor, nn
 
 import_open_clip()  # as the stages do
 import open_clip  # noqa: E402

@@ -28,10 +28,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import dvc.api
-import yaml
-from results import Rows, read_rows, write_rows
-
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
@@ -42,6 +38,10 @@ from lpi.parameters import (
     read_yaml,
     with_presets,
 )
+
+import dvc.api
+import yaml
+from results import Rows, read_rows, write_rows
 
 STUDY = Path(__file__).with_name("study.yaml")
 RESULTS = Path("docs/results/study.csv")

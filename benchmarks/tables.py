@@ -15,15 +15,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from lpi.metrics import DIRECTIONS
+from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
+
 import numpy as np
 import search
 import study
 from results import Rows, read_rows
 from scipy.stats import ttest_rel
 from targets import TARGETS
-
-from lpi.metrics import DIRECTIONS
-from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
 
 FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"), Path("docs/scaling.md"))
 RESULTS = Path("docs/results")

@@ -16,21 +16,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from results import write_rows
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.clusters import cluster_items
-from lpi.coco import Item
-from lpi.distances import similarity_matrix, task_vector
-from lpi.evaluation import Gallery, StreamResult, evaluate_stream
+from lpi.continual.distances import similarity_matrix, task_vector
+from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream
+from lpi.continual.routing import task_keys
+from lpi.continual.state import load_state, save_state
+from lpi.continual.training import seed_all, train_task
+from lpi.data.clusters import cluster_items
+from lpi.data.coco import Item
+from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
+from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
-from lpi.routing import task_keys
-from lpi.state import load_state, save_state
-from lpi.stream import MODALITIES, TaskData, load_features
-from lpi.training import seed_all, train_task
+from lpi.runtime.devices import device_from_environment
+
+import numpy as np
+from results import write_rows
 
 CSV = Path("docs/results/tasks_cpu.csv")
 SPLITS = ("train", "test")

@@ -13,18 +13,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import TaskData
+from lpi.methods import create_method
+from lpi.models.backbone import Backbone
+from lpi.parameters import Parameters, load_parameters
+
 import numpy as np
 import open_clip
 import plan
 import torch
 from results import write_rows
 from step import DTYPES, PAPER, TASKS, WORDS
-
-from lpi.backbone import Backbone
-from lpi.methods import create_method
-from lpi.parameters import Parameters, load_parameters
-from lpi.stream import TaskData
-from lpi.training import seed_all, train_task
 
 RESULTS = Path("docs/results")
 DROPOUT = (0.0, 0.5)

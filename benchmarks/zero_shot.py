@@ -13,17 +13,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lpi.continual.evaluation import Gallery
+from lpi.continual.features import BATCH, encode
+from lpi.data.coco import DataError, ImageStore, data_home
+from lpi.data.sources.coco2014 import NAME
+from lpi.data.sources.karpathy import FILE, Entry, read_karpathy
+from lpi.data.stream import TaskData
+from lpi.metrics import CUTOFFS, recall_at
+from lpi.models.backbone import Backbone
+from lpi.runtime.devices import device_from_environment
+
 import numpy as np
 from tqdm import tqdm
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.coco import DataError, ImageStore, data_home
-from lpi.evaluation import Gallery
-from lpi.features import BATCH, encode
-from lpi.metrics import CUTOFFS, recall_at
-from lpi.sources.coco2014 import NAME
-from lpi.sources.karpathy import FILE, Entry, read_karpathy
-from lpi.stream import TaskData
 
 CAPTIONS = 5
 TOLERANCE = 0.2  # percent; one image is 0.02, one caption 0.004

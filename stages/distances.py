@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from lpi.distances import similarity_matrix, task_vector
+from lpi.continual.distances import similarity_matrix, task_vector
+from lpi.data.stream import load_features
 from lpi.parameters import load_chain, load_parameters
-from lpi.stream import load_features
+
+import numpy as np
 
 FEATURES, OUT = Path("data/features"), Path("data/distances")
 

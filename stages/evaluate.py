@@ -5,19 +5,20 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from lpi.backbone import Backbone, device_from_environment
+from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
 from lpi.continual.ranks import FROZEN, METHOD
-from lpi.cost import measured
-from lpi.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.continual.state import load_state
+from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method
 from lpi.methods.base import Method
 from lpi.metrics import DIRECTIONS
+from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
-from lpi.startup import import_open_clip
-from lpi.state import load_state
-from lpi.stream import MODALITIES, TaskData, load_features
+from lpi.runtime.cost import measured
+from lpi.runtime.devices import device_from_environment
+from lpi.runtime.startup import import_open_clip
+
+import numpy as np
 
 MATRICES = Path("metrics/matrices")
 OUT = Path("data/evaluation")

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from lpi.backbone import Backbone, device_from_environment
-from lpi.cost import measured
-from lpi.features import extract_features
+from lpi.continual.features import extract_features
+from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
-from lpi.startup import import_open_clip
+from lpi.runtime.cost import measured
+from lpi.runtime.devices import device_from_environment
+from lpi.runtime.startup import import_open_clip
 
 
 def main() -> None:

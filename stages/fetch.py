@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from lpi.coco import DataError
-from lpi.cost import measured
-from lpi.download import DownloadError
-from lpi.openmoji.catalogue import load_catalogue
-from lpi.openmoji.dataset import SceneSettings, write_dataset
+from lpi.data.coco import DataError
+from lpi.data.download import DownloadError
+from lpi.data.openmoji.catalogue import load_catalogue
+from lpi.data.openmoji.dataset import SceneSettings, write_dataset
+from lpi.data.sources import coco2014, karpathy, own
 from lpi.parameters import Parameters, load_parameters
-from lpi.sources import coco2014, karpathy, own
+from lpi.runtime.cost import measured
 
 OUT = Path("data/raw")
 

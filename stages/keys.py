@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from lpi.continual.routing import task_keys
+from lpi.data.stream import MODALITIES, load_features
 from lpi.parameters import load_chain, load_parameters
-from lpi.routing import task_keys
-from lpi.stream import MODALITIES, load_features
+
+import numpy as np
 
 OUT = Path("data/keys")
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from lpi.data.openmoji.catalogue import load_catalogue
+from lpi.models.pretraining import Pretrainer, Recipe
+
 import torch
 import yaml
-
-from lpi.openmoji.catalogue import load_catalogue
-from lpi.pretraining import Pretrainer, Recipe
 
 OUT = Path("data/backbone")
 

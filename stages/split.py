@@ -3,16 +3,16 @@
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from lpi.backbone import Backbone, BackboneError, device_from_environment
-from lpi.coco import DataError, read_items
-from lpi.cost import measured
-from lpi.features import encode
+from lpi.continual.features import encode
+from lpi.data.coco import DataError
+from lpi.data.split import Rules, split_stream
+from lpi.models.backbone import Backbone, BackboneError
 from lpi.parameters import load_chain, load_parameters
-from lpi.published import rule_table
-from lpi.split import Rules, split_stream
-from lpi.startup import import_open_clip
+from lpi.runtime.cost import measured
+from lpi.runtime.devices import device_from_environment
+from lpi.runtime.startup import import_open_clip
+
+import numpy as np
 
 RAW = Path("data/raw")
 
@@ -36,8 +36,6 @@ def main() -> None:
     for task, name in enumerate(stream["names"]):
         counts = "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test"))
         print(f"{name:<{width}}{counts}")
-    if parameters["dataset"] == "coco" and parameters["coco.split"] == "official":
-        print(rule_table(read_items(RAW, "test")[0]))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,19 @@
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from lpi.backbone import Backbone, device_from_environment
-from lpi.cost import measured
-from lpi.distributed import close
-from lpi.launch import is_writer, relaunched
+from lpi.continual.state import load_state, save_state
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import TaskData
 from lpi.methods import create_method
+from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
-from lpi.startup import import_open_clip
-from lpi.state import load_state, save_state
-from lpi.stream import TaskData
-from lpi.training import seed_all, train_task
+from lpi.runtime.cost import measured
+from lpi.runtime.devices import device_from_environment
+from lpi.runtime.distributed import close
+from lpi.runtime.launch import is_writer, relaunched
+from lpi.runtime.startup import import_open_clip
+
+import numpy as np
 
 STATES = Path("data/states")
 

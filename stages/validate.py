@@ -13,7 +13,7 @@ def model_config(name: str) -> dict:
     """open_clip's configuration of the backbone; torch is imported only where it must be."""
     if name == "embedded":
         return json.loads(Path("data/backbone/open_clip_config.json").read_text("utf-8"))["model_cfg"]
-    from lpi.backbone import Backbone
+    from lpi.models.backbone import Backbone
 
     return Backbone(name).config
 

@@ -1,11 +1,11 @@
 import sys
 from pathlib import Path
 
+from lpi.encoder import PromptedCLIP, freeze
+
 import open_clip
 import pytest
 import torch
-
-from lpi.encoder import PromptedCLIP, freeze
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"

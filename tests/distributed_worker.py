@@ -3,20 +3,20 @@
 import sys
 from pathlib import Path
 
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import TaskData
+from lpi.encoder import PromptedCLIP, freeze
+from lpi.methods import REGISTRY
+from lpi.methods.base import neutral_anchor
+from lpi.parameters import Parameters, flatten, with_presets
+from lpi.runtime.distributed import close
+from lpi.runtime.launch import is_writer
+
 import numpy as np
 import open_clip
 import torch
 import yaml
 from conftest import ROOT, TINY
-
-from lpi.distributed import close
-from lpi.encoder import PromptedCLIP, freeze
-from lpi.launch import is_writer
-from lpi.methods import REGISTRY
-from lpi.methods.base import neutral_anchor
-from lpi.parameters import Parameters, flatten, with_presets
-from lpi.stream import TaskData
-from lpi.training import seed_all, train_task
 
 CAPTIONS = ["a dog", "a cat", "two birds", "a small dog", "a red car", "boats"]  # of 3 images: batches of 2 and of 1
 SMALL = {"depth": 2, "epochs": 2, "batch_size": 2, "rank": 3, "prompt_length": 3, "interaction.rank": 2}

@@ -4,6 +4,11 @@ import json
 import pickle
 import shutil
 
+from lpi.encoder import PromptedCLIP, freeze
+from lpi.models.backbone import Backbone, BackboneError
+from lpi.models.checkpoint import CheckpointError, read_weights
+from lpi.runtime.devices import device_from_environment
+
 import numpy as np
 import open_clip
 import pytest
@@ -11,11 +16,6 @@ import torch
 from conftest import ROOT, TINY
 from PIL import Image
 from safetensors.torch import save_file
-
-from lpi import backbone
-from lpi.backbone import Backbone, BackboneError
-from lpi.checkpoint import CheckpointError, read_weights
-from lpi.encoder import PromptedCLIP, freeze
 
 CAPTIONS = ["a dog", "a photo of two cats on a table"]
 
@@ -165,7 +165,7 @@ def test_a_missing_download_says_which_file_to_put_where(monkeypatch, tmp_path):
 
 
 def test_a_tokenizer_that_needs_another_package_is_named_before_anything_is_downloaded(monkeypatch):
-    monkeypatch.setattr("lpi.backbone.find_spec", lambda name: None)
+    monkeypatch.setattr("lpi.models.backbone.find_spec", lambda name: None)
     with pytest.raises(
         BackboneError, match=r"its tokenizer, .* needs a package .*: .venv/bin/pip install transformers"
     ):
@@ -263,4 +263,4 @@ def test_a_margin_enlarges_images_and_is_cut_off_again():
 
 def test_the_device_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("LPI_DEVICE", "cpu")
-    assert backbone.device_from_environment() == torch.device("cpu")
+    assert device_from_environment() == torch.device("cpu")

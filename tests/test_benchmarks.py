@@ -2,6 +2,9 @@
 
 from types import SimpleNamespace
 
+from lpi.data.stream import TaskData
+from lpi.models.backbone import Backbone
+
 import numpy as np
 import plan
 import pytest
@@ -11,9 +14,6 @@ import tasks
 import throughput
 import torch
 from conftest import ROOT
-
-from lpi.backbone import Backbone
-from lpi.stream import TaskData
 
 CPU = torch.device("cpu")
 

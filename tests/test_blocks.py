@@ -1,11 +1,11 @@
 """Frozen blocks against open_clip's own, with less kept for the gradient."""
 
+from lpi import blocks
+
 import open_clip
 import pytest
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
-
-from lpi import blocks
 
 WIDTH, HEADS, TOKENS, BATCH = 24, 2, 5, 7
 CAUSAL = torch.full((TOKENS, TOKENS), float("-inf")).triu(1)

@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+from lpi.report.summary import read_log
+from lpi.runtime import launch
+
 import distributed_worker
 import pytest
 import torch
 from conftest import ROOT
-
-from lpi import launch
-from lpi.report import read_log
 
 
 def test_every_method_learns_the_same_in_two_processes(tmp_path):

@@ -11,13 +11,13 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
+from lpi.data import download
+from lpi.data.download import DownloadError, Remote, checksum_of
+
 import numpy as np
 import pytest
 from conftest import ROOT
 from server import FileServer
-
-from lpi import download
-from lpi.download import DownloadError, Remote, checksum_of
 
 CONTENT = np.random.default_rng(0).bytes(3_500_000)
 OTHER = np.random.default_rng(1).bytes(1000)
@@ -80,7 +80,7 @@ def test_a_server_without_ranges_that_breaks_off_is_given_up(tmp_path):
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_killed_download_goes_on(tmp_path, ranges):
     program = (
-        "import sys; from pathlib import Path; from lpi.download import Remote, download\n"
+        "import sys; from pathlib import Path; from lpi.data.download import Remote, download\n"
         "download([Remote(sys.argv[1], 'a.zip', int(sys.argv[2]))], Path(sys.argv[3]))"
     )
     content = CONTENT * 20
@@ -104,7 +104,7 @@ def test_a_killed_download_goes_on(tmp_path, ranges):
 
 def test_two_processes_do_not_disturb_each_other(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from lpi.download import Remote, download\n"
+        "import sys; from pathlib import Path; from lpi.data.download import Remote, download\n"
         "download([Remote(sys.argv[1], 'a.zip', int(sys.argv[2]), sys.argv[3])], Path(sys.argv[4]))"
     )
     content = CONTENT * 20

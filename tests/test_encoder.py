@@ -1,14 +1,14 @@
 from functools import partial
 
+from lpi.blocks import run_block_with_prefix
+from lpi.encoder import PromptedCLIP, freeze
+from lpi.parameters import PARAMETERS
+
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
-
-from lpi.blocks import run_block_with_prefix
-from lpi.encoder import PromptedCLIP, freeze
-from lpi.parameters import PARAMETERS
 
 
 def assert_equals_open_clip(model, tokens):
@@ -84,7 +84,7 @@ def test_nothing_is_computed_that_the_features_do_not_need(tiny_clip, tiny_token
 
 def test_low_precision_stays_near(tiny_tokenizer):
     """Products in bf16, features and gradients in fp32."""
-    from lpi.backbone import Backbone
+    from lpi.models.backbone import Backbone
 
     images, tokens = torch.rand(4, 3, 48, 48), open_clip.SimpleTokenizer(context_length=40)(CAPTIONS)
     found = {}

@@ -1,12 +1,12 @@
+from lpi.continual.evaluation import FeatureCache, Gallery, evaluate_stream, frozen_result
+from lpi.data.stream import TaskData
+from lpi.metrics import CUTOFFS, hit_ranks, recall_at
+from lpi.report.summary import read_matrices, seen_recall, summarise
+
 import numpy as np
 import pytest
 import torch
 from stages.evaluate import write_matrix, write_result
-
-from lpi.evaluation import FeatureCache, Gallery, evaluate_stream, frozen_result
-from lpi.metrics import CUTOFFS, hit_ranks, recall_at
-from lpi.report import read_matrices, seen_recall, summarise
-from lpi.stream import TaskData
 
 TASKS, IMAGES, CAPTIONS, WIDTH = 4, 6, 2, 12
 

@@ -7,10 +7,10 @@ tests/test_study.py run some methods through DVC.
 import json
 import sys
 
+from lpi.parameters import METHODS
+
 import pytest
 from repository import STAGES, declared
-
-from lpi.parameters import METHODS
 
 WALK = """
 import hashlib, json, runpy, sys, yaml

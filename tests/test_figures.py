@@ -4,6 +4,8 @@ import subprocess
 import sys
 from itertools import combinations, pairwise
 
+from lpi.report import figures
+
 import matplotlib
 import numpy as np
 import pytest
@@ -12,8 +14,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
-
-from lpi import figures
 
 NAMES = ["tool", "sport", "place", "device", "clothing", "office"]
 NAMES += ["kitchen", "nature", "vehicle", "food", "animal", "person"]
@@ -334,7 +334,7 @@ def test_wrong_input_is_named_and_nothing_is_written(draw, message, tmp_path):
 
 def test_drawing_needs_neither_torch_nor_pyplot(tmp_path):
     code = (
-        "import sys, pathlib, lpi.figures as f; f.recall_matrix([[1]], ['tool'], pathlib.Path(sys.argv[1]), '');"
+        "import sys, pathlib, lpi.report.figures as f; f.recall_matrix([[1]], ['tool'], pathlib.Path(sys.argv[1]), '');"
         "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "figure.png"], check=False).returncode == 0

@@ -1,10 +1,5 @@
 import math
 
-import numpy as np
-import pytest
-import torch
-from conftest import GOLDEN
-
 from lpi.losses import (
     TaskContrast,
     contrastive_loss,
@@ -14,6 +9,11 @@ from lpi.losses import (
     task_contrast_loss,
 )
 from lpi.prompts import cp_prompt
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN
 
 
 def naive_contrastive(logits):

@@ -1,12 +1,9 @@
 from unittest.mock import Mock
 
-import numpy as np
-import pytest
-import torch
-import yaml
-from conftest import ROOT
-
-from lpi import training
+from lpi.continual import training
+from lpi.continual.state import load_state, save_state
+from lpi.continual.training import seed_all, train_task
+from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import REGISTRY
@@ -14,10 +11,13 @@ from lpi.methods.base import neutral_anchor
 from lpi.methods.dcp import CoupledPrompts
 from lpi.parameters import Parameters, flatten, with_presets
 from lpi.prompts import cp_prompt
-from lpi.report import read_log
-from lpi.state import load_state, save_state
-from lpi.stream import TaskData
-from lpi.training import seed_all, train_task
+from lpi.report.summary import read_log
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT
 
 CAPTIONS = [
     "a dog",

@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from lpi import metrics
 from lpi.metrics import (
     average_recall,
@@ -20,6 +17,9 @@ from lpi.metrics import (
     last_recall,
     recall_at,
 )
+
+import numpy as np
+import pytest
 
 GOLDEN = Path(__file__).parent / "golden" / "07_res_handle.npz"
 NAN = np.nan

@@ -9,20 +9,27 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import pairwise
 
+from lpi.data.coco import SPLITS, read_items
+from lpi.data.openmoji.captions import scene_captions
+from lpi.data.openmoji.catalogue import Concept, Domain, domain_names, load_catalogue
+from lpi.data.openmoji.dataset import (
+    SceneSettings,
+    TaskScenes,
+    encode_rle,
+    is_acceptable,
+    sample_task_scene,
+    write_dataset,
+)
+from lpi.data.openmoji.expressions import referring_expressions
+from lpi.data.openmoji.language import there_is
+from lpi.data.openmoji.scenes import Background, Placed, Renderer, Scene, place_objects
+
 import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
-
-from lpi.coco import SPLITS, read_items
-from lpi.openmoji.captions import scene_captions
-from lpi.openmoji.catalogue import Concept, Domain, domain_names, load_catalogue
-from lpi.openmoji.dataset import SceneSettings, TaskScenes, encode_rle, is_acceptable, sample_task_scene, write_dataset
-from lpi.openmoji.expressions import referring_expressions
-from lpi.openmoji.language import there_is
-from lpi.openmoji.scenes import Background, Placed, Renderer, Scene, place_objects
 
 CATALOGUE, DOMAINS = ROOT / "data" / "catalogue.csv", ROOT / "data" / "domains.csv"
 CONCEPTS = load_catalogue(CATALOGUE, DOMAINS)

@@ -1,9 +1,5 @@
 import json
 
-import pytest
-import yaml
-from conftest import ROOT
-
 from lpi.methods import REGISTRY
 from lpi.parameters import (
     METHODS,
@@ -16,6 +12,10 @@ from lpi.parameters import (
     load_chain,
     load_parameters,
 )
+
+import pytest
+import yaml
+from conftest import ROOT
 
 
 def shipped() -> dict:

@@ -1,13 +1,13 @@
 """What `make plan` prints before anything runs."""
 
+from lpi.parameters import Parameters, load_parameters
+
 import mini_coco
 import open_clip
 import plan
 import pytest
 import torch
 from conftest import ROOT
-
-from lpi.parameters import Parameters, load_parameters
 
 
 def naive_flops(tower: dict, tokens: int, embed: int, patch_pixels: int = 0, patches: int = 0) -> int:

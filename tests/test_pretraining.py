@@ -1,19 +1,11 @@
 import json
 from dataclasses import replace
 
-import numpy as np
-import open_clip
-import pytest
-import torch
-import yaml
-from conftest import ROOT, TINY
-from safetensors.torch import load_file
-
+from lpi.data.openmoji.captions import scene_captions
+from lpi.data.openmoji.catalogue import load_catalogue
+from lpi.data.openmoji.webpairs import WebStyle, sample_web_scene, vary_web_scene, web_caption
 from lpi.encoder import PromptedCLIP
-from lpi.openmoji.captions import scene_captions
-from lpi.openmoji.catalogue import load_catalogue
-from lpi.openmoji.webpairs import WebStyle, sample_web_scene, vary_web_scene, web_caption
-from lpi.pretraining import (
+from lpi.models.pretraining import (
     Phase,
     Pretrainer,
     Recipe,
@@ -24,6 +16,14 @@ from lpi.pretraining import (
     random_prompts,
     render_pool,
 )
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY
+from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def trainer(concepts, folder):
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(concepts, tmp_path, monkeypatch):
-    monkeypatch.setattr("lpi.pretraining.CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr("lpi.models.pretraining.CHECKPOINT_EVERY", 1)
     straight = trainer(concepts, tmp_path / "straight")
     straight.run()
     assert straight.step == 4
@@ -95,7 +95,7 @@ def test_the_export_loads_with_open_clip_alone(concepts, tmp_path):
 
 
 def test_the_card_states_what_was_done(concepts, tmp_path, monkeypatch):
-    monkeypatch.setattr("lpi.pretraining.UNSEEN_PAIRS", 10)
+    monkeypatch.setattr("lpi.models.pretraining.UNSEEN_PAIRS", 10)
     made = trainer(concepts, tmp_path)
     made.run()
     recall = made.zero_shot(10)

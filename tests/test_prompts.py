@@ -1,10 +1,10 @@
+from lpi.prompts import LowRankPrompts, PromptInteraction, cp_prompt
+
 import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
 from torch import nn
-
-from lpi.prompts import LowRankPrompts, PromptInteraction, cp_prompt
 
 
 def naive_cp(layer, token, channel):

@@ -1,8 +1,8 @@
+from lpi.continual.distances import similarity_matrix, task_vector
+from lpi.continual.routing import key_distances, route, task_keys
+
 import numpy as np
 import pytest
-
-from lpi.distances import similarity_matrix, task_vector
-from lpi.routing import key_distances, route, task_keys
 
 
 def blobs(seed, centre, count=40):

@@ -6,14 +6,14 @@ import sys
 from collections import Counter
 from types import SimpleNamespace
 
+from lpi.parameters import Parameters, load_parameters
+
 import pytest
 import quick
 import search
 import yaml
 from conftest import ROOT
 from results import append_row, read_rows
-
-from lpi.parameters import Parameters, load_parameters
 
 
 def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):

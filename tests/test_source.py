@@ -2,12 +2,12 @@
 
 from types import SimpleNamespace
 
+from lpi.models.backbone import Backbone
+from lpi.parameters import PARAMS_FILE, Parameters, load_parameters
+
 import torch
 from conftest import ROOT
 from source import pointed
-
-from lpi.backbone import Backbone
-from lpi.parameters import PARAMS_FILE, Parameters, load_parameters
 
 
 def test_prompts_of_the_source_are_the_anchor_and_the_seeds_first_draws(monkeypatch):

@@ -4,18 +4,16 @@ import io
 import json
 import shutil
 import zipfile
-from collections import Counter
 from pathlib import Path
+
+from lpi.data.coco import DataError, ImageError, Source, data_home, read_items
+from lpi.data.download import DownloadError
+from lpi.data.sources import coco2014, karpathy, own
 
 import mini_coco
 import pytest
 from PIL import Image
 from server import FileServer
-
-from lpi.coco import DataError, ImageError, Source, data_home, read_items
-from lpi.download import DownloadError
-from lpi.published import PUBLISHED, rule_table
-from lpi.sources import coco2014, karpathy, own
 
 
 @pytest.fixture(scope="module")
@@ -204,25 +202,6 @@ def test_blank_captions_of_coco_are_left_out(here, served):
     coco2014.fetch(here / "raw", "official", 0.1)
     first = read_items(here / "raw", "test")[0][0]
     assert first.captions == [f"A bus number 1001 seen {n} times." for n in range(1, 5)]
-
-
-def test_the_published_counts_are_compared_with_every_rule(here, served):
-    place(here, served)
-    coco2014.fetch(here / "raw", "official", 0.1)
-    items = read_items(here / "raw", "test")[0]
-    lines = rule_table(items).splitlines()
-    assert lines[0].split() == ["task", "published", "single", "area", "count"]
-    animal = next(line for line in lines if line.startswith("animal"))
-    counts = [Counter(item.task_name(rule) for item in items)["animal"] for rule in ("single", "area", "count")]
-    assert [int(cell) for cell in animal.split()[1:]] == [500, *counts]
-    assert "is nearest" in lines[-1]
-    exact = [item for item in items if item.task_name("single") == "animal"][:1]
-    many = [
-        exact[0].__class__(n, "x", ["c"], Counter({name: 1}), Counter({name: 1}))
-        for name in PUBLISHED
-        for n in range(PUBLISHED[name])
-    ]
-    assert rule_table(many).splitlines()[-1] == "stream.assignment=single fits exactly"
 
 
 def flickr(here, entries=None) -> None:

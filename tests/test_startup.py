@@ -7,7 +7,7 @@ from conftest import ROOT
 
 START = """
 import sys
-from lpi import startup
+from lpi.runtime import startup
 {before}
 startup.import_open_clip()
 import open_clip, torch
@@ -38,7 +38,7 @@ def test_open_clip_and_optimizers_work_without_timm_and_compiler():
 
 def test_the_compiler_comes_when_a_part_of_it_is_imported():
     code = (
-        "from lpi import startup; startup.import_open_clip()\n"
+        "from lpi.runtime import startup; startup.import_open_clip()\n"
         "from torch._dynamo.backends.registry import list_backends\n"
         "import torch; print('eager' in list_backends(None), torch._dynamo.is_compiling())"
     )

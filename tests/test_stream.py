@@ -5,15 +5,15 @@ import threading
 import zipfile
 from collections import Counter, namedtuple
 
+from lpi.data.clusters import cluster_names
+from lpi.data.coco import DataError, ImageError, ImageStore, Item, Source, read_items
+from lpi.data.split import Rules, _save_images, capped, divide, split_stream, task_order
+from lpi.data.stream import TaskData
+from lpi.parameters import PARAMETERS
+
 import numpy as np
 import pytest
 from PIL import Image
-
-from lpi.clusters import cluster_names
-from lpi.coco import DataError, ImageError, ImageStore, Item, Source, read_items
-from lpi.parameters import PARAMETERS
-from lpi.split import Rules, _save_images, capped, divide, split_stream, task_order
-from lpi.stream import TaskData
 
 CATEGORIES = [
     {"id": 1, "name": "dog", "supercategory": "animal"},
@@ -257,11 +257,11 @@ def test_time_and_size_are_announced_before_decoding(tmp_path, capsys, monkeypat
     write_all(tmp_path / "raw")
     split(tmp_path / "raw", tmp_path / "stream")
     assert "12 images of 4 x 4 pixels: about 0.00 GB in" in capsys.readouterr().out
-    monkeypatch.setattr("lpi.split._save_task", lambda *_: pytest.fail("decoding"))
+    monkeypatch.setattr("lpi.data.split._save_task", lambda *_: pytest.fail("decoding"))
     with pytest.raises(pytest.fail.Exception, match="decoding"):
         split(tmp_path / "raw", tmp_path / "stream")
     assert "12 images of 4 x 4 pixels" in capsys.readouterr().out
-    monkeypatch.setattr("lpi.split.shutil.disk_usage", lambda path: namedtuple("usage", "free")(500))
+    monkeypatch.setattr("lpi.data.split.shutil.disk_usage", lambda path: namedtuple("usage", "free")(500))
     with pytest.raises(DataError, match=r"stream: 0.0 GB are needed, 0.0 GB are free"):
         split(tmp_path / "raw", tmp_path / "new stream")
 
@@ -364,7 +364,7 @@ def test_a_task_that_is_too_small_to_be_divided_is_named(tmp_path):
 
 
 def test_decoding_writes_block_by_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("lpi.split.BLOCK", 2)
+    monkeypatch.setattr("lpi.data.split.BLOCK", 2)
     write_all(tmp_path / "raw")
     split(tmp_path / "raw", tmp_path / "stream")
     data = TaskData.load(tmp_path / "stream" / "test" / "t00")
@@ -373,7 +373,7 @@ def test_decoding_writes_block_by_block(tmp_path, monkeypatch):
 
 
 def test_images_are_decoded_by_several_threads_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("lpi.split._workers", lambda: 3)
+    monkeypatch.setattr("lpi.data.split._workers", lambda: 3)
     barrier = threading.Barrier(3, timeout=20)  # passes only when three threads are in `open`
 
     def open_together(store, file_name):

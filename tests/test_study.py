@@ -4,14 +4,14 @@ import csv
 import shutil
 import sys
 
+from lpi.parameters import PARAMETERS, PRESETS, ParameterError, load_parameters
+
 import pytest
 import search
 import study
 import yaml
 from conftest import ROOT
 from results import read_rows
-
-from lpi.parameters import PARAMETERS, PRESETS, ParameterError, load_parameters
 
 DEFAULTS = load_parameters(ROOT / "params.yaml")
 TASKS = 12

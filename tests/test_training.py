@@ -1,14 +1,14 @@
 import math
 from collections import Counter
 
+from lpi.continual.training import build_optimizer, cosine, crops, epoch_batches, seed_all, updates_per_epoch
+from lpi.parameters import Parameters, flatten
+
 import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import ROOT
-
-from lpi.parameters import Parameters, flatten
-from lpi.training import build_optimizer, cosine, crops, epoch_batches, seed_all, updates_per_epoch
 
 
 @pytest.mark.parametrize(

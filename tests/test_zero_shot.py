@@ -3,16 +3,16 @@
 import json
 import sys
 
+from lpi.data.coco import ImageStore
+from lpi.data.sources.karpathy import read_karpathy
+from lpi.models.backbone import Backbone
+
 import mini_coco
 import numpy as np
 import pytest
 import torch
 import zero_shot
 from conftest import ROOT
-
-from lpi.backbone import Backbone
-from lpi.coco import ImageStore
-from lpi.sources.karpathy import read_karpathy
 
 
 @pytest.fixture

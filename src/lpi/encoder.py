@@ -4,12 +4,12 @@ Nothing of open_clip is edited: the wrapped model's own layers are called in its
 where prompts enter). Without prompts the features equal the model's.
 """
 
+from lpi.blocks import pick, run_block, run_block_with_prefix
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-
-from lpi.blocks import pick, run_block, run_block_with_prefix
 
 DEEP_MODES = ("add", "replace")
 

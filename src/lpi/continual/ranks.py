@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpi.data.coco import DataError
+from lpi.metrics import recall_at
+
 import numpy as np
 from numpy.typing import NDArray
-
-from lpi.coco import DataError
-from lpi.metrics import recall_at
 
 METHOD, FROZEN = "method", "frozen"  # the models whose ranks are stored
 
@@ -70,7 +70,8 @@ class StreamRanks:
         arrays = {"task": _smallest(self.task)}
         arrays |= {f"image.{direction}": _smallest(image) for direction, image in self.image.items()}
         for model, directions in self.ranks.items():
-            arrays |= {f"ranks.{model}.{direction}": _smallest(np.concatenate(r)) for direction, r in directions.items()}
+            for direction, rows in directions.items():
+                arrays[f"ranks.{model}.{direction}"] = _smallest(np.concatenate(rows))
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod

@@ -13,11 +13,11 @@ for forgetting, because the best of several noisy recalls is above the recall of
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
 from lpi.metrics import CUTOFFS
+
+import numpy as np
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Key = tuple[str, str, int]  # model, direction and K
@@ -174,9 +174,7 @@ class Bootstrap:
         return found
 
 
-def bootstrap(
-    ranks: StreamRanks, cutoffs: Sequence[int] = CUTOFFS, draws: int = DRAWS, seed: int = SEED
-) -> Bootstrap:
+def bootstrap(ranks: StreamRanks, cutoffs: Sequence[int] = CUTOFFS, draws: int = DRAWS, seed: int = SEED) -> Bootstrap:
     """Draw the test images again and again.
 
     Works task by task, so that memory grows with the tasks or the images but not with their product.

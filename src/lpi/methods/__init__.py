@@ -1,8 +1,5 @@
 """Methods of continual retrieval by name. A new one is a file here, an entry below and in `lpi.parameters.METHODS`."""
 
-import torch
-
-from lpi.backbone import Backbone
 from lpi.methods.base import Method, neutral_anchor
 from lpi.methods.dcp import DCP
 from lpi.methods.dualprompt import DualPrompt
@@ -13,7 +10,10 @@ from lpi.methods.maple import MaPLe
 from lpi.methods.regularised import SharedEWC, SharedLwF
 from lpi.methods.shared import Joint, Shared
 from lpi.methods.sprompts import SPrompts
+from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters
+
+import torch
 
 REGISTRY: dict[str, type[Method]] = {
     "lpi": LPI,
@@ -34,7 +34,7 @@ REGISTRY: dict[str, type[Method]] = {
 def create_method(parameters: Parameters, backbone: Backbone, device: torch.device) -> Method:
     """The method that the parameters name, before its first task, on `device`.
 
-    Its random start is a function of `seed` and of the number of tasks it has finished (see `lpi.training.seed_all`).
+    Its random start is a function of `seed` and of the number of finished tasks (`lpi.continual.training.seed_all`).
     """
     encoder = backbone.encoder(parameters["prompts.deep"]).to(device)
     anchor = neutral_anchor(encoder, backbone.tokenizer, parameters["prompt_length"])

@@ -4,12 +4,12 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
-import torch
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
 from lpi.parameters import Parameters
+
+import torch
+from torch import Tensor, nn
 
 ANCHOR_PHRASE = "a photo of a"
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) and tokens (B, context), row i belonging to row i

@@ -1,10 +1,10 @@
 """DCP (Liu et al., Findings of ACL 2023): prompts of both modalities, coupled from layer to layer by attention."""
 
-import torch
-from torch import Tensor, nn
-
 from lpi.methods.per_task import PerTask
 from lpi.prompts import FullRankPrompts
+
+import torch
+from torch import Tensor, nn
 
 
 class CrossModalUpdate(nn.Module):

@@ -1,13 +1,13 @@
 """DualPrompt (Wang et al., ECCV 2022): general prompts for all tasks and expert prompts per task, as prefixes."""
 
-import torch
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
 from lpi.methods.base import Features
 from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
+
+import torch
+from torch import Tensor, nn
 
 
 class Prefixes(nn.Module):

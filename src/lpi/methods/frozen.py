@@ -1,8 +1,8 @@
 """The zero-shot backbone: nothing is learned."""
 
-from torch import Tensor, nn
-
 from lpi.methods.base import Batches, Features, Method
+
+from torch import Tensor, nn
 
 
 class Frozen(Method):

@@ -1,12 +1,12 @@
 """L2P (Wang et al., CVPR 2022): a pool of prompts with learned keys; every query picks those nearest to it."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.methods.base import Batches, Features, Method
 from lpi.parameters import Parameters
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 class PromptPool(nn.Module):

@@ -3,15 +3,15 @@
 A new task starts from, and distils, the prompts of the semantically nearest finished task.
 """
 
-import torch
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
 from lpi.methods.base import Features
 from lpi.methods.per_task import PerTask
 from lpi.parameters import Parameters
 from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
+
+import torch
+from torch import Tensor, nn
 
 
 class TaskPrompts(nn.Module):

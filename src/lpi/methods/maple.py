@@ -1,10 +1,10 @@
 """MaPLe (Khattak et al., CVPR 2023): deep text prompts, from which a linear map per layer makes the vision prompts."""
 
-import torch
-from torch import Tensor, nn
-
 from lpi.methods.per_task import PerTask
 from lpi.prompts import add_to_first_layer
+
+import torch
+from torch import Tensor, nn
 
 
 class CoupledPrompts(nn.Module):

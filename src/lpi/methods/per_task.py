@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 
-import torch
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.methods.base import Batches, Features, Method
 from lpi.parameters import Parameters
+
+import torch
+from torch import Tensor, nn
 
 
 class PerTask(Method):

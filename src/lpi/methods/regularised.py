@@ -1,13 +1,13 @@
 """The shared prompt set with two classic remedies for forgetting: distillation (LwF) and a Fisher penalty (EWC)."""
 
-import torch
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss
 from lpi.methods.base import Batches, Features
 from lpi.methods.shared import Shared
 from lpi.parameters import Parameters
+
+import torch
+from torch import Tensor, nn
 
 
 class SharedLwF(Shared):

@@ -1,11 +1,11 @@
 """One full-rank prompt set for all tasks: fine-tuned along the stream, or trained on all tasks at once."""
 
-from torch import Tensor, nn
-
 from lpi.encoder import PromptedCLIP
 from lpi.methods.base import Batches, Features, Method
 from lpi.parameters import Parameters
 from lpi.prompts import FullRankPrompts
+
+from torch import Tensor, nn
 
 
 class Shared(Method):

@@ -1,9 +1,9 @@
 """S-Prompts (Wang et al., NeurIPS 2022): independent full-rank prompts of both modalities for every task."""
 
-from torch import nn
-
 from lpi.methods.per_task import PerTask
 from lpi.prompts import FullRankPrompts
+
+from torch import nn
 
 
 class SPrompts(PerTask):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpi.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
+from lpi.data.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
 
 COLUMNS = ("image", "caption", "task", "split")
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -34,7 +34,7 @@ def fetch(out: Path, file: str) -> None:
         file: the captions. `*.csv` with a header or `*.jsonl`, one row per caption, with the columns image (a path
             relative to the folder, or absolute), caption and, if wanted, task and split (train, val or test). Or COCO's
             `captions*.json`, with the objects in `instances*.json` beside it; `{split}` in the name stands for train,
-            val and test. Without splits the stage `split` divides every task (`lpi.split.divide`). Without tasks
+            val and test. Without splits the stage `split` divides every task (`lpi.data.split.divide`). Without tasks
             these are clusters of captions.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lpi.launch import is_writer
+from lpi.runtime.launch import is_writer
 
 
 @contextmanager

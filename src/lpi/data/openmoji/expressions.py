@@ -6,11 +6,11 @@ counts as unambiguous when it holds for the object by a clear margin and for no 
 
 from collections.abc import Callable
 
-import numpy as np
+from lpi.data.openmoji.catalogue import Concept
+from lpi.data.openmoji.language import RELATION_MARGIN, is_bigger, position, relation, relation_phrase
+from lpi.data.openmoji.scenes import Placed, Scene
 
-from lpi.openmoji.catalogue import Concept
-from lpi.openmoji.language import RELATION_MARGIN, is_bigger, position, relation, relation_phrase
-from lpi.openmoji.scenes import Placed, Scene
+import numpy as np
 
 EXPRESSIONS_PER_OBJECT = 3
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1), "above": (0, -1), "below": (0, 1)}

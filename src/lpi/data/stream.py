@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from lpi.data.coco import DataError
 
-from lpi.coco import DataError
+import numpy as np
 
 MODALITIES = ("image", "text")
 

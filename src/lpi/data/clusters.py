@@ -6,9 +6,9 @@ scikit-learn takes a second to load, so only what needs it imports it.
 from collections import Counter
 from collections.abc import Callable
 
-import numpy as np
+from lpi.data.coco import DataError, Item
 
-from lpi.coco import DataError, Item
+import numpy as np
 
 
 def cluster_items(

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import ijson
+from lpi.data.coco import SPLITS, Annotations, DataError, Source, check_caption, data_home
 
-from lpi.coco import SPLITS, Annotations, DataError, Source, check_caption, data_home
+import ijson
 
 FILE = "dataset_coco.json"
 FLICKR30K = "flickr30k"

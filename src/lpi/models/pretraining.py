@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from lpi.data.openmoji.catalogue import Concept
+from lpi.data.openmoji.scenes import COLOURS, PATTERNS, Renderer, Scene
+from lpi.data.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_scene, vary_web_scene, web_caption
+from lpi.encoder import PromptedCLIP
+from lpi.losses import contrastive_loss
+from lpi.metrics import hit_ranks, recall_at
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
-
-from lpi.encoder import PromptedCLIP
-from lpi.losses import contrastive_loss
-from lpi.metrics import hit_ranks, recall_at
-from lpi.openmoji.catalogue import Concept
-from lpi.openmoji.scenes import COLOURS, PATTERNS, Renderer, Scene
-from lpi.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_scene, vary_web_scene, web_caption
 
 CHECKPOINT_EVERY = 500  # steps
 VOCABULARY_SAMPLE = 20_000  # captions that are tokenised to find the words that captions use
@@ -38,7 +38,7 @@ A small CLIP in open_clip's format, pre-trained from scratch by this project and
 `open_clip.create_model("local-dir:data/backbone")`. {parameters} parameters without the token embeddings, of which
 {vocabulary} are trained; the other tokens of open_clip's vocabulary have zero vectors. Images: {size} x {size} pixels.
 
-* **Data**: {pairs} web-like image-text pairs (`src/lpi/openmoji/webpairs.py`) rendered from the concepts of
+* **Data**: {pairs} web-like image-text pairs (`src/lpi/data/openmoji/webpairs.py`) rendered from the concepts of
   `data/catalogue.csv`; none of the scenes and captions of the task stream. OpenMoji 17.0.0, CC BY-SA 4.0.
 * **Training**: {steps} steps of up to {batch} pairs as `data/pretrain.yaml` says; {minutes} minutes, rendering
   not counted, on {where}, torch {torch}.

@@ -8,10 +8,8 @@ the features their domains.
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from lpi.openmoji.catalogue import Concept
-from lpi.openmoji.language import (
+from lpi.data.openmoji.catalogue import Concept
+from lpi.data.openmoji.language import (
     NUMBERS,
     background_phrase,
     count_concepts,
@@ -24,7 +22,9 @@ from lpi.openmoji.language import (
     there_is,
     with_adjective,
 )
-from lpi.openmoji.scenes import Placed, Scene, choose_background, place_objects
+from lpi.data.openmoji.scenes import Placed, Scene, choose_background, place_objects
+
+import numpy as np
 
 PREFIXES = (
     "a photo of",

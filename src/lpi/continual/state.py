@@ -4,11 +4,11 @@ import csv
 import json
 from pathlib import Path
 
+from lpi.data.coco import DataError
+from lpi.methods.base import Method
+
 from safetensors import safe_open
 from safetensors.torch import save_file
-
-from lpi.coco import DataError
-from lpi.methods.base import Method
 
 
 def save_state(folder: Path, method: Method, records: list[dict[str, float]]) -> None:

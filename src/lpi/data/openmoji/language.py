@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from lpi.openmoji.catalogue import Concept
-from lpi.openmoji.scenes import Background, Placed
+from lpi.data.openmoji.catalogue import Concept
+from lpi.data.openmoji.scenes import Background, Placed
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 RELATION_MARGIN = 0.12  # how much further (fraction of the side) before anybody would say "left of"

@@ -1,6 +1,6 @@
 """Several processes, one per GPU, train one stage: each encodes a part of every batch, the loss sees all of it.
 
-`lpi.launch` starts them.
+`lpi.runtime.launch` starts them.
 """
 
 import os

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.uncertainty import Bootstrap, Floats, interval
 from lpi.metrics import (
@@ -18,6 +16,8 @@ from lpi.metrics import (
     forward_transfer,
     last_recall,
 )
+
+import numpy as np
 
 WITH_INTERVAL = ("average_recall", "last", "forgetting", "relative")
 Matrices = dict[str, dict[int, np.ndarray]]
@@ -119,6 +119,6 @@ def seen_recall(matrix: np.ndarray) -> np.ndarray:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """The training log of one task, as `lpi.state.save_state` wrote it into its folder."""
+    """The training log of one task, as `lpi.continual.state.save_state` wrote it into its folder."""
     with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -4,16 +4,16 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
+from lpi.data.stream import TaskData
+from lpi.methods.base import Features, Method
+from lpi.parameters import Parameters
+from lpi.runtime.distributed import Shard
+from lpi.runtime.launch import is_writer
+
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-
-from lpi.distributed import Shard
-from lpi.launch import is_writer
-from lpi.methods.base import Features, Method
-from lpi.parameters import Parameters
-from lpi.stream import TaskData
 
 BLOCK = 256  # items that are encoded at a time where no gradient is needed
 

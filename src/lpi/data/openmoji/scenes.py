@@ -8,10 +8,10 @@ the pinned versions.
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from lpi.data.openmoji.catalogue import Concept
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
-from lpi.openmoji.catalogue import Concept
 
 FONT_SIZE = 96
 NO_CHARACTER = "\uffff"  # in no font, so it draws the box that stands for missing glyphs

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
 
+from lpi.continual.uncertainty import FEW_IMAGES
+
 import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
@@ -18,8 +20,6 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
-
-from lpi.continual.uncertainty import FEW_IMAGES
 
 DPI = 200
 COLUMN = 3.4  # inches: one column of a two-column page
@@ -70,9 +70,7 @@ _house_style = style.context(["default", _STYLE])  # as a decorator: the setting
 
 
 @_house_style
-def recall_matrix(
-    matrix: ArrayLike, names: Sequence[str], path: Path, title: str, few: Collection[int] = ()
-) -> Figure:
+def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: str, few: Collection[int] = ()) -> Figure:
     """Heat map of R[i, j], (T, T) in percent; what lies above the diagonal is left blank.
 
     The colours run from 0 to the largest value, rounded up to a multiple of ten. The tasks `few`, with few test images,

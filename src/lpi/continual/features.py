@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from lpi.data.coco import SPLITS
+from lpi.data.stream import TaskData
+from lpi.models.backbone import Backbone
+
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-
-from lpi.backbone import Backbone
-from lpi.coco import SPLITS
-from lpi.stream import TaskData
 
 BATCH = 256
 

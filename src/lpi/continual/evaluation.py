@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from lpi.continual.features import encode
+from lpi.continual.ranks import Ranks, StreamRanks
+from lpi.continual.routing import key_distances
+from lpi.data.stream import MODALITIES, TaskData
+from lpi.methods.base import Method
+from lpi.metrics import CUTOFFS, DIRECTIONS, feature_ranks, recall_at
+
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-
-from lpi.continual.ranks import Ranks, StreamRanks
-from lpi.features import encode
-from lpi.methods.base import Method
-from lpi.metrics import CUTOFFS, DIRECTIONS, feature_ranks, recall_at
-from lpi.routing import key_distances
-from lpi.stream import MODALITIES, TaskData
 
 Features = dict[str, np.ndarray]  # "image" (n, E) and "text" (m, E)
 

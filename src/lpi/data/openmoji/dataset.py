@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
 
+from lpi.data.coco import SPLITS, Source
+from lpi.data.openmoji.captions import CAPTIONS_PER_SCENE, names, scene_captions
+from lpi.data.openmoji.catalogue import Concept, domain_names
+from lpi.data.openmoji.expressions import EXPRESSIONS_PER_OBJECT, referring_expressions
+from lpi.data.openmoji.language import is_bigger
+from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, place_objects
+
 import numpy as np
 from PIL import Image
-
-from lpi.coco import SPLITS, Source
-from lpi.openmoji.captions import CAPTIONS_PER_SCENE, names, scene_captions
-from lpi.openmoji.catalogue import Concept, domain_names
-from lpi.openmoji.expressions import EXPRESSIONS_PER_OBJECT, referring_expressions
-from lpi.openmoji.language import is_bigger
-from lpi.openmoji.scenes import Placed, Renderer, Scene, choose_background, place_objects
 
 TASK_STREAM = 1  # last word of every seed here, so that no other user of the seed draws the same numbers
 COUNT_WEIGHTS = (0.2, 0.35, 0.25, 0.2)  # of 1, 2, 3, 4 objects

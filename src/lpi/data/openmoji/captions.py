@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
-from lpi.openmoji.language import (
+from lpi.data.openmoji.language import (
     NUMBERS,
     background_phrase,
     count_concepts,
@@ -17,7 +15,9 @@ from lpi.openmoji.language import (
     there_is,
     with_adjective,
 )
-from lpi.openmoji.scenes import Placed, Scene
+from lpi.data.openmoji.scenes import Placed, Scene
+
+import numpy as np
 
 CAPTIONS_PER_SCENE = 5
 GROUNDED = 0.5  # chance that a caption of places, sizes, relations or kinds ends with the background

@@ -10,12 +10,12 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+from lpi.encoder import PromptedCLIP, freeze
+from lpi.models.checkpoint import read_weights
+
 import torch
 from PIL import Image
 from torch import Tensor
-
-from lpi.checkpoint import read_weights
-from lpi.encoder import PromptedCLIP, freeze
 
 EMBEDDED = Path("data/backbone")
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
@@ -25,15 +25,6 @@ WORKS = "models with open_clip's built-in ViT and causal text transformer work, 
 
 class BackboneError(ValueError):
     """A backbone that is unknown, cannot be loaded or cannot take prompts; the message says what to do."""
-
-
-def device_from_environment() -> torch.device:
-    """The device to compute on: LPI_DEVICE if set, else a GPU where there is one, each process its own."""
-    device = torch.device(os.environ.get("LPI_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    return device
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lpi.data.clusters import cluster_items
+from lpi.data.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
+
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
-
-from lpi.clusters import cluster_items
-from lpi.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
 
 BLOCK = 256  # images that are decoded, by several threads, before they are written
 SHARE = 0.1  # of the images of a task, for val and for test, where no split is given

@@ -1,0 +1,1 @@
+"""The frozen model: loading it by name, and pre-training the embedded one."""
