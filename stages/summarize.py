@@ -41,22 +41,19 @@ def cost_rows(stages: list[str]) -> list[dict]:
 
 
 def draw_recall(results: Results, method: str) -> None:
+    """Matrix, curve and forgetting of R@1 by direction, the frozen model's beside the method's."""
     names, few = results.names, results.few
-    models = ((method, METHOD, results.recall), ("frozen", FROZEN, results.frozen))
     for direction in DIRECTIONS:
-        matrices = {label: matrix[direction][1] for label, _, matrix in models}
-        draws = {label: results.draws.measures[model, direction, 1] for label, model, _ in models}
+        recall = {method: results.recall[direction][1], "frozen": results.frozen[direction][1]}
+        ours, base = (results.draws.measures[model, direction, 1] for model in (METHOD, FROZEN))
         path, title = PLOTS / f"recall_matrix_{direction}.png", f"R@1, {NAMES[direction]} (%)"
         figures.recall_matrix(lower(results.recall[direction][1]), names, path, title, few)
-        curves = {label: seen_recall(matrix) for label, matrix in matrices.items()}
-        bands = {label: interval(drawn.seen) for label, drawn in draws.items()}
-        path, ylabel = (
-            PLOTS / f"recall_over_stream_{direction}.png",
-            f"mean R@1 over seen tasks, {NAMES[direction]} (%)",
-        )
-        figures.recall_over_stream(curves, names, path, ylabel, bands, few)
-        lost = {label: forgetting_per_task(matrix) for label, matrix in matrices.items()}
-        spread = {label: interval(drawn.forgetting_per_task) for label, drawn in draws.items()}
+        path, title = PLOTS / f"recall_over_stream_{direction}.png", f"mean R@1 over seen tasks, {NAMES[direction]} (%)"
+        curves = {label: seen_recall(matrix) for label, matrix in recall.items()}
+        bands = {method: interval(ours.seen), "frozen": interval(base.seen)}
+        figures.recall_over_stream(curves, names, path, title, bands, few)
+        lost = {label: forgetting_per_task(matrix) for label, matrix in recall.items()}
+        spread = {method: interval(ours.forgetting_per_task), "frozen": interval(base.forgetting_per_task)}
         figures.forgetting_bars(lost, names, PLOTS / f"forgetting_{direction}.png", spread, few)
 
 

@@ -6,8 +6,9 @@ independent queries. All models, tasks trained, directions and K see the same dr
 is a paired one. Ranks stay those in the whole gallery: a draw changes which queries are asked, not where they look.
 
 An interval tells how much the number would change with other test images, not with another seed of training. It is too
-narrow where there are few images, in the extreme without any width for a task of one image; and it lies a little high
-for forgetting, because the best of several noisy recalls is above the recall of the best.
+narrow where there are few images: without any width for a task of one, or where all queries hit. Forgetting takes the
+best of several noisy recalls, so it and its interval lie above zero even where nothing was forgotten: an interval above
+zero is no proof of forgetting.
 """
 
 from collections.abc import Iterator, Sequence
@@ -126,19 +127,23 @@ class MeasureDraws:
     @property
     def average_recall(self) -> Floats:
         """(D,) as `lpi.metrics.average_recall`."""
-        return self.average_per_task.mean(axis=1)
+        return _mean_over_tasks(self.average_per_task)
 
     @property
     def last(self) -> Floats:
         """(D,) as `lpi.metrics.last_recall`."""
-        return self.last_per_task.mean(axis=1)
+        return _mean_over_tasks(self.last_per_task)
 
     @property
     def forgetting(self) -> Floats:
         """(D,) as `lpi.metrics.forgetting`, zeros for one task."""
-        if not self.forgetting_per_task.shape[1]:
-            return np.zeros(len(self.last))
-        return self.forgetting_per_task.mean(axis=1)
+        return _mean_over_tasks(self.forgetting_per_task)
+
+
+def _mean_over_tasks(values: Floats) -> Floats:
+    """(D, T) -> (D,), zeros where there is no task."""
+    mean: Floats = values.mean(axis=1) if values.shape[1] else np.zeros(len(values))
+    return mean
 
 
 @dataclass(frozen=True)
@@ -166,11 +171,12 @@ class Bootstrap:
         """
         if direction == "mean":
             directions = dict.fromkeys(direction for _, direction, _ in self.measures)
-            return np.mean([self.draws(model, one, measure, k) for one in directions], axis=0)
-        if measure == "relative":
-            average = (self.measures[one, direction, k].average_recall for one in (model, FROZEN))
-            return np.subtract(*average)
-        found: Floats = getattr(self.measures[model, direction, k], measure)
+            found: Floats = np.mean([self.draws(model, one, measure, k) for one in directions], axis=0)
+        elif measure == "relative":
+            ours, base = (self.measures[one, direction, k].average_recall for one in (model, FROZEN))
+            found = ours - base
+        else:
+            found = getattr(self.measures[model, direction, k], measure)
         return found
 
 

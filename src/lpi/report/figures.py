@@ -168,7 +168,8 @@ def forgetting_bars(
     axes.spines["bottom"].set_visible(False)
     axes.set(xlim=(-0.5, len(names) - 1.5), ylabel="forgetting (points)\nbest earlier recall \N{MINUS SIGN} last")
     _legend_above(figure, columns=6)
-    _footnote(figure, few, "lines: 95 % intervals over test images" if intervals else None)
+    shown = [task for task in few if task < len(names) - 1]
+    _footnote(figure, shown, "lines: 95 % intervals over test images" if intervals else None)
     return _save(figure, path)
 
 
@@ -425,7 +426,7 @@ def _footnote(figure: Figure, few: Collection[int], note: str | None = None) -> 
     """What the mark of the tasks `few` means, if there are any, and another note, at the lower left."""
     mark = f"{MARK} fewer than {FEW_IMAGES} test images" if few else None
     if lines := [line for line in (note, mark) if line]:
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=FONT, color=GREY)
+        figure.supxlabel("\n".join(lines), x=0.05 / figure.get_figwidth(), ha="left", fontsize=FONT, color=GREY)
 
 
 def _interval(interval: ArrayLike, values: int, method: str) -> np.ndarray:

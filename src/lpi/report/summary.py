@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.uncertainty import Bootstrap, Floats, interval
@@ -50,7 +51,7 @@ def _per_cutoff(matrices: dict[int, np.ndarray], measure: Callable[[np.ndarray],
 
 def _with_intervals(entry: dict[str, float], draws_at: Callable[[int], Floats]) -> dict[str, float]:
     """Values r1, ..., each with its r1_low and r1_high after it; `draws_at` gives the draws (D,) at K."""
-    filled = {}
+    filled: dict[str, float] = {}
     for k in CUTOFFS:
         if (name := f"r{k}") in entry:
             low, high = interval(draws_at(k))
@@ -58,7 +59,7 @@ def _with_intervals(entry: dict[str, float], draws_at: Callable[[int], Floats]) 
     return filled
 
 
-def _add_intervals(summary: dict, draws: Bootstrap) -> None:
+def _add_intervals(summary: dict[str, Any], draws: Bootstrap) -> None:
     """Enter the 95 % intervals beside the values of the measures `WITH_INTERVAL`."""
     for model, entries, directions in ((METHOD, summary, (*DIRECTIONS, "mean")), (FROZEN, summary[FROZEN], DIRECTIONS)):
         for direction in directions:
@@ -74,13 +75,13 @@ def summarise(
     confusion: dict[str, np.ndarray],
     parameters_per_task: int,
     draws: Bootstrap | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """The nested numbers of metrics/summary.json, in percent (README, "How results are measured").
 
     `relative` is average recall minus the frozen model's under the same galleries; `mean` is over both directions. With
     `draws`, the 95 % intervals stand beside the values: r1_low and r1_high beside r1.
     """
-    summary: dict = {}
+    summary: dict[str, Any] = {}
     for direction in DIRECTIONS:
         ours, base = recall[direction], frozen[direction]
         summary[direction] = {
