@@ -96,7 +96,7 @@ def _hits_per_image(ranks: StreamRanks, task: int, cutoffs: Sequence[int]) -> di
 
 @dataclass(frozen=True)
 class MeasureDraws:
-    """The measures of a stream of T tasks in each of D draws, defined as in `lpi.metrics`; percent or points.
+    """The measures of a stream of T tasks in each of D draws, in percent or points, defined as in `lpi.metrics`.
 
     Attributes:
         average_per_task: (D, T) mean over the times that each task was evaluated.
@@ -183,7 +183,7 @@ class Bootstrap:
 def bootstrap(ranks: StreamRanks, cutoffs: Sequence[int] = CUTOFFS, draws: int = DRAWS, seed: int = SEED) -> Bootstrap:
     """Draw the test images again and again.
 
-    Works task by task, so that memory grows with the tasks or the images but not with their product.
+    Works task by task and in blocks of draws: memory holds neither the weights of all images nor the draws of all cells.
 
     Args:
         ranks: of the models `METHOD` and `FROZEN`.
