@@ -21,7 +21,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
-from repository import STAGES, declared, keep_only
+from repository import STAGES, declared, keep_only, ran
 from stages import summarize
 
 TRAIN = ["train@t00", "train@t01"]
@@ -29,10 +29,6 @@ TRAIN = ["train@t00", "train@t01"]
 CURVES = ("i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
 BOUNDS = ("low", "high")
 RECALLS = {f"{name}{bound}" for name in ("recall", "frozen", "gain") for bound in ("", "_low", "_high")}
-
-
-def ran(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 def restored(output: str) -> list[str]:

@@ -12,7 +12,7 @@ from lpi.continual.features import encode
 from lpi.continual.ranks import Ranks, StreamRanks
 from lpi.continual.routing import key_distances
 from lpi.data.stream import MODALITIES, TaskData
-from lpi.methods.base import Method
+from lpi.methods.common.base import Method
 from lpi.metrics import CUTOFFS, DIRECTIONS, feature_ranks, recall_at
 
 import numpy as np

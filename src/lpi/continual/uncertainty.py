@@ -183,7 +183,7 @@ class Bootstrap:
 def bootstrap(ranks: StreamRanks, cutoffs: Sequence[int] = CUTOFFS, draws: int = DRAWS, seed: int = SEED) -> Bootstrap:
     """Draw the test images again and again.
 
-    Works task by task and in blocks of draws: memory holds neither the weights of all images nor the draws of all cells.
+    Works task by task and in blocks of draws: never are the weights of all images or the draws of all cells in memory.
 
     Args:
         ranks: of the models `METHOD` and `FROZEN`.
