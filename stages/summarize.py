@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.uncertainty import interval
+from lpi.continual.verdict import load_verdicts
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
@@ -81,7 +82,9 @@ def main(parameters: Parameters) -> None:
         for task, name in zip(tasks, names, strict=True)
         for row in read_log(DATA / "states" / task)
     ]
-    write_rows(METRICS / "stream.csv", stream_rows(results))
+    judged = [load_verdicts(DATA / "states" / task) for task in tasks]
+    kept = [int(not found or found[-1].kept) for found in judged]
+    write_rows(METRICS / "stream.csv", [row | {"kept": k} for row, k in zip(stream_rows(results), kept, strict=True)])
     write_rows(METRICS / "recall.csv", recall_rows(results))
     write_rows(METRICS / "training.csv", logs or [{"task": "none", "epoch": 0, "loss": 0}])
     stages = ["fetch", "split", "features", "init", *(f"train_{task}" for task in tasks), "evaluate"]
@@ -96,6 +99,9 @@ def main(parameters: Parameters) -> None:
         figures.routing_confusion(counts, names, path, title, results.few)
     figures.training_curves(logs or [{"task": "none", "epoch": 0, "loss": 0.0}], PLOTS / "training.png")
     draw_examples(facts, tasks, parameters["evaluation.split"])
+    for name, found in zip(names, judged, strict=True):
+        if found and not found[-1].kept:
+            print(f"the prompts of task {name} are not used: {found[-1]}", file=sys.stderr)
     if warning := results.warning():
         print(warning, file=sys.stderr)
     for direction in DIRECTIONS:
