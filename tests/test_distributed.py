@@ -83,6 +83,15 @@ def test_a_wrong_number_of_processes_is_named(monkeypatch):
             launch.relaunched()
 
 
+def test_apples_gpu_takes_one_process(monkeypatch):
+    monkeypatch.setenv("LPI_PROCESSES", "2")
+    monkeypatch.setenv("LPI_DEVICE", "mps")
+    with pytest.raises(SystemExit, match="error: LPI_PROCESSES=2: Apple's GPU takes one process; leave out LPI_PROC"):
+        launch.relaunched()
+    monkeypatch.setenv("LPI_PROCESSES", "1")
+    assert not launch.relaunched()
+
+
 def test_one_process_is_not_launched_again(monkeypatch):
     for wanted in ("", "1"):
         monkeypatch.setenv("LPI_PROCESSES", wanted)
