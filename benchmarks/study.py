@@ -37,6 +37,7 @@ from lpi.parameters import (
     parse_parameters,
     read_yaml,
 )
+from lpi.runtime.cpus import usable_cpus
 
 import dvc.api
 import yaml
@@ -202,7 +203,7 @@ class Queue:
 
     def __init__(self, jobs: int):
         self.jobs = jobs
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cpus()
         threads = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
         self.environment = {**threads, **os.environ, "DVC_NO_ANALYTICS": "1"}
 

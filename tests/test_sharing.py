@@ -90,7 +90,7 @@ def test_the_skypilot_job_runs_its_experiment(tmp_path, commands):
         )
         assert done.returncode == 0, done.stderr
     assert log.read_text().splitlines() == [
-        "make .venv/installed",
+        "make install",
         f"dvc remote add --local --force --default shared {Path(variables['REMOTE'])}",
         "dvc pull --quiet --run-cache --allow-missing",
         "dvc exp run --pull -S method=lpi -S seed=1",

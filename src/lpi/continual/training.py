@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from lpi.data.stream import TaskData
 from lpi.methods.common.base import Features, Method
 from lpi.parameters import Parameters
+from lpi.runtime.devices import precise_dtype
 from lpi.runtime.distributed import Shard
 from lpi.runtime.launch import is_writer
 
@@ -127,11 +128,11 @@ def train_task(
     def batches() -> list[Tensor]:
         return [torch.from_numpy(rows).to(device) for rows in epoch_batches(data.owners, size, rng, unique)]
 
-    shard = Shard(device)
+    shard, precise = Shard(device), precise_dtype(device)
 
     def crop_starts(batch: Tensor) -> Tensor:
         """Where to crop, (B, 2), or (B, 0); drawn for the whole batch, so that every process draws the same."""
-        starts = rng.integers(0, 2 * margin + 1, (len(batch), 2)) if margin else np.empty((len(batch), 0))
+        starts = rng.integers(0, 2 * margin + 1, (len(batch), 2)) if margin else np.empty((len(batch), 0), np.int64)
         return torch.from_numpy(starts).to(device)
 
     def load(rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +155,7 @@ def train_task(
         hidden = not is_writer()
         with tqdm(total=epochs * len(tokens), desc=title, unit="pair", mininterval=1, disable=hidden) as progress:
             for epoch in range(epochs):
-                sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64, device=device))
+                sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=precise, device=device))
                 epoch_rows = batches()
                 for batch in epoch_rows:
                     for group in optimizer.param_groups:
@@ -169,7 +170,7 @@ def train_task(
                     optimizer.step()
                     step += 1
                     for name, value in {"loss": loss, **terms}.items():
-                        sums[name] += value.detach().double() / len(epoch_rows)  # no .item(): a GPU is not waited for
+                        sums[name] += value.detach().to(precise) / len(epoch_rows)  # .item() would wait for a GPU
                     progress.update(len(batch))
                 means = {name: value.item() for name, value in sums.items()}
                 records.append({"epoch": epoch, **means})

@@ -18,6 +18,7 @@ from lpi.data.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
 from lpi.metrics import hit_ranks, recall_at
+from lpi.runtime.devices import describe
 
 import numpy as np
 import torch
@@ -411,7 +412,7 @@ class Pretrainer:
             for phase in self.recipe.phases
         )
         count = sum(p.numel() for n, p in self.clip.named_parameters() if n != "token_embedding.weight")
-        where = torch.cuda.get_device_name() if self.device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
+        where = describe(self.device)
         path.write_text(
             CARD.format(
                 parameters=f"{count:,}",
