@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lpi.data.stream import TaskData
-from lpi.methods.base import Features
+from lpi.methods.common.base import Features
 
 import numpy as np
 import numpy.typing as npt

@@ -7,7 +7,7 @@ from typing import Any
 from lpi.continual.batches import PairBatches
 from lpi.continual.loop import Record, Terms, fit
 from lpi.data.stream import TaskData
-from lpi.methods.base import Features, Method
+from lpi.methods.common.base import Features, Method
 from lpi.runtime.distributed import Shard
 
 import numpy as np
