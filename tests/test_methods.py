@@ -405,7 +405,7 @@ def test_reference_features_are_encoded_once_per_task_and_change_nothing(make, t
     for cached in (True, False):
         monkeypatch.setattr(training, "BLOCK", 3)  # several blocks
         if not cached:
-            monkeypatch.setattr(training, "_reference", lambda *_: None)
+            monkeypatch.setattr(training, "encode_reference", lambda *_: None)
         method = make(parameters)
         asked = Mock(wraps=method.reference_features)
         monkeypatch.setattr(method, "reference_features", asked)
