@@ -1,7 +1,8 @@
-"""Condense the evaluation: metrics/summary.json, tables and figures."""
+"""Condense the evaluation: metrics/summary.json, tables and figures; the state after the last task, for others."""
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 from lpi.data.stream import MODALITIES, TaskData
@@ -15,6 +16,7 @@ import numpy as np
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 DATA = Path("data")
+FINAL = DATA / "final"
 NAMES = {"i2t": "image to text", "t2i": "text to image"}
 
 
@@ -34,11 +36,6 @@ def stream_rows(recall: dict, frozen: dict, tasks: list[str]) -> list[dict]:
         {"task": task, **{name: f"{curve[row]:.4f}" for name, curve in curves.items()}}
         for row, task in enumerate(tasks)
     ]
-
-
-def cost_rows(stages: list[str]) -> list[dict]:
-    costs = DATA / "costs"
-    return [{"stage": stage, **json.loads((costs / f"{stage}.json").read_text("utf-8"))} for stage in stages]
 
 
 def draw_recall(recall: dict, frozen: dict, names: list[str], method: str) -> None:
@@ -78,8 +75,7 @@ def main(parameters: Parameters) -> None:
     ]
     write_rows(METRICS / "stream.csv", stream_rows(recall, frozen, names))
     write_rows(METRICS / "training.csv", logs or [{"task": "none", "epoch": 0, "loss": 0}])
-    stages = ["fetch", "split", "features", "init", *(f"train_{task}" for task in tasks), "evaluate"]
-    write_rows(METRICS / "costs.csv", cost_rows(stages))
+    shutil.copytree(DATA / "states" / tasks[-1], FINAL, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     draw_recall(recall, frozen, names, parameters["method"])

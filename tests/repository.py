@@ -15,6 +15,7 @@ SOURCES = (
     "params.yaml",
     "stages",
     "src",
+    "data/.gitignore",
     "data/catalogue.csv",
     "data/coco.yaml",
     "data/domains.csv",

@@ -72,12 +72,35 @@ def test_figures_and_tables_are_made(first_run):
     for table, columns in (
         ("stream", {"task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen"}),
         ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
-        ("costs", {"stage", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"}),
     ):
         with (folder / f"{table}.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert set(rows[0]) == columns
         assert len(rows) >= 2
+
+
+def test_the_state_after_the_last_task_has_a_place_of_its_own(first_run):
+    states, final = first_run[0].folder / "data" / "states", first_run[0].folder / "data" / "final"
+    for path in (states / "t01").iterdir():
+        assert (final / path.name).read_bytes() == path.read_bytes()
+    assert (final / "state.safetensors").read_bytes() != (states / "t00" / "state.safetensors").read_bytes()
+
+
+def test_costs_are_those_of_the_present_outputs(repository):
+    def table() -> dict[str, list[str]]:
+        output = repository.run(sys.executable, str(ROOT / "benchmarks" / "costs.py")).stdout
+        return {line.split()[0]: line.split()[1:] for line in output.splitlines()}
+
+    before = table()
+    assert list(before)[1:-1] == ["fetch", "split", "features", "init", *TRAIN, "evaluate"]
+    assert all(float(cells[0]) > 0 for stage, cells in before.items() if stage != "stage")
+    repository.dvc("repro", "--force", "--single-item", "init")  # the same output at another price
+    after = table()
+    assert {stage for stage in before if before[stage] != after[stage]} <= {"init", "together"}
+    assert "up to date" in repository.dvc("status")
+    (repository.folder / "data" / "costs").rename(repository.folder / "elsewhere")
+    assert table()["evaluate"] == ["restored,", "made", "elsewhere"]
+    (repository.folder / "elsewhere").rename(repository.folder / "data" / "costs")
 
 
 def test_a_second_run_has_nothing_to_do(repository):
@@ -194,7 +217,6 @@ def test_stages_need_only_what_they_declare_and_are_deterministic(repository, na
         return text
 
     outs = [filled(out) for key in ("outs", "metrics", "plots") for out in declared(stage, key)]
-    outs = [out for out in outs if "costs" not in out]
     files = [p for out in outs for p in (sorted((repository.folder / out).rglob("*")) or [repository.folder / out])]
     before = {path: path.read_bytes() for path in files if path.is_file()}
     assert before
