@@ -10,6 +10,7 @@ from lpi.data.openmoji.dataset import SceneSettings, write_dataset
 from lpi.data.sources import coco2014, karpathy, own
 from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.cost import measured
+from lpi.runtime.paths import shipped
 
 OUT = Path("data/raw")
 
@@ -24,7 +25,7 @@ def main(parameters: Parameters) -> None:
         own.fetch(OUT, parameters["folder.file"])
     else:
         settings = SceneSettings(**{name: parameters[f"scenes.{name}"] for name in SceneSettings.__dataclass_fields__})
-        write_dataset(OUT, load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv")), settings)
+        write_dataset(OUT, load_catalogue(shipped("data/catalogue.csv"), shipped("data/domains.csv")), settings)
 
 
 if __name__ == "__main__":

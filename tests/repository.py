@@ -70,6 +70,7 @@ class Checkout:
         """Back to the last commit and its data."""
         (self.folder / "params.yaml").unlink()  # Git overlooks a change of the same length just after DVC's
         self.run("git", "checkout", "--quiet", "HEAD", "--", ".")  # a failed experiment stages what it changed
+        self.run("git", "clean", "-fdq", "src")
         self.dvc("checkout", "--quiet", "--force")
 
     def parameters(self) -> dict:
@@ -132,7 +133,7 @@ def declared(stage: dict, key: str) -> list[str]:
 def keep_only(tree: dict, names: list[str]) -> dict:
     """The part of the parameters that has these names or belongs to these groups."""
     kept: dict = {}
-    for name in names:
+    for name in (name.replace("${method}", tree["method"]) for name in names):
         source, place = tree, kept
         *groups, last = name.split(".")
         for group in groups:
