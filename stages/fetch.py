@@ -29,7 +29,7 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    with measured(Path("data/costs/fetch.json")):
+    with measured(OUT):
         try:
             main(load_parameters())
         except (DataError, DownloadError, OSError) as error:

@@ -53,6 +53,6 @@ def main(task: str, previous: str) -> None:
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(Path(f"data/costs/train_{sys.argv[1]}.json")):
+    with measured(STATES / sys.argv[1]):
         import_open_clip()
         main(*sys.argv[1:])

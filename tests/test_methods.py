@@ -1,7 +1,7 @@
 from dataclasses import replace
 from unittest.mock import Mock
 
-from lpi.continual import training
+from lpi.continual import loop, training
 from lpi.continual.features import encode
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
@@ -116,7 +116,7 @@ class NoDoubles(TorchFunctionMode):
 @pytest.mark.parametrize("margin", [0, 1])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_device_without_float64_can_train_and_encode(make, tasks, monkeypatch, name, margin):
-    monkeypatch.setattr(training, "precise_dtype", lambda device: precise_dtype(torch.device("mps")))
+    monkeypatch.setattr(loop, "precise_dtype", lambda device: precise_dtype(torch.device("mps")))
     parameters = settings(**{"method": name, "stream.margin": margin})
     method = make(parameters)
     larger = np.pad(tasks[0].images, [(0, 0), (margin, margin), (margin, margin), (0, 0)])
