@@ -12,7 +12,7 @@ from typing import Any
 from lpi.data.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
 
 COLUMNS = ("image", "caption", "task", "split")
-IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2")
 
 
 @dataclass(frozen=True)
