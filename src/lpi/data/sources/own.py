@@ -11,7 +11,7 @@ from lpi.data.sources.karpathy import read_karpathy
 from lpi.data.sources.own_coco import read_coco
 from lpi.data.tables.captions import Row, plain_path
 from lpi.data.tables.collect import Collection, collect
-from lpi.data.tables.files import is_image
+from lpi.data.tables.files import is_image, some
 from lpi.data.tables.find import Choice, find
 from lpi.data.tables.locate import joined, start_of, told_of
 from lpi.data.tables.parquet import PACKED
@@ -136,8 +136,17 @@ def _first_rows(rows: Sequence[Row]) -> dict[str, Row]:
         if (known.task, known.split) != (row.task, row.split):
             raise DataError(f"{row.place}: image {row.image} has another task or split than in {known.place}")
         if (row.task is None) != (rows[0].task is None) or (row.split is None) != (rows[0].split is None):
-            raise DataError(f"{row.place}: task and split are given for all rows or for none, unlike {rows[0].place}")
+            raise DataError(
+                f"{row.place}: task and split are given for all rows or for none; here {_said(row)}, in {rows[0].place}"
+                f" {_said(rows[0])}"
+            )
     return first
+
+
+def _said(row: Row) -> str:
+    """`task dogs, no split`."""
+    named = (("task", row.task), ("split", row.split))
+    return ", ".join(f"no {what}" if value is None else f"{what} {value}" for what, value in named)
 
 
 def _captions(rows: Sequence[Row]) -> tuple[dict[str, list[str]], list[str]]:
@@ -149,11 +158,7 @@ def _captions(rows: Sequence[Row]) -> tuple[dict[str, list[str]], list[str]]:
         if row.caption in own:
             repeated.append(row.place)
         own[row.caption] = None
-    warnings = (
-        [f"{len(repeated)} captions repeat one of the same image and count once, the first at {repeated[0]}"]
-        if repeated
-        else []
-    )
+    warnings = [f"captions that repeat one of the same image and count once: {some(repeated, 1)}"] if repeated else []
     return {image: list(own) for image, own in captions.items()}, warnings
 
 
@@ -186,8 +191,7 @@ def _karpathy(home: Path, choice: Choice) -> Collection:
         for number, (entry, name) in enumerate(zip(entries, names, strict=True))
         for caption in entry.captions
     ]
-    facts = [("file", str(path)), ("form", "JSON as Karpathy's")]
-    return Collection(rows, facts, [f"{path}: {told}" for told in told_of(start, home)])
+    return Collection(rows, [("file", str(path)), ("form", "JSON as Karpathy's"), *told_of([start], home)], [])
 
 
 def _from_coco(home: Path, choice: Choice) -> OwnData:
@@ -203,10 +207,10 @@ def _from_coco(home: Path, choice: Choice) -> OwnData:
     found = read_coco(files, locate)
     facts = [("file", ", ".join(str(path) for path, _ in files)), ("form", "JSON as COCO's")]
     facts += [("objects", ", ".join(map(str, found.objects)))] if found.objects else []
-    warnings = [f"{path}: {told}" for path, start in starts.items() for told in told_of(start, home)]
+    facts += told_of(starts.values(), home)
     categories = list(found.categories.values())
     divided = all(split is not None for _, split in files)
-    return OwnData(found.parts, categories, divided, "area" if categories else "cluster", found.places, facts, warnings)
+    return OwnData(found.parts, categories, divided, "area" if categories else "cluster", found.places, facts, [])
 
 
 def _check_images(home: Path, places: dict[str, str], names: Sequence[str]) -> None:
@@ -222,14 +226,14 @@ def _outside(places: dict[str, str]) -> list[str]:
     outside = [image for image in places if image.startswith("/") or ".." in image.split("/")]
     if not outside:
         return []
-    return [f"{len(outside)} images are outside the folder, where DVC does not see changes: {', '.join(outside[:5])}"]
+    return [f"images outside the folder, where DVC does not see changes: {some(outside)}"]
 
 
 def _unused(home: Path, places: dict[str, str], names: Sequence[str]) -> list[str]:
     unused = [name for name in names if is_image(name) and name not in places]
     if not unused:
         return []
-    return [f"{len(unused)} images of {home} have no caption and are not used: {', '.join(unused[:5])}, ..."]
+    return [f"images of {home} without a caption, which are not used: {some(unused)}"]
 
 
 def _fingerprint(home: Path, places: dict[str, str]) -> str:

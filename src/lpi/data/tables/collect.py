@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lpi.data.coco import DataError
 from lpi.data.tables.captions import CAPTIONS, Row, caption_rows
+from lpi.data.tables.files import some
 from lpi.data.tables.find import Choice
 from lpi.data.tables.folders import splits_of, tasks_of
 from lpi.data.tables.locate import joined, relative, start_of, told_of
@@ -50,21 +51,24 @@ def collect(home: Path, choice: Choice) -> Collection:
 
 
 def _from_pairs(home: Path, choice: Choice) -> Collection:
-    rows, warnings = read_pairs(home, choice.names)
+    inside = relative(home / choice.name, home)
+    rows, warnings = read_pairs(home, choice.names, f"{inside}/" if inside else "")
     return Collection(rows, [("folder", str(home / choice.name)), ("form", "pairs of image and text")], warnings)
 
 
 def _from_tables(home: Path, choice: Choice) -> Collection:
     tables = [read_table(path, CAPTIONS) for path, _ in choice.parts]
     said: dict[str, Path] = {}  # what is said of several parts is said of the first
+    starts: dict[str, None] = {}  # what image paths are relative to
     rows: list[Row] = []
     for table, (path, split) in zip(tables, choice.parts, strict=True):
         found = [_in_part(row, split) for row in caption_rows(table)]
         start = "" if table.images or not found else start_of(found[0].image, home, path, choice.names)
         rows += [replace(row, image=joined(start, row.image)) for row in found] if start else found
-        for warning in [*table.warnings, *told_of(start, home)]:
+        starts[start] = None
+        for warning in table.warnings:
             said.setdefault(warning, path)
-    facts = [_files([path for path, _ in choice.parts]), *tables[0].facts()[1:]]
+    facts = [_files([path for path, _ in choice.parts]), *tables[0].facts()[1:], *told_of(starts, home)]
     return Collection(rows, facts, [f"{path}: {warning}" for warning, path in said.items()], _held(tables))
 
 
@@ -104,12 +108,10 @@ def _from_shards(home: Path, choice: Choice) -> Collection:
     for path, split in choice.parts:
         shard = read_shard(path)
         found += [(path, split, sample) for sample in shard.samples]
-        for what, names in (
-            ("images without a caption", shard.without_caption),
-            ("texts without an image", shard.without_image),
-        ):
-            if names:
-                warnings.append(f"{path}: {len(names)} {what} are not used: {', '.join(names[:5])}")
+        if shard.without_caption:
+            warnings.append(f"{path}: images without a caption, which are not used: {some(shard.without_caption)}")
+        if shard.without_image:
+            warnings.append(f"{path}: texts without an image, which are not used: {some(shard.without_image)}")
     rows, said = _shard_rows(home, found)
     facts = [_files([path for path, _ in choice.parts]), ("form", "shards of webdataset")]
     return Collection(rows, facts, [*warnings, *said], lambda: _images_of(home, choice))

@@ -1,10 +1,13 @@
 """Which column is which: the names of columns that people use, and how a header is understood."""
 
+import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from lpi.data.coco import DataError
+from lpi.data.tables.files import is_image
 
 FOLDER_AND_NAME = ("filepath", "filename")  # Karpathy's two columns: the folder of an image and its file
 
@@ -39,7 +42,7 @@ class Columns:
         names: column -> other names for it, in lower case with underscores instead of blanks and hyphens.
         required: the columns that a table must have.
         text: the column of free text, which may contain a separator.
-        example: lines of a table that would be read.
+        example: lines of a table with commas that would be read.
     """
 
     names: Mapping[str, tuple[str, ...]]
@@ -50,7 +53,7 @@ class Columns:
     def understand(self, names: Sequence[str]) -> Header:
         """Find the known columns; upper case and blanks do not matter.
 
-        A column under its own name comes before one under another name. Two other names for one column are a doubt.
+        A column under its own name, or its plural, comes before others. Two other names for one column are a doubt.
         """
         spelled = [_plain(name) for name in names]
         found: dict[str, int] = {}
@@ -69,63 +72,57 @@ class Columns:
         return Header(tuple(names), found, unused, tuple(doubts))
 
     def _places(self, column: str, spelled: Sequence[str]) -> list[int]:
-        """Where a column may be: under its own name, else under other names."""
-        own = [place for place, name in enumerate(spelled) if name == column]
-        others = [place for place, name in enumerate(spelled) if name in self.names[column]]
-        if column == "image" and not own and set(FOLDER_AND_NAME) <= set(spelled):
+        """Where a column may be: under its own name, else its plural, else other names."""
+        if column == "image" and column not in spelled and set(FOLDER_AND_NAME) <= set(spelled):
             return [spelled.index(FOLDER_AND_NAME[1])]
-        return own or others
+        for names in ((column,), (f"{column}s",), self.names[column]):
+            if places := [place for place, name in enumerate(spelled) if name in names]:
+                return places
+        return []
 
     def lacking(self, header: Header) -> list[str]:
         """The required columns that a header does not have."""
         return [column for column in self.required if column not in header.columns]
 
-    def check(self, header: Header, path: Path, line: int, first: str, separator: str | None) -> None:
+    def check(self, header: Header, place: str, seen: Sequence[str], example: str = "") -> None:
         """Refuse a header that lacks a required column or is ambiguous.
 
         Args:
             header: as `understand` returned it.
-            path: the file, for the message.
-            line: where the header stands, counted from 1.
-            first: that line, as it is in the file.
-            separator: the name of what was taken as separator; None where there is none, as in JSON.
+            place: where it stands, for the message.
+            seen: what was seen there, in lines for people.
+            example: what would work.
 
         Raises:
-            DataError: with the line, how it was read, and an example that works.
+            DataError: with how the header was read, the names that would be understood, and the example.
         """
-        if not self.lacking(header) and not header.doubts:
+        lacking = self.lacking(header)
+        if not lacking and not header.doubts:
             return
         optional = "".join(f"[, {column}]" for column in self.names if column not in self.required)
         told = [
-            f"{path}: line {line} must name the columns {', '.join(self.required)}{optional}",
-            f"  the line: {_shortened(first) or '(empty)'}",
-            *([f"  separator: {separator}"] if separator else []),
-            f"  columns: {', '.join(name.strip() for name in header.names)}",
+            f"{place} must name the columns {', '.join(self.required)}{optional}",
+            *(f"  {line}" for line in seen),
+            f"  columns: {', '.join(name.strip() for name in header.names) or '(none)'}",
             *(f"  {doubt}" for doubt in header.doubts),
-            *(
-                f"  {name} is missing; it may also be called {', '.join(self.names[name])}"
-                for name in self.lacking(header)
-            ),
+            *(f"  {name} is missing; it may also be called {', '.join(self.names[name])}" for name in lacking),
             *_hint(header),
-            "  this works:",
-            *(f"    {row}" for row in self.example.splitlines()),
+            *(["  this works:"] if example else []),
+            *(f"    {row}" for row in example.splitlines()),
         ]
         raise DataError("\n".join(told))
+
+    def example_json(self) -> str:
+        """The example as JSON lines."""
+        return "\n".join(json.dumps(row) for row in csv.DictReader(io.StringIO(self.example)))
 
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _shortened(text: str, length: int = 200) -> str:
-    text = text.strip("\r\n")
-    return text if len(text) <= length else f"{text[:length]}..."
-
-
 def _hint(header: Header) -> list[str]:
     """What to do where the first line is a row already."""
-    from lpi.data.tables.files import is_image
-
     if any(is_image(name.strip().partition("#")[0]) for name in header.names):
         return ["  the line seems to be a row; put a line with the names of the columns above it"]
     return []

@@ -1,6 +1,7 @@
 """The files of a folder, and which of them are images."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 IMAGE_TYPES = (
@@ -31,3 +32,8 @@ def files_below(folder: Path) -> list[str]:
         relative = Path(place).relative_to(folder)
         found += [(relative / name).as_posix() for name in names]
     return sorted(name for name in found if not is_hidden(name))
+
+
+def some(names: Sequence[str], shown: int = 5) -> str:
+    """How many names there are, and the first of them: `7 (a, b, c, d, e, ...)`."""
+    return f"{len(names)} ({', '.join(names[:shown])}{', ...' if len(names) > shown else ''})"

@@ -21,6 +21,7 @@ import ijson
 AUTO = "auto"
 TEXTS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet")
+BESIDE = (".txt", ".json")  # that may go with one image
 FIRST = "captions"  # a table of this name comes before others
 OBJECTS = "instances"  # COCO's files of objects, which go with those of captions
 EXAMPLE = """put one of these there:
@@ -149,7 +150,8 @@ def _tables(home: Path, names: list[str]) -> dict[str, list[str]]:
     shards = {name[: -len(suffix)] for name in names for suffix in SHARDS if name.lower().endswith(suffix)}
     found: dict[str, list[str]] = {}
     for name in names:
-        if not name.lower().endswith(SUFFIXES) or stem_of(name) in images or stem_of(name) in shards:
+        beside = name.lower().endswith(BESIDE) and stem_of(name) in images
+        if not name.lower().endswith(SUFFIXES) or beside or stem_of(name) in shards:
             continue
         if name.lower().startswith((OBJECTS, "readme", "license")) or not _in_reach(name):
             continue

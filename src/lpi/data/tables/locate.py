@@ -1,6 +1,6 @@
 """Where the images of a table are: what its paths are relative to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lpi.data.coco import DataError, ImageStore, open_archive
@@ -38,9 +38,10 @@ def joined(start: str, image: str) -> str:
     return f"{start}/{image}" if start and not image.startswith("/") else image
 
 
-def told_of(start: str, home: Path) -> list[str]:
-    """A sentence for people, if the paths are not relative to `home`."""
-    return [f"its images are looked up in {home / start}"] if start else []
+def told_of(starts: Iterable[str], home: Path) -> list[tuple[str, str]]:
+    """For people: where the images are, if not in `home` itself."""
+    places = [str(home / start) for start in dict.fromkeys(starts) if start]
+    return [("images", f"in {', '.join(places)}")] if places else []
 
 
 def relative(path: Path, home: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lpi.data.coco import DataError, check_caption
 from lpi.data.tables.captions import Row
-from lpi.data.tables.files import is_image
+from lpi.data.tables.files import is_image, some
 from lpi.data.tables.folders import splits_of, tasks_of
 from lpi.data.tables.text import read_text
 
@@ -35,26 +35,27 @@ def paired(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read_pairs(home: Path, names: Sequence[str]) -> tuple[list[Row], list[str]]:
+def read_pairs(home: Path, names: Sequence[str], inside: str = "") -> tuple[list[Row], list[str]]:
     """The captions of all pairs below a folder, and warnings.
 
     Args:
         home: the folder.
         names: its files, relative to it.
+        inside: the beginning of the names that says nothing of tasks and splits.
 
     Raises:
         DataError: a text file is not UTF-8 or has no caption, or two images have the name of one text.
     """
     pairs = paired(names)
-    tasks, about_tasks = tasks_of(list(pairs.values()))
-    splits, about_splits = splits_of(list(pairs.values()))
+    images = [image.removeprefix(inside) for image in pairs.values()]
+    (tasks, about_tasks), (splits, about_splits) = tasks_of(images), splits_of(images)
     warnings = [*about_tasks, *about_splits]
     rows: list[Row] = []
     for (text, image), task, split in zip(pairs.items(), tasks, splits, strict=True):
         rows += [Row(place, image, caption, task, split) for place, caption in _captions(home / text)]
     alone = [name for name in names if name.lower().endswith(".txt") and name not in pairs]
     if alone:
-        warnings.append(f"{len(alone)} text files without an image of the same name: {', '.join(alone[:5])}")
+        warnings.append(f"text files without an image of the same name: {some(alone)}")
     return rows, warnings
 
 

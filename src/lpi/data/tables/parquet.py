@@ -11,6 +11,7 @@ from lpi.data.tables.columns import Columns, Header
 from lpi.data.tables.table import Record, Table, empty
 
 BATCH = 64  # rows that are in memory at the same time
+BUFFER = 2**20  # bytes of a column that are read at once
 PACKED = "images"  # the folder in the names of images that come out of a file
 
 
@@ -26,7 +27,7 @@ def read_parquet(path: Path, columns: Columns) -> Table:
     file = _open(path)
     names = file.schema_arrow.names
     header = columns.understand(names)
-    columns.check(header, path, 1, f"(Parquet) {', '.join(names)}", None)
+    columns.check(header, str(path), ("form: Parquet",))
     labels = _class_labels(file.schema_arrow.metadata or {})
     records, held = [], 0
     for row, values in enumerate(_rows(path, header), start=1):
@@ -60,7 +61,7 @@ def _open(path: Path) -> Any:
     except ImportError:
         raise DataError(f"{path}: Parquet needs pyarrow; `pip install --editable '.[formats]'` installs it") from None
     try:
-        return parquet.ParquetFile(path, pre_buffer=False)
+        return parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)  # else a whole column is held
     except (ArrowException, OSError) as error:
         raise DataError(f"{path} is not a whole Parquet file: {error}") from None
 

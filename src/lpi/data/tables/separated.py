@@ -43,12 +43,13 @@ def parse_separated(text: str, columns: Columns, path: Path) -> Separated:
     text = _without_hint(text)
     number, line = _first_line(text)
     separator, header = choose_separator(line, columns)
-    found = (
-        f"{SEPARATORS[separator]} {separator!r}"
-        if len(header.names) > 1
-        else f"none of {', '.join(SEPARATORS.values())}"
+    found = SEPARATORS[separator] if len(header.names) > 1 else f"none of {', '.join(SEPARATORS.values())}"
+    columns.check(
+        header,
+        f"{path}: line {number}",
+        (f"the line: {line[:200] or '(empty)'}", f"separator: {found}"),
+        columns.example,
     )
-    columns.check(header, path, number, line, found)
     rows = [(number, cells) for number, cells in _cells(text, separator, path) if any(cells)][1:]
     mended = _mend_comments(rows, header)
     for number, cells in rows:
@@ -69,7 +70,10 @@ def choose_separator(line: str, columns: Columns) -> tuple[str, Header]:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:  # a line of more than 131,072 characters is no header
+        return [line]
 
 
 def _without_hint(text: str) -> str:
@@ -79,7 +83,7 @@ def _without_hint(text: str) -> str:
 
 
 def _first_line(text: str) -> tuple[int, str]:
-    for number, line in enumerate(io.StringIO(text), start=1):
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if line.strip():
             return number, line.rstrip("\r\n")
     return 1, ""
@@ -111,7 +115,7 @@ def _as_csv(text: str, separator: str, path: Path) -> Rows:
 
 
 def _as_it_stands(text: str, separator: str) -> Rows:
-    lines = enumerate(io.StringIO(text), start=1)
+    lines = enumerate(io.StringIO(text, newline=None), start=1)
     return [(number, [cell.strip() for cell in line.split(separator)]) for number, line in lines]
 
 

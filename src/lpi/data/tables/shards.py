@@ -123,8 +123,10 @@ def _members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, b
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except BROKEN as error:
-        where = f"in or after member {last}" if last else "at its beginning"
-        raise DataError(f"{path} is broken {where} ({str(error).splitlines()[0]}); is the file whole?") from None
+        if not last:
+            raise DataError(f"{path} is no tar file, neither plain nor with gzip, bzip2 or xz; is it whole?") from None
+        told = str(error) or type(error).__name__
+        raise DataError(f"{path} is broken in or after member {last} ({told}); is it whole?") from None
 
 
 def _checked_name(member: tarfile.TarInfo, path: Path) -> str | None:

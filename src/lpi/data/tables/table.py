@@ -1,5 +1,6 @@
 """One table from one file, whatever its form: what the file itself says decides, not its suffix."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Table:
         """How the file was understood, for people."""
         told = [("file", str(self.path)), ("form", self.form)]
         told += [("encoding", self.encoding)] if self.encoding else []
-        told += [("separator", f"{SEPARATORS[self.separator]} {self.separator!r}")] if self.separator else []
+        told += [("separator", SEPARATORS[self.separator])] if self.separator else []
         return [*told, ("columns", self.header.spelled())]
 
 
@@ -126,7 +127,8 @@ def _from_json(path: Path, text: str, encoding: str, columns: Columns) -> Table:
         keys = tuple(entry)
         if keys not in headers:
             headers[keys] = columns.understand(keys)
-            columns.check(headers[keys], path, line, str(entry), None)
+            seen = f"the object: {json.dumps(entry, ensure_ascii=False)[:200]}"
+            columns.check(headers[keys], f"{path}: line {line}", (seen,), columns.example_json())
         records.append(Record(f"line {line}", _named(list(entry.values()), headers[keys])))
     if not headers:
         raise DataError(f"{path} has no rows")
