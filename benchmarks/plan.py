@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING
 from lpi.data.coco import data_home
 from lpi.data.sources import coco2014
 from lpi.encoder import PromptedCLIP, freeze
+from lpi.methods import check, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
-    check_together,
     load_chain,
     parse_parameters,
     read_yaml,
-    with_presets,
 )
 from lpi.runtime.devices import device_from_environment
 
@@ -177,7 +176,7 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     """The lines about downloads, disk and time."""
     backbone = Backbone(parameters["backbone"])
     config = backbone.config
-    check_together(parameters, config)
+    check(parameters, config)
     lines = []
     if parameters["dataset"] == "coco":
         for remote in coco2014.missing(data_home(coco2014.NAME)):
@@ -226,7 +225,7 @@ def set_parameters(settings: list[str]) -> Parameters:
             raise ValueError(f"-S {setting}: a setting is name=value")
         changes[name] = yaml.safe_load(value)
     plain = parse_parameters(read_yaml(PARAMS_FILE))
-    return with_presets(Parameters({**plain, **changes}, "-S"))
+    return resolve(Parameters({**plain, **changes}, "-S"))
 
 
 def reads(stage: "Stage", settings: list[str]) -> bool:

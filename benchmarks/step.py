@@ -24,7 +24,7 @@ from pathlib import Path
 
 from lpi.encoder import PromptedCLIP, _update, freeze
 from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
-from lpi.methods.base import neutral_anchor
+from lpi.methods.common.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt

@@ -28,15 +28,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from lpi.methods import check, resolve
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
-    check_together,
     flatten,
     load_chain,
     parse_parameters,
     read_yaml,
-    with_presets,
 )
 
 import dvc.api
@@ -95,7 +94,7 @@ def spelled(value: Any) -> str:
 
 def used_values(parameters: Parameters, tasks: int) -> dict[str, str]:
     """All parameters as a run uses them, presets included, and the number of tasks."""
-    return {**{name: spelled(value) for name, value in with_presets(parameters).items()}, "tasks": str(tasks)}
+    return {**{name: spelled(value) for name, value in resolve(parameters).items()}, "tasks": str(tasks)}
 
 
 def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
@@ -117,7 +116,7 @@ def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
             for seed in entry["seeds"][: 1 if method == "frozen" else None]:
                 chosen = {**common, **own, "seed": seed}
                 checked = Parameters({**defaults, **chosen}, f"{STUDY.name}: {group}: {label}")
-                check_together(with_presets(checked), model)
+                check(resolve(checked), model)
                 overrides = {name: checked[name] for name in chosen if checked[name] != defaults[name]}
                 runs.append(Run(group, label, overrides, used_values(checked, tasks)))
     return runs

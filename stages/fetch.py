@@ -15,6 +15,7 @@ from lpi.data.sources import coco2014, karpathy, own
 from lpi.data.sources.explain import explain
 from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.cost import measured
+from lpi.runtime.paths import shipped
 
 OUT = Path("data/raw")
 
@@ -29,7 +30,7 @@ def main(parameters: Parameters) -> None:
         own.fetch(OUT, parameters["folder.file"])
     else:
         settings = SceneSettings(**{name: parameters[f"scenes.{name}"] for name in SceneSettings.__dataclass_fields__})
-        write_dataset(OUT, load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv")), settings)
+        write_dataset(OUT, load_catalogue(shipped("data/catalogue.csv"), shipped("data/domains.csv")), settings)
 
 
 def arguments() -> argparse.Namespace:

@@ -5,7 +5,7 @@ from pathlib import Path
 from lpi.continual.state import save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
-from lpi.methods import create_method
+from lpi.methods import create_method, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
@@ -18,7 +18,7 @@ import numpy as np
 
 
 def main() -> None:
-    parameters, device = load_parameters(), device_from_environment()
+    parameters, device = resolve(load_parameters()), device_from_environment()
     backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     rng = seed_all(parameters["seed"], task=0)
     method = create_method(parameters, backbone, device)

@@ -84,7 +84,7 @@ def main(parameters: Parameters) -> None:
     PLOTS.mkdir(parents=True, exist_ok=True)
     draw_recall(recall, frozen, names, parameters["method"])
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
-    figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", parameters["loss.task_threshold"])
+    figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
     for modality, counts in confusion.items():
         figures.routing_confusion(
             counts, names, PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"

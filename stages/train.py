@@ -6,7 +6,7 @@ from pathlib import Path
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
-from lpi.methods import create_method
+from lpi.methods import create_method, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
 from lpi.runtime.cost import measured
@@ -21,7 +21,7 @@ STATES = Path("data/states")
 
 
 def main(task: str, previous: str) -> None:
-    parameters, device = load_parameters(), device_from_environment()
+    parameters, device = resolve(load_parameters()), device_from_environment()
     backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     method = create_method(parameters, backbone, device)
     load_state(STATES / previous, method)

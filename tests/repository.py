@@ -75,6 +75,7 @@ class Repository:
         """Back to the last commit and its data."""
         (self.folder / "params.yaml").unlink()  # Git overlooks a change of the same length just after DVC's
         self.run("git", "checkout", "--quiet", "HEAD", "--", ".")  # a failed experiment stages what it changed
+        self.run("git", "clean", "-fdq", "src")
         self.dvc("checkout", "--quiet", "--force")
 
     def parameters(self) -> dict:
@@ -95,6 +96,11 @@ class Repository:
 
     def summary(self) -> dict:
         return json.loads(self.read("metrics/summary.json"))
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC ran, in order."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 def declared(stage: dict, key: str) -> list[str]:

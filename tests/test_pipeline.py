@@ -13,13 +13,9 @@ import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
-from repository import STAGES, declared, keep_only
+from repository import STAGES, declared, keep_only, ran
 
 TRAIN = ["train@t00", "train@t01"]
-
-
-def ran(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 def restored(output: str) -> list[str]:

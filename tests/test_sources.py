@@ -25,6 +25,7 @@ def served():
 def here(tmp_path, monkeypatch, served):
     """An empty repository with the addresses of the small COCO."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lpi.runtime.paths.REPOSITORY", tmp_path)
     monkeypatch.delenv("LPI_DATA", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     (tmp_path / "data").mkdir()

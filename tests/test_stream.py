@@ -9,7 +9,7 @@ from lpi.data.clusters import cluster_names
 from lpi.data.coco import DataError, ImageError, ImageStore, Item, Source, read_items
 from lpi.data.split import Rules, _save_images, capped, divide, split_stream, task_order
 from lpi.data.stream import TaskData
-from lpi.parameters import PARAMETERS
+from lpi.parameters import GENERAL
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_order_of_tasks(tmp_path):
 def test_every_order_has_all_tasks():
     names = [f"task {i}" for i in range(12)]
     counts = Counter(names)
-    orders = [task_order(names, counts, order) for order in PARAMETERS["stream.order"].choices]
+    orders = [task_order(names, counts, order) for order in GENERAL["stream.order"].choices]
     assert all(sorted(order) == sorted(names) for order in orders)
     assert task_order(names, counts, "shuffled") not in (names, names[::-1])
 

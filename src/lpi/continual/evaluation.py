@@ -11,7 +11,7 @@ from functools import cached_property
 from lpi.continual.features import encode
 from lpi.continual.routing import key_distances
 from lpi.data.stream import MODALITIES, TaskData
-from lpi.methods.base import Method
+from lpi.methods.common.base import Method
 from lpi.metrics import CUTOFFS, DIRECTIONS, feature_ranks, recall_at
 
 import numpy as np

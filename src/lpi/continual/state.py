@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from lpi.data.coco import DataError
-from lpi.methods.base import Method
+from lpi.methods.common.base import Method
 
 from safetensors import safe_open
 from safetensors.torch import save_file

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from lpi.data.stream import TaskData
-from lpi.methods.base import Features, Method
+from lpi.methods.common.base import Features, Method
 from lpi.parameters import Parameters
 from lpi.runtime.distributed import Shard
 from lpi.runtime.launch import is_writer

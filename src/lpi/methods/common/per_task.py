@@ -3,7 +3,7 @@
 from abc import abstractmethod
 
 from lpi.encoder import PromptedCLIP
-from lpi.methods.base import Batches, Features, Method
+from lpi.methods.common.base import Batches, Features, Method
 from lpi.parameters import Parameters
 
 import torch

@@ -2,11 +2,12 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
-from lpi.parameters import Parameters
+from lpi.parameters import Parameters, Section
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,12 @@ class Method(nn.Module, ABC):
     batches, `end_task`, and `tensors` to save it. Afterwards `encode_image` and `encode_text` serve queries that were
     routed to a task.
 
+    The file of a method is named as the method, and holds one class of this kind.
+
     Attributes:
+        Settings: the parameters that the method alone reads, a section of params.yaml with the method's name.
+        fixed: parameters that the method sets whatever params.yaml says, by dotted name.
+        least_depth: the smallest number of prompted layers that the method can have.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
         gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
@@ -35,6 +41,9 @@ class Method(nn.Module, ABC):
             (None in their place: the plain model); None if it needs none. Training encodes every item once per task.
     """
 
+    Settings: type[Section] = Section
+    fixed: Mapping[str, Any] = {}
+    least_depth = 1
     offline = False
     gather: Callable[[Tensor], Tensor] = staticmethod(_same)
     reference: tuple[Tensor | None, Tensor | None] | None = None
@@ -45,6 +54,28 @@ class Method(nn.Module, ABC):
         self.settings = parameters
         self.anchor = anchor
         self.tasks = 0
+
+    @classmethod
+    def method_name(cls) -> str:
+        """The value of the parameter `method`: the name of the file."""
+        return cls.__module__.rpartition(".")[2]
+
+    @classmethod
+    def check(cls, parameters: Parameters) -> None:
+        """Refuse settings that are possible one by one but not together for this method.
+
+        Raises:
+            ParameterError: names the parameter and the value.
+        """
+
+    @classmethod
+    def inserted_tokens(cls, parameters: Parameters) -> int:
+        """The number of prompt tokens that take places of the text context."""
+        return parameters["prompt_length"]
+
+    def own(self, name: str) -> Any:
+        """A parameter of the method's own section of params.yaml."""
+        return self.settings[f"{self.method_name()}.{name}"]
 
     @property
     def encoder(self) -> PromptedCLIP:
