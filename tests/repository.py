@@ -111,7 +111,7 @@ def declared(stage: dict, key: str) -> list[str]:
 def keep_only(tree: dict, names: list[str]) -> dict:
     """The part of the parameters that has these names or belongs to these groups."""
     kept: dict = {}
-    for name in names:
+    for name in (name.replace("${method}", tree["method"]) for name in names):
         source, place = tree, kept
         *groups, last = name.split(".")
         for group in groups:

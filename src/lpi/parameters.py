@@ -206,6 +206,10 @@ class General(Section):
     similarity: Similarity
     routing: Routing
     optimizer: Optimizer
+    keep: Literal["default", "better", "always"] = Field(
+        description="use a task's prompts `always`, or only where they are `better` than the frozen model on the task's"
+        " validation pairs; `default`: better for folder and methods with prompts of a task's own, else always"
+    )
     lr: Number = Field(
         ge=1e-08, le=100, description="learning rate at the start of a task; cosine decay to 0 within the task"
     )
