@@ -166,8 +166,8 @@ class Folder(Section):
     """The user's own data alone."""
 
     file: str = Field(
-        description="folder: the file of captions in data/own, with `{split}` or `*` for several; `.` for pairs of image"
-        " and text; or `auto`: the one table there is, else shards, else pairs"
+        description="folder: the file of captions in data/own, `{split}` or `*` for several, `.` for pairs of image and"
+        " text, or `auto`: the one table there is, else shards, else pairs"
     )
 
 

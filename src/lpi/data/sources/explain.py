@@ -26,7 +26,7 @@ def explain(folder: Path, file: str) -> str:
         folder, file = folder.parent, folder.name
     data = read_folder(folder, file)
     lines = [f"{what + ':':<{12}}{how}" for what, how in data.facts]
-    lines += ["", *_counts(data), "", "first rows:"]
+    lines += ["", *_counts(data), "", "first captions:"]
     lines += [
         f"  {image} | {caption} | {task or '-'} | {split}" for image, caption, task, split in islice(_rows(data), ROWS)
     ]
@@ -53,7 +53,7 @@ def _counts(data: OwnData) -> Iterator[str]:
     if not data.divided:
         yield "no splits: of every task a tenth of the images will be val and a tenth test"
     captions = sum(len(part.captions) for part in data.parts.values())
-    yield f"{len(data.places):,} images, {captions:,} captions"
+    yield f"images: {len(data.places):,}, captions: {captions:,}"
 
 
 def _items(part: Annotations, categories: list[tuple[int, str, str]]) -> list[Item]:

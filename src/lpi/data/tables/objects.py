@@ -29,14 +29,11 @@ def parse_objects(text: str, path: Path) -> Objects:
         except json.JSONDecodeError as error:
             raise DataError(f"{path}: line {error.lineno} is not JSON: {error.msg} (column {error.colno})") from None
         if not isinstance(value, dict):
-            raise DataError(f"{path}: line {line} must be an object like {EXAMPLE}, not {json.dumps(value)[:80]}")
+            raise DataError(f"{path}: line {line} must be an object, {{"column": value}}, not {json.dumps(value)[:80]}")
         yield line, value
         place = _after_comma(text, place, path) if listed else _after_blanks(text, place)
     if listed and place >= len(text):
         raise DataError(f"{path}: the list that begins in the first line has no end; is the file whole?")
-
-
-EXAMPLE = '{"image": "photos/beach.jpg", "caption": "two dogs run along the beach"}'
 
 
 def _after_blanks(text: str, place: int) -> int:

@@ -78,7 +78,7 @@ def _rows(path: Path, header: Header) -> Iterator[dict[str, Any]]:
                 row += 1
                 yield {wanted[name]: value for name, value in entry.items()}
     except (ArrowException, OSError) as error:
-        raise DataError(f"{path}: after row {row}: {error}; is the file whole?") from None
+        raise DataError(f"{path}: after row {row}: {str(error).splitlines()[0]}; is the file whole?") from None
 
 
 def _images(path: Path, header: Header) -> Iterator[tuple[str, bytes]]:
