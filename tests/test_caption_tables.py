@@ -312,6 +312,7 @@ def test_an_encoding_that_does_not_is_refused_by_its_name(tmp_path, content, mes
         ("image,caption\n,x\n", r"line 2: the image is missing"),
         ("image;caption\nphotos/0.jpg;['a', 'b']\n", r"line 2: a list of captions must be JSON, \[\"a dog\""),
         ('image;caption\nphotos/0.jpg;[""]\n', r"line 2: the caption is empty"),
+        (f"caption,image\nx,{'a long caption ' * 30}\n", r"line 2: image a long caption .* is missing in"),
         ("image,caption\nphotos/0.JPG,x\n", r"line 2: image photos/0.JPG is missing in .*; there is photos/0.jpg"),
         ("image,caption\n", r"has no captions"),
         (f"image,caption,{'x' * 140_000}\n", r"line 1 must .*separator: none"),
@@ -498,6 +499,11 @@ def test_a_folder_without_captions_is_told_what_would_work(tmp_path):
         read(tmp_path / "nowhere")
     put(tmp_path / "bilder.csv", "bild,text\na,b\n")
     with pytest.raises(DataError, match=r"bilder.csv: line 1 must name the columns"):
+        read(tmp_path)
+    put(tmp_path / "mehr.tsv", "x\ty\n")
+    with pytest.raises(
+        DataError, match=r"none of bilder.csv, mehr.tsv has the columns image, caption; put one of these"
+    ):
         read(tmp_path)
 
 
@@ -716,6 +722,7 @@ def test_parquet_of_datasets_has_splits_in_its_names_and_class_labels(tmp_path):
         ({"bild": ["a"], "text": ["x"]}, r"must name the columns image(.|\n)*form: Parquet\n  columns: bild, text"),
         ({"image": ["a"], "caption": [None]}, r"row 1: the caption is empty"),
         ({"image": [None], "caption": ["x"]}, r"row 1: the image is missing"),
+        ({"image": ["a"], "caption": [b"x"]}, r"row 1: the caption must be text, not b'x'"),
         (
             {"image": pyarrow.array([{"bytes": b"x"}, {"path": "b"}], BYTES), "caption": ["x", "y"]},
             r"holds .* 1 of 2 rows",

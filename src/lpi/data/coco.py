@@ -245,7 +245,10 @@ class ImageStore:
     def exists(self, file_name: str) -> bool:
         """Whether there is such an image."""
         archive = self._archive(file_name)
-        return bool(archive and file_name in archive.NameToInfo) or (self.root / file_name).is_file()
+        try:
+            return bool(archive and file_name in archive.NameToInfo) or (self.root / file_name).is_file()
+        except OSError:  # such as a name that is too long for a file
+            return False
 
     def checksum(self, file_name: str) -> int | None:
         """CRC-32 of an image's bytes; None if it is missing."""

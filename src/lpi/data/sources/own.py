@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpi.data.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, data_home
@@ -94,8 +94,7 @@ def read_folder(home: Path, file: str) -> OwnData:
     if data.images:
         return data
     _check_images(home, data.places, choice.names)
-    data.warnings.extend([*_outside(data.places), *_unused(home, data.places, choice.names)])
-    return data
+    return replace(data, warnings=[*data.warnings, *_outside(data.places), *_unused(home, data.places, choice.names)])
 
 
 def _from_rows(collection: Collection) -> OwnData:

@@ -4,7 +4,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lpi.data.coco import SPLITS, DataError
 from lpi.data.tables.captions import CAPTIONS
@@ -129,9 +129,13 @@ def _automatic(home: Path, names: list[str]) -> Choice:
         return Choice("*.tar", "shards", _with_splits(home, shards), tuple(names))
     if paired(names):
         return Choice(".", "pairs", (), tuple(names))
-    if tables:  # reading the table, which is not understood, says why
-        name = _only(home, list(tables))
-        return Choice(name, "table", _with_splits(home, tables[name]), tuple(names))
+    if len(tables) == 1:  # reading the table, which is not understood, says why
+        name, files = next(iter(tables.items()))
+        return Choice(name, "table", _with_splits(home, files), tuple(names))
+    if tables:
+        raise DataError(
+            f"{home}: none of {', '.join(tables)} has the columns {', '.join(CAPTIONS.required)}; {EXAMPLE}"
+        )
     raise DataError(f"{home} {'has no captions' if home.is_dir() else 'is no folder'}; {EXAMPLE}")
 
 
@@ -153,7 +157,7 @@ def _tables(home: Path, names: list[str]) -> dict[str, list[str]]:
         beside = name.lower().endswith(BESIDE) and stem_of(name) in images
         if not name.lower().endswith(SUFFIXES) or beside or stem_of(name) in shards:
             continue
-        if name.lower().startswith((OBJECTS, "readme", "license")) or not _in_reach(name):
+        if PurePosixPath(name).name.lower().startswith((OBJECTS, "readme", "license")) or not _in_reach(name):
             continue
         found.setdefault(_pattern(name), []).append(name)
     return {(files[0] if len(files) == 1 else pattern): files for pattern, files in found.items()}

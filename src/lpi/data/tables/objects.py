@@ -29,7 +29,8 @@ def parse_objects(text: str, path: Path) -> Objects:
         except json.JSONDecodeError as error:
             raise DataError(f"{path}: line {error.lineno} is not JSON: {error.msg} (column {error.colno})") from None
         if not isinstance(value, dict):
-            raise DataError(f"{path}: line {line} must be an object, {{"column": value}}, not {json.dumps(value)[:80]}")
+            told = json.dumps(value, ensure_ascii=False)[:80]
+            raise DataError(f'{path}: line {line} must be an object, {{"column": value}}, not {told}')
         yield line, value
         place = _after_comma(text, place, path) if listed else _after_blanks(text, place)
     if listed and place >= len(text):

@@ -8,7 +8,7 @@ from typing import Any
 
 from lpi.data.coco import DataError
 from lpi.data.tables.columns import Columns, Header
-from lpi.data.tables.table import Record, Table, empty
+from lpi.data.tables.table import Record, Table, empty, not_used
 
 BATCH = 64  # rows that are in memory at the same time
 BUFFER = 2**20  # bytes of a column that are read at once
@@ -29,28 +29,32 @@ def read_parquet(path: Path, columns: Columns) -> Table:
     header = columns.understand(names)
     columns.check(header, str(path), ("form: Parquet",))
     labels = _class_labels(file.schema_arrow.metadata or {})
+    of_column = {name: labels[names[index]] for name, index in header.columns.items() if names[index] in labels}
     records, held = [], 0
     for row, values in enumerate(_rows(path, header), start=1):
-        place = f"row {row}"
-        image = values.get("image")
-        if content := _content(image):
-            values["image"], held = name_of(content, _path(image)), held + 1
-        elif isinstance(image, dict):
-            values["image"] = _path(image)
-        for column, known in ((name, labels.get(names[index])) for name, index in header.columns.items()):
-            if known and isinstance(values[column], int) and 0 <= values[column] < len(known):
-                values[column] = known[values[column]]
-        records.append(Record(place, {name: None if empty(value) else value for name, value in values.items()}))
+        held += _content(values.get("image")) is not None
+        named = {name: _plain(name, value, of_column.get(name)) for name, value in values.items()}
+        records.append(Record(f"row {row}", named))
     if not records:
         raise DataError(f"{path} has no rows")
     if 0 < held < len(records):
         raise DataError(f"{path} holds the images of {held} of {len(records)} rows; it must hold all of them or none")
-    warnings = [f"columns that are not used: {', '.join(header.unused)}"] if header.unused else []
     images = (lambda: _images(path, header)) if held else None
-    return Table(path, "Parquet", None, None, header, records, warnings, images)
+    return Table(path, "Parquet", None, None, header, records, not_used(header.unused), images)
 
 
-def name_of(content: bytes, path: str | None) -> str:
+def _plain(column: str, value: Any, labels: list[str] | None) -> Any:
+    """A value without an image's bytes: an image by its name or path, a class by its label, None for an empty cell."""
+    if column == "image" and (content := _content(value)) is not None:
+        return _name_of(content, _path(value))
+    if column == "image" and isinstance(value, dict):
+        return _path(value)
+    if labels and isinstance(value, int) and 0 <= value < len(labels):
+        return labels[value]
+    return None if empty(value) else value
+
+
+def _name_of(content: bytes, path: str | None) -> str:
     """The name of an image by its content, with the suffix of the path that stands beside it."""
     return f"{PACKED}/{hashlib.sha256(content).hexdigest()[:24]}{PurePosixPath(path or '').suffix}"
 
@@ -84,8 +88,8 @@ def _rows(path: Path, header: Header) -> Iterator[dict[str, Any]]:
 def _images(path: Path, header: Header) -> Iterator[tuple[str, bytes]]:
     only = Header(header.names, {"image": header.columns["image"]})
     for values in _rows(path, only):
-        if content := _content(values["image"]):
-            yield name_of(content, _path(values["image"])), content
+        if (content := _content(values["image"])) is not None:
+            yield _name_of(content, _path(values["image"])), content
 
 
 def _content(image: Any) -> bytes | None:

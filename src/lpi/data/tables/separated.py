@@ -141,7 +141,7 @@ def _fit(cells: list[str], header: Header, columns: Columns, separator: str, pla
         raise DataError(
             f"{place} has {len(cells)} cells, but the header names {wanted} ({SEPARATORS[separator]} {separator!r}):"
             f" {separator.join(cells)[:200]}\n  a {columns.text} that contains the separator must stand in double"
-            f" quotes: {_quoted(cells, header.columns[columns.text], len(cells) - wanted, separator)[:200]}"
+            f" quotes: {_quoted(cells, header.columns.get(columns.text, 0), len(cells) - wanted, separator)[:200]}"
         )
     cells += [""] * (wanted - len(cells))
 

@@ -1,7 +1,7 @@
 """One table from one file, whatever its form: what the file itself says decides, not its suffix."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def read_table(path: Path, columns: Columns) -> Table:
         return _from_json(path, text.content, text.encoding, columns)
     found = parse_separated(text.content, columns, path)
     records = [Record(f"line {number}", _named(cells, found.header)) for number, cells in found.rows]
-    warnings = [*_unused(found.header), *found.warnings]
+    warnings = [*not_used(found.header.unused), *found.warnings]
     return Table(path, "text with separators", text.encoding, found.separator, found.header, records, warnings)
 
 
@@ -115,8 +115,9 @@ def _named(values: list[Any], header: Header) -> dict[str, Any]:
     return {name: None if empty(values[index]) else values[index] for name, index in header.columns.items()}
 
 
-def _unused(header: Header) -> list[str]:
-    return [f"columns that are not used: {', '.join(header.unused)}"] if header.unused else []
+def not_used(names: Collection[str]) -> list[str]:
+    """A warning, if there are columns that mean nothing here."""
+    return [f"columns that are not used: {', '.join(names)}"] if names else []
 
 
 def _from_json(path: Path, text: str, encoding: str, columns: Columns) -> Table:
@@ -133,6 +134,4 @@ def _from_json(path: Path, text: str, encoding: str, columns: Columns) -> Table:
     if not headers:
         raise DataError(f"{path} has no rows")
     unused = dict.fromkeys(name for header in headers.values() for name in header.unused)
-    first = next(iter(headers.values()))
-    warnings = [f"names that are not used: {', '.join(unused)}"] if unused else []
-    return Table(path, "JSON", encoding, None, first, records, warnings)
+    return Table(path, "JSON", encoding, None, next(iter(headers.values())), records, not_used(unused))
