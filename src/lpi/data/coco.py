@@ -244,8 +244,8 @@ class ImageStore:
 
     def exists(self, file_name: str) -> bool:
         """Whether there is such an image."""
-        archive = self._archive(file_name)
         try:
+            archive = self._archive(file_name)
             return bool(archive and file_name in archive.NameToInfo) or (self.root / file_name).is_file()
         except OSError:  # such as a name that is too long for a file
             return False
