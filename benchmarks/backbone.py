@@ -14,7 +14,7 @@ from lpi.continual.evaluation import Gallery
 from lpi.continual.features import encode
 from lpi.continual.routing import route
 from lpi.data.stream import MODALITIES, TaskData, load_features
-from lpi.methods.base import neutral_anchor
+from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import recall_at
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters

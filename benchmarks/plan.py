@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING
 from lpi.data.coco import data_home
 from lpi.data.sources import coco2014
 from lpi.encoder import PromptedCLIP, freeze
+from lpi.methods import check, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
-    check_together,
     load_chain,
     parse_parameters,
     read_yaml,
-    with_presets,
 )
-from lpi.runtime.devices import device_from_environment
+from lpi.runtime.devices import device_from_environment, synchronize
 
 import networkx as nx
 import torch
@@ -141,13 +140,12 @@ def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKE
 
 def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
     """Floating point operations per second of a large matrix product."""
-    size = 4096 if device.type == "cuda" else 2048
+    size = 2048 if device.type == "cpu" else 4096
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
     def product() -> None:
         a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
 
     product()
     start, count = time.perf_counter(), 0
@@ -177,7 +175,7 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     """The lines about downloads, disk and time."""
     backbone = Backbone(parameters["backbone"])
     config = backbone.config
-    check_together(parameters, config)
+    check(parameters, config)
     lines = []
     if parameters["dataset"] == "coco":
         for remote in coco2014.missing(data_home(coco2014.NAME)):
@@ -226,7 +224,7 @@ def set_parameters(settings: list[str]) -> Parameters:
             raise ValueError(f"-S {setting}: a setting is name=value")
         changes[name] = yaml.safe_load(value)
     plain = parse_parameters(read_yaml(PARAMS_FILE))
-    return with_presets(Parameters({**plain, **changes}, "-S"))
+    return resolve(Parameters({**plain, **changes}, "-S"))
 
 
 def reads(stage: "Stage", settings: list[str]) -> bool:

@@ -20,11 +20,11 @@ from typing import Any
 from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import MODALITIES, TaskData, load_features
-from lpi.methods import create_method
-from lpi.methods.base import Method
+from lpi.methods import create_method, resolve
+from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS
 from lpi.models.backbone import Backbone
-from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml, with_presets
+from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml
 from lpi.report.summary import summarise
 from lpi.runtime.devices import device_from_environment
 
@@ -95,7 +95,7 @@ class Stream:
 
     def resolve(self, **settings) -> Parameters:
         """All parameters of a run with these settings."""
-        return with_presets(Parameters({**self.defaults, **settings}))
+        return resolve(Parameters({**self.defaults, **settings}))
 
     def measure(self, **settings) -> dict:
         """What a table records of a run with these settings.

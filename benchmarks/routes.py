@@ -15,7 +15,7 @@ from lpi.continual.routing import key_distances
 from lpi.continual.state import load_state
 from lpi.data.stream import MODALITIES
 from lpi.methods import create_method
-from lpi.methods.base import Method
+from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS, average_recall, forgetting
 
 import numpy as np

@@ -16,7 +16,7 @@ from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.methods import create_method
-from lpi.methods.base import neutral_anchor
+from lpi.methods.common.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.metrics import feature_ranks
 from lpi.models.backbone import Backbone

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lpi.methods import create_method
-from lpi.methods.base import Method
+from lpi.methods.common.base import Method
 from lpi.models.pretraining import source_codes
 
 import torch

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from lpi.methods import method_class
 from lpi.metrics import DIRECTIONS
-from lpi.parameters import PARAMETERS, PARAMS_FILE, load_parameters
+from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
 
 import numpy as np
 import search
@@ -164,7 +165,9 @@ def plain_table(path: Path) -> str:
 def parameter_table() -> str:
     """Every parameter: name, value in params.yaml, what is allowed, meaning."""
     values = load_parameters()
-    lines = [[f"`{name}`", str(values[name]), kind.range, kind.help] for name, kind in PARAMETERS.items()]
+    of_methods = (leaf for name in METHODS for leaf in leaves(method_class(name).Settings, f"{name}."))
+    known = {**GENERAL, **{name: Parameter(field) for name, field in of_methods}}
+    lines = [[f"`{name}`", str(values[name]), kind.range, kind.help] for name, kind in known.items()]
     return markdown(["parameter", "value", "allowed", "meaning"], lines)
 
 

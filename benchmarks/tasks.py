@@ -25,7 +25,7 @@ from lpi.data.clusters import cluster_items
 from lpi.data.coco import Item
 from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method
-from lpi.methods.base import Method
+from lpi.methods.common.base import Method
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.devices import device_from_environment

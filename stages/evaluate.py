@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.state import load_state
 from lpi.data.stream import MODALITIES, TaskData, load_features
-from lpi.methods import create_method
-from lpi.methods.base import Method
+from lpi.methods import create_method, resolve
+from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
@@ -78,16 +79,18 @@ def main(parameters: Parameters) -> None:
     write_result("", result, names)
     write_result("frozen_", frozen, names)
     OUT.mkdir(parents=True, exist_ok=True)
+    gallery.stream_ranks({METHOD: result, FROZEN: frozen}).save(OUT / "ranks.npz")
     for modality in MODALITIES:
         write_matrix(OUT / f"confusion_{modality}.csv", result.confusion[modality].astype(float), names)
     facts = {
         "parameters_per_task": method.parameters_per_task,
+        "task_threshold": parameters["loss.task_threshold"],
         "examples": examples(gallery, result, len(tasks)),
     }
     (OUT / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    with measured(Path("data/costs/evaluate.json")):
+    with measured(MATRICES):
         import_open_clip()
-        main(load_parameters())
+        main(resolve(load_parameters()))

@@ -5,7 +5,7 @@ from pathlib import Path
 from lpi.continual.state import save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
-from lpi.methods import create_method
+from lpi.methods import create_method, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
@@ -16,9 +16,11 @@ from lpi.runtime.startup import import_open_clip
 
 import numpy as np
 
+OUT = Path("data/states/init")
+
 
 def main() -> None:
-    parameters, device = load_parameters(), device_from_environment()
+    parameters, device = resolve(load_parameters()), device_from_environment()
     backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     rng = seed_all(parameters["seed"], task=0)
     method = create_method(parameters, backbone, device)
@@ -29,11 +31,11 @@ def main() -> None:
         records = train_task(method, everything, unknown, parameters, backbone.normalise, rng, device, "all tasks")
         method.tasks = 0
     if is_writer():
-        save_state(Path("data/states/init"), method, records)
+        save_state(OUT, method, records)
     close()
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(Path("data/costs/init.json")):
+    with measured(OUT):
         import_open_clip()
         main()

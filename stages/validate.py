@@ -1,36 +1,29 @@
-"""Check every parameter before anything runs; everything else depends on this stage."""
+"""Check every parameter before anything runs; every other stage waits for this one."""
 
-import json
 import sys
 from pathlib import Path
 
-from lpi.parameters import PARAMETERS, PRESETS, check_together, load_chain, load_parameters
+from lpi.methods import check, check_sections, method_class, resolve
+from lpi.models.backbone import Backbone
+from lpi.parameters import GENERAL, load_chain, load_parameters
 
 OUT = Path("data/parameters.txt")
-
-
-def model_config(name: str) -> dict:
-    """open_clip's configuration of the backbone; torch is imported only where it must be."""
-    if name == "embedded":
-        return json.loads(Path("data/backbone/open_clip_config.json").read_text("utf-8"))["model_cfg"]
-    from lpi.models.backbone import Backbone
-
-    return Backbone(name).config
 
 
 def main() -> None:
     try:
         parameters = load_parameters()
-        for name in PARAMETERS:
+        for name in GENERAL:
             parameters[name]  # raises when it is missing
+        check_sections(parameters)
         load_chain()
-        check_together(parameters, model_config(parameters["backbone"]))
+        check(resolve(parameters), Backbone(parameters["backbone"]).config)
     except ValueError as error:
         sys.exit(f"error: {error}")
     method = parameters["method"]
-    if method in PRESETS:
-        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in PRESETS[method].items()))
-    OUT.write_text("".join(f"{name}: {kind.help}\n" for name, kind in PARAMETERS.items()), "utf-8")
+    if fixed := method_class(method).fixed:
+        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 
 
 if __name__ == "__main__":

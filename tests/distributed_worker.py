@@ -6,9 +6,9 @@ from pathlib import Path
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.methods import REGISTRY
-from lpi.methods.base import neutral_anchor
-from lpi.parameters import Parameters, flatten, with_presets
+from lpi.methods import method_class, resolve
+from lpi.methods.common.base import neutral_anchor
+from lpi.parameters import METHODS, Parameters, flatten
 from lpi.runtime.distributed import close
 from lpi.runtime.launch import is_writer
 
@@ -26,11 +26,11 @@ PLAIN = {"optimizer.name": "sgd", "lr": 0.1, "stream.margin": 1}  # updates in p
 def train(name: str) -> dict:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     values = {key: value for key, value in flatten(tree) if not key.startswith("tasks.")}
-    parameters = with_presets(Parameters(values | SMALL | PLAIN | {"method": name}))
+    parameters = resolve(Parameters(values | SMALL | PLAIN | {"method": name}))
     torch.manual_seed(0)
     encoder = PromptedCLIP(freeze(open_clip.CLIP(**TINY)))
     tokenizer = open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
-    method = REGISTRY[name](encoder, parameters, neutral_anchor(encoder, tokenizer, parameters["prompt_length"]))
+    method = method_class(name)(encoder, parameters, neutral_anchor(encoder, tokenizer, parameters["prompt_length"]))
     tokens, owners = tokenizer(CAPTIONS).numpy().astype(np.int32), np.repeat(np.arange(3), 2)
     pixels, records = np.random.default_rng(0), []
     for task in range(2):
@@ -49,7 +49,7 @@ def train(name: str) -> dict:
 
 
 def main(out: Path) -> None:
-    results = {name: train(name) for name in REGISTRY if name != "frozen"}
+    results = {name: train(name) for name in METHODS if name != "frozen"}
     if is_writer():
         torch.save(results, out)
     close()

@@ -2,7 +2,7 @@ from functools import partial
 
 from lpi.blocks import run_block_with_prefix
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.parameters import PARAMETERS
+from lpi.parameters import GENERAL
 
 import open_clip
 import pytest
@@ -261,7 +261,7 @@ def test_a_plain_module_is_refused():
 def test_unknown_deep_mode_is_refused(tiny_clip):
     with pytest.raises(ValueError, match="'append'"):
         PromptedCLIP(tiny_clip, deep="append")
-    assert set(PARAMETERS["prompts.deep"].choices) == {"add", "replace"}
+    assert set(GENERAL["prompts.deep"].choices) == {"add", "replace"}
 
 
 def test_prefixes_are_more_keys_and_values(tiny_clip):

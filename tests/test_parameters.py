@@ -1,14 +1,14 @@
 import json
+from importlib import import_module
 
-from lpi.methods import REGISTRY
+from lpi.methods import check, check_sections, method_class, resolve
 from lpi.parameters import (
+    GENERAL,
     METHODS,
-    PARAMETERS,
-    PRESETS,
     ParameterError,
     Parameters,
-    check_together,
     flatten,
+    leaves,
     load_chain,
     load_parameters,
 )
@@ -29,15 +29,57 @@ def write(folder, tree):
 
 
 def test_the_shipped_file_sets_every_parameter():
-    assert set(load_parameters(ROOT / "params.yaml")) == set(PARAMETERS)
+    own = {name for method in METHODS for name, _ in leaves(method_class(method).Settings, f"{method}.")}
+    assert set(load_parameters(ROOT / "params.yaml")) == set(GENERAL) | own
 
 
 def test_the_shipped_chain_has_twelve_tasks():
     assert load_chain(ROOT / "params.yaml") == [f"t{i:02d}" for i in range(12)]
 
 
-def test_methods_are_the_registered_ones():
-    assert set(METHODS) == set(REGISTRY)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_section_of_the_shipped_file_has_the_defaults_of_the_methods_file(method):
+    assert shipped()[method] == method_class(method).Settings().model_dump()
+
+
+def test_a_method_is_named_as_its_file():
+    assert [method_class(name).method_name() for name in METHODS] == list(METHODS)
+    assert {"lpi", "lpi-released", "frozen", "sprompts"} <= set(METHODS)
+    with pytest.raises(ParameterError, match="method must be one of dcp, .*, not 'common'"):
+        method_class("common")
+
+
+def test_a_file_with_several_methods_is_refused(monkeypatch):
+    module = import_module("lpi.methods.frozen")
+    monkeypatch.setattr(
+        module, "Other", type("Other", (module.Frozen,), {"__module__": module.__name__}), raising=False
+    )
+    with pytest.raises(TypeError, match="must define one subclass of Method, not 2"):
+        method_class("frozen")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "l2p", "l2p.top": 0}, "l2p.top must be from 1 to 100, not 0"),
+        ({"method": "l2p", "l2p.size": "x"}, "l2p.size must be an integer, not 'x'"),
+        ({"method": "l2p", "l2p.topp": 1}, "unknown parameter l2p.topp; did you mean l2p.top"),
+        ({"method": "lpi", "lpi.size": 1}, "unknown parameter lpi.size; known are none there"),
+    ],
+)
+def test_the_section_of_a_method_is_checked_by_its_file(values, message):
+    with pytest.raises(ParameterError, match=message):
+        resolve(Parameters(values))
+
+
+def test_sections_of_methods_that_are_not_chosen_are_checked_too():
+    values = dict(load_parameters(ROOT / "params.yaml"))
+    check_sections(Parameters(values))
+    with pytest.raises(ParameterError, match="shared-ewc.decay must be from 0 to 1, not 2"):
+        check_sections(Parameters(values | {"shared-ewc.decay": 2}))
+    del values["l2p.top"]
+    with pytest.raises(ParameterError, match="parameter l2p.top is missing; it is prompts that a query picks"):
+        check_sections(Parameters(values))
 
 
 @pytest.mark.parametrize(
@@ -49,12 +91,14 @@ def test_methods_are_the_registered_ones():
         ("rank", True, "rank must be an integer, not True"),
         ("rank", None, "rank must be an integer, not None"),
         ("lr", "fast", "lr must be a number, not 'fast'"),
-        ("lr", -1, "lr must be from 1e-08 to 100, not -1.0"),
+        ("lr", -1, "lr must be from 1e-08 to 100, not -1"),
         ("lr", float("nan"), "lr must be from 1e-08 to 100, not nan"),
-        ("method", "lpl", "method must be one of lpi, lpi-released, frozen, .*, not 'lpl'"),
+        ("method", "lpl", "method must be one of dcp, dualprompt, .*, not 'lpl'"),
         ("interaction.norm", 1, "interaction.norm must be true or false, not 1"),
         ("loss.task", "high", "loss.task must be a number, not 'high'"),
-        ("rnak", 4, "unknown parameter rnak"),
+        ("rnak", 4, "unknown parameter rnak; did you mean rank"),
+        ("xyzzy", 4, "unknown parameter xyzzy; known are dataset, backbone, "),
+        ("loss.tsk", 1.0, "did you mean loss.task"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name, value, message):
@@ -77,7 +121,7 @@ def test_broken_yaml_is_refused_with_its_line(tmp_path):
     path.write_text("rank: 4\nlr: [1\n")
     with pytest.raises(ParameterError, match="(?s)not valid YAML.*line 3"):
         load_parameters(path)
-    with pytest.raises(ParameterError, match="is missing; run from the root"):
+    with pytest.raises(ParameterError, match="is missing; run from the folder"):
         load_parameters(tmp_path / "nothing.yaml")
     path.write_text("- 1\n")
     with pytest.raises(ParameterError, match="must hold `name: value` lines"):
@@ -101,14 +145,14 @@ def test_a_broken_chain_is_refused(tmp_path, tasks, message):
 def test_settings_that_the_backbone_cannot_have_are_refused():
     config = json.loads((ROOT / "data" / "backbone" / "open_clip_config.json").read_text())["model_cfg"]
     values = dict(flatten({k: v for k, v in shipped().items() if k != "tasks"}))
-    check_together(Parameters(values), config)
+    check(resolve(Parameters(values)), config)
     with pytest.raises(ParameterError, match="depth must be at most 4 for backbone embedded, not 5"):
-        check_together(Parameters(values | {"depth": 5}), config)
+        check(resolve(Parameters(values | {"depth": 5})), config)
     with pytest.raises(ParameterError, match="prompt_length must be at most 37"):
-        check_together(Parameters(values | {"prompt_length": 38}), config)
-    pool = {"method": "l2p", "prompt_length": 10, "pool.top": 4}
-    with pytest.raises(ParameterError, match=r"embedded, not 40 \(pool.top x prompt_length\)"):
-        check_together(Parameters(values | pool), config)
+        check(resolve(Parameters(values | {"prompt_length": 38})), config)
+    pool = {"method": "l2p", "prompt_length": 10, "l2p.top": 4}
+    with pytest.raises(ParameterError, match=r"embedded, not 40 \(several prompts"):
+        check(resolve(Parameters(values | pool)), config)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +161,14 @@ def test_settings_that_the_backbone_cannot_have_are_refused():
         ({"method": "dualprompt", "depth": 1}, "depth must be at least 2 for method dualprompt, not 1"),
         ({"rank": 0}, r"loss.task must be 0 for full-rank prompts \(rank=0\), not 0.1"),
         ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
-        ({"method": "l2p", "pool.size": 2, "pool.top": 3}, r"pool.top must be at most pool.size \(2\), not 3"),
+        ({"method": "l2p", "l2p.size": 2, "l2p.top": 3}, r"l2p.top must be at most l2p.size \(2\), not 3"),
     ],
 )
 def test_settings_that_a_method_cannot_have_are_refused(changes, message):
     config = json.loads((ROOT / "data" / "backbone" / "open_clip_config.json").read_text())["model_cfg"]
     values = dict(flatten({k: v for k, v in shipped().items() if k != "tasks"}))
     with pytest.raises(ParameterError, match=message):
-        check_together(Parameters(values | changes), config)
+        check(resolve(Parameters(values | changes)), config)
 
 
 def test_a_method_may_fix_parameters(tmp_path):
@@ -132,15 +176,15 @@ def test_a_method_may_fix_parameters(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree | {"method": "lpi-released"}))
     parameters = load_parameters(path)
-    for name, value in PRESETS["lpi-released"].items():
+    parameters = resolve(parameters)
+    for name, value in method_class("lpi-released").fixed.items():
         assert parameters[name] == value
     assert parameters["rank"] == tree["rank"]
     path.write_text(yaml.safe_dump({"method": "lpi-released", "lr": 0.3}))
-    assert dict(load_parameters(path)) == {"method": "lpi-released", "lr": 0.05}
+    assert dict(resolve(load_parameters(path))) == {"method": "lpi-released", "lr": 0.05}
 
 
-@pytest.mark.parametrize("method", sorted(PRESETS))
-def test_presets_are_valid(method):
-    assert method in METHODS
-    for name, value in PRESETS[method].items():
-        assert PARAMETERS[name].check(name, value) == value
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_fixes_is_valid(method):
+    for name, value in method_class(method).fixed.items():
+        assert GENERAL[name].check(name, value) == value

@@ -4,7 +4,8 @@ import csv
 import shutil
 import sys
 
-from lpi.parameters import PARAMETERS, PRESETS, ParameterError, load_parameters
+from lpi.methods import method_class
+from lpi.parameters import ParameterError, load_parameters
 
 import pytest
 import search
@@ -36,14 +37,14 @@ def test_runs_have_the_settings_of_their_method_and_their_own():
     assert runs[1].overrides == {"evaluation.split": "val", "lr": 0.5, "epochs": 9, "method": "shared", "seed": 7}
     assert runs[1].command[-8:] == ["-S", "lr=0.5", "-S", "epochs=9", "-S", "method=shared", "-S", "seed=7"]
     assert runs[2].overrides["lr"] == 0.1
-    assert set(runs[0].values) == {*PARAMETERS, "tasks"}
+    assert set(runs[0].values) == {*load_parameters(ROOT / "params.yaml"), "tasks"}
     assert len({run.name for run in runs}) == 3
 
 
 def test_a_run_has_the_values_that_its_method_fixes():
     declared = {"settings": {}, "groups": {"a": {"seeds": [0], "runs": {"x": {"method": "lpi-released", "lr": 0.7}}}}}
     run = study.declared_runs(declared, DEFAULTS, TASKS)[0]
-    assert all(run.values[name] == study.spelled(value) for name, value in PRESETS["lpi-released"].items())
+    assert all(run.values[name] == study.spelled(value) for name, value in method_class("lpi-released").fixed.items())
 
 
 def test_a_run_is_found_by_its_parameters():

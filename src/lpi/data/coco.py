@@ -84,8 +84,8 @@ class Source:
         return cls(**read_json(folder / "source.json"))
 
     def images(self, folder: Path) -> "ImageStore":
-        """The images; folder: that of the fetched data. The user's own are turned as their cameras say."""
-        return ImageStore(folder if self.home is None else data_home(self.home), upright=self.home == OWN)
+        """The images; folder: that of the fetched data. All but COCO's and Flickr30k's are turned as cameras say."""
+        return ImageStore(folder if self.home is None else data_home(self.home), upright=self.home in (None, OWN))
 
 
 @dataclass
@@ -218,6 +218,14 @@ class ImageStore:
                 path = self.root / name
                 self._archives[name] = open_archive(path) if path.exists() else None
             return self._archives[name]
+
+    def exists(self, file_name: str) -> bool:
+        """Whether there is such an image."""
+        try:
+            archive = self._archive(file_name)
+            return bool(archive and file_name in archive.NameToInfo) or (self.root / file_name).is_file()
+        except OSError:  # such as a name that is too long for a file
+            return False
 
     def checksum(self, file_name: str) -> int | None:
         """CRC-32 of an image's bytes; None if it is missing."""

@@ -1,6 +1,6 @@
 """DCP (Liu et al., Findings of ACL 2023): prompts of both modalities, coupled from layer to layer by attention."""
 
-from lpi.methods.per_task import PerTask
+from lpi.methods.common.per_task import PerTask
 from lpi.prompts import FullRankPrompts
 
 import torch
@@ -72,6 +72,8 @@ class CoupledPrompts(nn.Module):
 
 class DCP(PerTask):
     """One set of coupled prompts per task, chosen by the routing keys."""
+
+    least_depth = 2
 
     def new_prompts(self) -> nn.Module:
         settings = self.settings

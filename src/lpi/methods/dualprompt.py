@@ -2,8 +2,8 @@
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
-from lpi.methods.base import Features
-from lpi.methods.per_task import PerTask
+from lpi.methods.common.base import Features
+from lpi.methods.common.per_task import PerTask
 from lpi.parameters import Parameters
 
 import torch
@@ -21,9 +21,12 @@ class Prefixes(nn.Module):
 class DualPrompt(PerTask):
     """The first half of the layers has general prefixes, which all tasks train, the others the task's own.
 
-    `depth` must be at least 2. A task's expert prefixes are chosen by the routing keys, as for every other method here,
+    A task's expert prefixes are chosen by the routing keys, as for every other method here,
     not by learned ones; `parameters_per_task` counts them only, as the general ones are kept once.
     """
+
+    keepable = False  # the general prefixes are those of all tasks
+    least_depth = 2
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)

@@ -1,6 +1,6 @@
 """The zero-shot backbone: nothing is learned."""
 
-from lpi.methods.base import Batches, Features, Method
+from lpi.methods.common.base import Batches, Features, Method
 
 from torch import Tensor, nn
 

@@ -1,12 +1,23 @@
 """L2P (Wang et al., CVPR 2022): a pool of prompts with learned keys; every query picks those nearest to it."""
 
 from lpi.encoder import PromptedCLIP
-from lpi.methods.base import Batches, Features, Method
-from lpi.parameters import Parameters
+from lpi.methods.common.base import Batches, Features, Method
+from lpi.parameters import Number, ParameterError, Parameters, Section
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+
+
+class Settings(Section):
+    """What `l2p` alone reads."""
+
+    size: int = Field(10, ge=1, le=10000, description="prompts in the pool of each modality")
+    top: int = Field(2, ge=1, le=100, description="prompts that a query picks")
+    pull: Number = Field(
+        0.1, ge=0, le=1e3, description="weight of the distance between queries and the keys that they picked"
+    )
 
 
 class PromptPool(nn.Module):
@@ -42,15 +53,28 @@ class PromptPool(nn.Module):
 class L2P(Method):
     """One pool per modality that all tasks train; the query is the frozen feature, so there is no route to choose."""
 
+    Settings = Settings
     reference = (None, None)
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
         features = encoder.model.visual.output_dim
         self.image_pool, self.text_pool = (
-            PromptPool(parameters["pool.size"], parameters["depth"], part, features, parameters["prompts.scale"])
+            PromptPool(self.own("size"), parameters["depth"], part, features, parameters["prompts.scale"])
             for part in anchor
         )
+
+    @classmethod
+    def check(cls, parameters: Parameters) -> None:
+        if parameters["l2p.top"] > parameters["l2p.size"]:
+            raise ParameterError(
+                f"l2p.top must be at most l2p.size ({parameters['l2p.size']}), not {parameters['l2p.top']}"
+            )
+
+    @classmethod
+    def inserted_tokens(cls, parameters: Parameters) -> int:
+        """All picked prompts are inserted."""
+        return parameters["l2p.top"] * parameters["prompt_length"]
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         self.tasks += 1
@@ -58,9 +82,9 @@ class L2P(Method):
 
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         image_queries, text_queries = reference or self.reference_features(images, tokens)
-        vision, vision_pull = self.image_pool(image_queries, self.settings["pool.top"])
-        text, text_pull = self.text_pool(text_queries, self.settings["pool.top"])
-        pull = self.settings["pool.pull"] * (self.gather(vision_pull).mean() + self.gather(text_pull).mean())
+        vision, vision_pull = self.image_pool(image_queries, self.own("top"))
+        text, text_pull = self.text_pool(text_queries, self.own("top"))
+        pull = self.own("pull") * (self.gather(vision_pull).mean() + self.gather(text_pull).mean())
         return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
 
     def end_task(self, batches: Batches) -> None:
@@ -74,11 +98,11 @@ class L2P(Method):
         )
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
-        prompts, _ = self.image_pool(self.encoder.encode_image(images), self.settings["pool.top"])
+        prompts, _ = self.image_pool(self.encoder.encode_image(images), self.own("top"))
         return self.encoder.encode_image(images, prompts)
 
     def encode_text(self, tokens: Tensor, route: int) -> Tensor:
-        prompts, _ = self.text_pool(self.encoder.encode_text(tokens), self.settings["pool.top"])
+        prompts, _ = self.text_pool(self.encoder.encode_text(tokens), self.own("top"))
         return self.encoder.encode_text(tokens, prompts)
 
     @property

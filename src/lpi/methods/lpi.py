@@ -1,98 +1,10 @@
-"""LPI: low-rank prompts per task with cross-modal interaction, layer alignment and task contrast (docs/method.md).
+"""LPI (Yan et al., ACM MM 2024): low-rank prompts per task whose modalities interact, with the settings found here.
 
-A new task starts from, and distils, the prompts of the semantically nearest finished task.
+What is learned, and the loss, is in `lpi.methods.common.low_rank`, which other methods with such prompts share.
 """
 
-from lpi.encoder import PromptedCLIP
-from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
-from lpi.methods.base import Features
-from lpi.methods.per_task import PerTask
-from lpi.parameters import Parameters
-from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
-
-import torch
-from torch import Tensor, nn
+from lpi.methods.common.low_rank import LowRankPerTask
 
 
-class TaskPrompts(nn.Module):
-    """One task's factors and, where there are several layers, the interaction of its two modalities.
-
-    Rank 0, for comparison, has free prompts instead of factors.
-    """
-
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__()
-        start, depth = parameters["prompts.start"], parameters["depth"]
-        widths = encoder.vision_width, encoder.text_width
-        length, rank, scale = parameters["prompt_length"], parameters["rank"], parameters["prompts.scale"]
-        if rank:
-            self.factors = LowRankPrompts(depth, length, *widths, rank, start, scale)
-            if start == "neutral":
-                self.factors.set_anchor(*anchor)
-        else:
-            self.factors = FullRankPrompts(depth, anchor, scale)
-        self.interaction = None
-        if depth > 1 and parameters["interaction.rank"] > 0:
-            self.interaction = PromptInteraction(
-                depth,
-                *widths,
-                parameters["interaction.rank"],
-                parameters["interaction.blend"],
-                parameters["interaction.norm"],
-            )
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """The prompts as they are inserted: (L, N, d_v) and (L, N, d_t)."""
-        vision, text = self.factors()
-        return (vision, text) if self.interaction is None else self.interaction(vision, text)
-
-
-class LPI(PerTask):
-    """Every task has its own `TaskPrompts`; finished ones never change."""
-
-    def new_prompts(self) -> TaskPrompts:
-        return TaskPrompts(self.encoder, self.settings, self.anchor)
-
-    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
-        finished = [prompts.factors for prompts in self.task_prompts]
-        current = self._append()
-        self.reference, self._contrasts = None, {}
-        if finished:
-            nearest = int(similarity[-1, :-1].argmax())
-            start = {"none": None, "nearest": nearest, "previous": len(finished) - 1}[
-                self.settings["prompts.warm_start"]
-            ]
-            if start is not None:
-                current.load_state_dict(self.task_prompts[start].state_dict())
-            if self.settings["loss.distillation"]:
-                self.reference = self.prompts(nearest)
-            for modality in ("vision", "text") if self.settings["loss.task"] else ():
-                factors = [getattr(task, f"{modality}_factors") for task in finished]
-                stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
-                related = similarity > self.settings["loss.task_threshold"]
-                form = self.settings["loss.task_temperature"], self.settings["loss.task_form"]
-                self._contrasts[modality] = TaskContrast(stacked, related, *form)
-        return list(current.parameters())
-
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        current, weights = self.task_prompts[-1], self.settings
-        vision, text = current()
-        logits = self.logits(images, tokens, vision, text)
-        terms = {"retrieval": contrastive_loss(logits)}
-        if weights["loss.alignment"]:
-            temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
-            alignment = layer_alignment_loss(vision, text, temperature, form)
-            terms["alignment"] = weights["loss.alignment"] * alignment
-        if self._contrasts:
-            terms["task_contrast"] = weights["loss.task"] * self.task_contrast()
-        if self.reference is not None:
-            target = self.similarities(*(reference or self.reference_features(images, tokens)))
-            distillation = distillation_loss(logits, target, weights["loss.distillation_temperature"])
-            terms["distillation"] = weights["loss.distillation"] * distillation
-        return terms
-
-    def task_contrast(self) -> Tensor:
-        """The mean over both modalities of the task contrast of the low-rank parts."""
-        factors = self.task_prompts[-1].factors
-        losses = [contrast(getattr(factors, f"{modality}_factors")) for modality, contrast in self._contrasts.items()]
-        return sum(losses) / len(losses)
+class LPI(LowRankPerTask):
+    """Low-rank prompts as params.yaml says."""

@@ -1,6 +1,6 @@
 """MaPLe (Khattak et al., CVPR 2023): deep text prompts, from which a linear map per layer makes the vision prompts."""
 
-from lpi.methods.per_task import PerTask
+from lpi.methods.common.per_task import PerTask
 from lpi.prompts import add_to_first_layer
 
 import torch

@@ -1,6 +1,6 @@
 """S-Prompts (Wang et al., NeurIPS 2022): independent full-rank prompts of both modalities for every task."""
 
-from lpi.methods.per_task import PerTask
+from lpi.methods.common.per_task import PerTask
 from lpi.prompts import FullRankPrompts
 
 from torch import nn

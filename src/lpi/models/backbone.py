@@ -5,19 +5,19 @@ import json
 import os
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.models.checkpoint import read_weights
+from lpi.runtime.paths import shipped
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-EMBEDDED = Path("data/backbone")
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 SCHEMES = ("hf-hub:", "local-dir:")
 WORKS = "models with open_clip's built-in ViT and causal text transformer work, such as ViT-B-16 or ViT-B-32"
@@ -39,7 +39,7 @@ class Backbone:
     """
 
     name: str
-    folder: Path = EMBEDDED
+    folder: Path = field(default_factory=lambda: shipped("data/backbone"))
     precision: str = "fp32"
 
     def __post_init__(self):

@@ -13,11 +13,11 @@ from lpi.data.coco import AGAIN, SPLITS, Annotations, DataError, Source, data_ho
 from lpi.data.download import Remote, download
 from lpi.data.sources.karpathy import FILE as KARPATHY
 from lpi.data.sources.karpathy import read_karpathy
+from lpi.runtime.paths import shipped
 
 import ijson
 import yaml
 
-ADDRESSES = Path("data/coco.yaml")
 NAME = "coco"
 PARTS = ("train2014", "val2014")
 # Order of the tasks in the released code (docs/method.md 9): the super-categories of COCO, the rarest first.
@@ -90,7 +90,7 @@ def missing(home: Path) -> list[Remote]:
 
 
 def _remotes() -> list[Remote]:
-    content = yaml.safe_load(ADDRESSES.read_text("utf-8"))
+    content = yaml.safe_load(shipped("data/coco.yaml").read_text("utf-8"))
     base = os.environ.get("LPI_COCO_URL", content["base"]).rstrip("/")
     return [
         Remote(f"{base}/{facts['path']}", name, facts.get("size"), facts.get("checksum"))

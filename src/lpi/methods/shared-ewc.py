@@ -1,42 +1,30 @@
-"""The shared prompt set with two classic remedies for forgetting: distillation (LwF) and a Fisher penalty (EWC)."""
+"""One prompt set for the whole stream, held where earlier tasks need it by Fisher information (EWC)."""
 
 from lpi.encoder import PromptedCLIP
-from lpi.losses import contrastive_loss, distillation_loss
-from lpi.methods.base import Batches, Features
-from lpi.methods.shared import Shared
-from lpi.parameters import Parameters
+from lpi.methods.common.base import Batches, Features
+from lpi.methods.common.one_set import OneSet
+from lpi.parameters import Number, Parameters, Section
 
 import torch
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
 
-class SharedLwF(Shared):
-    """Learning without Forgetting (Li and Hoiem, ECCV 2016): the new prompts must answer as those of the last task did.
+class Settings(Section):
+    """What `shared-ewc` alone reads."""
 
-    There are no classes here: what is distilled is, for every image of a batch, the distribution over its captions, and
-    the other way round, at temperature `lwf.temperature`.
-    """
-
-    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
-        self.reference = tuple(part.clone() for part in self.prompts(0)) if self.tasks else None
-        return super().begin_task(similarity)
-
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        logits = self.logits(images, tokens, *self.current())
-        terms = {"retrieval": contrastive_loss(logits)}
-        if self.reference is not None:
-            target = self.similarities(*(reference or self.reference_features(images, tokens)))
-            weight, temperature = self.settings["lwf.weight"], self.settings["lwf.temperature"]
-            terms["distillation"] = weight * distillation_loss(logits, target, temperature)
-        return terms
+    weight: Number = Field(100.0, ge=0, le=1e12, description="weight of the Fisher penalty")
+    decay: Number = Field(0.9, ge=0, le=1, description="share of the Fisher information that is kept from task to task")
 
 
-class SharedEWC(Shared):
+class SharedEWC(OneSet):
     """Elastic Weight Consolidation (Kirkpatrick et al., PNAS 2017), online form (Schwarz et al., ICML 2018, section 3).
 
-    After every task the diagonal Fisher information is added to a decaying sum, F <- `ewc.decay` F + F_task, and the
-    prompts may not stray from where the last task left them: `ewc.weight` / 2 * sum F (p - p_last)^2.
+    After every task the diagonal Fisher information is added to a decaying sum, F <- `decay` F + F_task, and the
+    prompts may not stray from where the last task left them: `weight` / 2 * sum F (p - p_last)^2.
     """
+
+    Settings = Settings
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
@@ -47,7 +35,7 @@ class SharedEWC(Shared):
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         terms = super().losses(images, tokens, reference)
         if self.tasks > 1:
-            terms["penalty"] = self.settings["ewc.weight"] / 2 * self._distance()
+            terms["penalty"] = self.own("weight") / 2 * self._distance()
         return terms
 
     def _distance(self) -> Tensor:
@@ -69,5 +57,5 @@ class SharedEWC(Shared):
             count += 1
         for name, parameter in parameters.items():
             fisher, last = getattr(self, f"fisher_{name}"), getattr(self, f"last_{name}")
-            fisher.mul_(self.settings["ewc.decay"]).add_(sums[name] / max(1, count))
+            fisher.mul_(self.own("decay")).add_(sums[name] / max(1, count))
             last.copy_(parameter.detach())

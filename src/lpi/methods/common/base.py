@@ -2,11 +2,12 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
-from lpi.parameters import Parameters
+from lpi.parameters import Parameters, Section
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,13 @@ class Method(nn.Module, ABC):
     batches, `end_task`, and `tensors` to save it. Afterwards `encode_image` and `encode_text` serve queries that were
     routed to a task.
 
+    The file of a method is named as the method, and holds one class of this kind.
+
     Attributes:
+        Settings: the parameters that the method alone reads, a section of params.yaml with the method's name.
+        fixed: parameters that the method sets whatever params.yaml says, by dotted name.
+        keepable: a task's prompts are its own, so they can be left out where they do not help (`reject_last`).
+        least_depth: the smallest number of prompted layers that the method can have.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
         gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
@@ -35,6 +42,10 @@ class Method(nn.Module, ABC):
             (None in their place: the plain model); None if it needs none. Training encodes every item once per task.
     """
 
+    Settings: type[Section] = Section
+    fixed: Mapping[str, Any] = {}
+    keepable = False
+    least_depth = 1
     offline = False
     gather: Callable[[Tensor], Tensor] = staticmethod(_same)
     reference: tuple[Tensor | None, Tensor | None] | None = None
@@ -45,6 +56,28 @@ class Method(nn.Module, ABC):
         self.settings = parameters
         self.anchor = anchor
         self.tasks = 0
+
+    @classmethod
+    def method_name(cls) -> str:
+        """The value of the parameter `method`: the name of the file."""
+        return cls.__module__.rpartition(".")[2]
+
+    @classmethod
+    def check(cls, parameters: Parameters) -> None:
+        """Refuse settings that are possible one by one but not together for this method.
+
+        Raises:
+            ParameterError: names the parameter and the value.
+        """
+
+    @classmethod
+    def inserted_tokens(cls, parameters: Parameters) -> int:
+        """The number of prompt tokens that take places of the text context."""
+        return parameters["prompt_length"]
+
+    def own(self, name: str) -> Any:
+        """A parameter of the method's own section of params.yaml."""
+        return self.settings[f"{self.method_name()}.{name}"]
 
     @property
     def encoder(self) -> PromptedCLIP:
@@ -86,6 +119,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
         """Restore what `tensors` gave after `tasks` tasks."""
+
+    def drop_last(self) -> None:
+        """Forget the last task as if it had not been begun; for methods that are `keepable`."""
+        raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
+
+    def reject_last(self) -> None:
+        """Leave the last task's prompts out: its queries get the frozen model, and no later task uses them."""
+        raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
         """(B, 3, H, W) -> (B, E) features of images that were routed to task `route`."""

@@ -1,0 +1,1 @@
+"""What methods have in common: their verbs, and the sets of prompts that several of them learn."""

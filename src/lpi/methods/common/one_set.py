@@ -1,0 +1,38 @@
+"""What methods with one set of full-rank prompts for the whole stream have in common."""
+
+from lpi.encoder import PromptedCLIP
+from lpi.methods.common.base import Batches, Features, Method
+from lpi.parameters import Parameters
+from lpi.prompts import FullRankPrompts
+
+from torch import Tensor, nn
+
+
+class OneSet(Method):
+    """Deep prompts that every task goes on training; queries need no route."""
+
+    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+        super().__init__(encoder, parameters, anchor)
+        self.current = FullRankPrompts(parameters["depth"], anchor, parameters["prompts.scale"])
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        self.tasks += 1
+        return list(self.current.parameters())
+
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+        return {"retrieval": self.retrieval_loss(images, tokens, *self.current())}
+
+    def end_task(self, batches: Batches) -> None:
+        """The prompts stay trainable."""
+
+    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
+        return self.current.vision.detach(), self.current.text.detach()
+
+    @property
+    def parameters_per_task(self) -> int:
+        """All of them, once: what there is to keep does not grow with the tasks."""
+        return sum(parameter.numel() for parameter in self.current.parameters())
+
+    def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
+        self.tasks = tasks
+        self.load_state_dict(tensors)

@@ -1,0 +1,38 @@
+"""One prompt set for the whole stream that distils its answers of before each task (Learning without Forgetting)."""
+
+from lpi.losses import contrastive_loss, distillation_loss
+from lpi.methods.common.base import Features
+from lpi.methods.common.one_set import OneSet
+from lpi.parameters import Number, Section
+
+from pydantic import Field
+from torch import Tensor, nn
+
+
+class Settings(Section):
+    """What `shared-lwf` alone reads."""
+
+    weight: Number = Field(1.0, ge=0, le=1e6, description="weight of the distillation")
+    temperature: Number = Field(2.0, ge=1e-3, le=1e3, description="temperature of both answers in the distillation")
+
+
+class SharedLwF(OneSet):
+    """Learning without Forgetting (Li and Hoiem, ECCV 2016): the new prompts must answer as those of the last task did.
+
+    There are no classes here: what is distilled is, for every image of a batch, the distribution over its captions, and
+    the other way round, at a temperature.
+    """
+
+    Settings = Settings
+
+    def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
+        self.reference = tuple(part.clone() for part in self.prompts(0)) if self.tasks else None
+        return super().begin_task(similarity)
+
+    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+        logits = self.logits(images, tokens, *self.current())
+        terms = {"retrieval": contrastive_loss(logits)}
+        if self.reference is not None:
+            target = self.similarities(*(reference or self.reference_features(images, tokens)))
+            terms["distillation"] = self.own("weight") * distillation_loss(logits, target, self.own("temperature"))
+        return terms
