@@ -315,6 +315,7 @@ def container_cases() -> dict[str, Case]:
         "MPO of three pictures": Case(saved(flat, "MPO", **exact, **frames), FLAT, 3),
         "HEIC of three pictures": Case(saved(flat, "HEIF", **heif, **frames), FLAT),
         "progressive JPEG": Case(saved(flat, "JPEG", progressive=True, **exact), FLAT, 3),
+        "RGB PNG": Case(saved(flat, "PNG"), FLAT),
         "WebP": Case(saved(flat, "WEBP", lossless=True), FLAT),
         "AVIF": Case(saved(flat, "AVIF", **exact), FLAT, 4),
         "AVIF with alpha": Case(saved(clear, "AVIF", **exact), shown, 4),
@@ -709,11 +710,18 @@ def test_training_and_test_images_of_the_stream_come_from_the_same_reader(tmp_pa
 def test_images_of_published_data_sets_stay_as_stored_and_own_ones_are_turned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = TURNED["PNG"][0](6)
-    for folder in ("coco", "data/own"):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "1.png").write_bytes(content)
-    for source, wanted in ((Source("area"), FLAT), (Source("single", "own"), upright(FLAT, 6))):
-        with source.images(tmp_path / "coco") as store:
+    monkeypatch.delenv("LPI_DATA", raising=False)
+    turned = upright(FLAT, 6)
+    for home, wanted in (
+        ("coco", FLAT),
+        ("flickr30k", FLAT),
+        ("own", turned),
+        (None, turned),
+    ):  # None: own in an archive
+        folder = tmp_path / "data" / home if home else tmp_path / "raw"
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(content)
+        with Source("area", home).images(tmp_path / "raw") as store:
             assert off(np.asarray(store.open("1.png"), np.int64), wanted) == 0
 
 
