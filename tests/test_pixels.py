@@ -707,11 +707,17 @@ def test_training_and_test_images_of_the_stream_come_from_the_same_reader(tmp_pa
 def test_images_of_published_data_sets_stay_as_stored_and_own_ones_are_turned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = TURNED["PNG"][0](6)
-    for folder in ("coco", "data/own"):
+    monkeypatch.delenv("LPI_DATA", raising=False)
+    for folder in ("raw", "data/coco", "data/own"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "1.png").write_bytes(content)
-    for source, wanted in ((Source("area"), FLAT), (Source("single", "own"), upright(FLAT, 6))):
-        with source.images(tmp_path / "coco") as store:
+    turned = upright(FLAT, 6)
+    for source, wanted in (
+        (Source("single", "coco"), FLAT),
+        (Source("single", "own"), turned),
+        (Source("area"), turned),
+    ):
+        with source.images(tmp_path / "raw") as store:
             assert off(np.asarray(store.open("1.png"), np.int64), wanted) == 0
 
 
