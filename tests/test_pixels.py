@@ -711,17 +711,17 @@ def test_images_of_published_data_sets_stay_as_stored_and_own_ones_are_turned(tm
     monkeypatch.chdir(tmp_path)
     content = TURNED["PNG"][0](6)
     monkeypatch.delenv("LPI_DATA", raising=False)
+    for folder in ("raw", "data/coco", "data/flickr30k", "data/own"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").write_bytes(content)
     turned = upright(FLAT, 6)
-    for home, wanted in (
-        ("coco", FLAT),
-        ("flickr30k", FLAT),
-        ("own", turned),
-        (None, turned),
-    ):  # None: own in an archive
-        folder = tmp_path / "data" / home if home else tmp_path / "raw"
-        folder.mkdir(parents=True)
-        (folder / "1.png").write_bytes(content)
-        with Source("area", home).images(tmp_path / "raw") as store:
+    for source, wanted in (
+        (Source("single", "coco"), FLAT),
+        (Source("cluster", "flickr30k"), FLAT),
+        (Source("single", "own"), turned),
+        (Source("area"), turned),
+    ):
+        with source.images(tmp_path / "raw") as store:
             assert off(np.asarray(store.open("1.png"), np.int64), wanted) == 0
 
 
