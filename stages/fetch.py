@@ -46,7 +46,7 @@ if __name__ == "__main__":
         if options.explain:
             print(explain(options.explain, options.file))
         else:
-            with measured(Path("data/costs/fetch.json")):
+            with measured(OUT):
                 main(load_parameters())
     except (DataError, DownloadError, OSError) as error:
         sys.exit(f"error: {error}")
