@@ -61,3 +61,15 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt tools/install.py
 	$(PYTHON) tools/install.py '$(PYTHON)' '$(TORCH_INDEX)'
+
+# Workers for experiments that wait (`dvc exp run --queue`): JOBS at a time, which share the cores.
+JOBS ?= 1
+queue: export PATH := $(CURDIR)/$(BIN):$(PATH)
+queue: $(INSTALLED)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 ))} dvc queue start --jobs $(JOBS)
+
+# Seconds and memory of the stages that made the present outputs.
+costs: $(INSTALLED)
+	$(BIN)/python benchmarks/costs.py
+
+.PHONY: queue costs

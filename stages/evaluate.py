@@ -91,6 +91,6 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    with measured(Path("data/costs/evaluate.json")):
+    with measured(MATRICES):
         import_open_clip()
         main(resolve(load_parameters()))

@@ -1,12 +1,14 @@
-"""Condense the evaluation: metrics/summary.json, tables and figures."""
+"""Condense the evaluation: metrics/summary.json, tables and figures; the state after the last task, for others."""
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.uncertainty import interval
+from lpi.continual.verdict import load_verdicts
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
@@ -20,6 +22,7 @@ import numpy as np
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 DATA = Path("data")
+FINAL = DATA / "final"
 NAMES = {"i2t": "image to text", "t2i": "text to image"}
 
 
@@ -33,11 +36,6 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 def bounded(entry: dict[str, float], sign: str = "") -> str:
     """An R@1 of the summary with its 95 % interval: 62.31 [60.1, 64.5]."""
     return f"{entry['r1']:{sign}.2f} [{entry['r1_low']:.1f}, {entry['r1_high']:.1f}]"
-
-
-def cost_rows(stages: list[str]) -> list[dict]:
-    costs = DATA / "costs"
-    return [{"stage": stage, **json.loads((costs / f"{stage}.json").read_text("utf-8"))} for stage in stages]
 
 
 def draw_recall(results: Results, method: str) -> None:
@@ -81,11 +79,12 @@ def main(parameters: Parameters) -> None:
         for task, name in zip(tasks, names, strict=True)
         for row in read_log(DATA / "states" / task)
     ]
-    write_rows(METRICS / "stream.csv", stream_rows(results))
+    judged = [load_verdicts(DATA / "states" / task) for task in tasks]
+    kept = [int(not found or found[-1].kept) for found in judged]
+    write_rows(METRICS / "stream.csv", [row | {"kept": k} for row, k in zip(stream_rows(results), kept, strict=True)])
     write_rows(METRICS / "recall.csv", recall_rows(results))
     write_rows(METRICS / "training.csv", logs or [{"task": "none", "epoch": 0, "loss": 0}])
-    stages = ["fetch", "split", "features", "init", *(f"train_{task}" for task in tasks), "evaluate"]
-    write_rows(METRICS / "costs.csv", cost_rows(stages))
+    shutil.copytree(DATA / "states" / tasks[-1], FINAL, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     draw_recall(results, parameters["method"])
@@ -96,6 +95,9 @@ def main(parameters: Parameters) -> None:
         figures.routing_confusion(counts, names, path, title, results.few)
     figures.training_curves(logs or [{"task": "none", "epoch": 0, "loss": 0.0}], PLOTS / "training.png")
     draw_examples(facts, tasks, parameters["evaluation.split"])
+    for name, found in zip(names, judged, strict=True):
+        if found and not found[-1].kept:
+            print(f"the prompts of task {name} are not used: {found[-1]}", file=sys.stderr)
     if warning := results.warning():
         print(warning, file=sys.stderr)
     for direction in DIRECTIONS:

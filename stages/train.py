@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from lpi.continual.keeping import Records, Verdict, judge, save_verdicts, train_if_better
+from lpi.continual.keeping import Records, judge, train_if_better
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
+from lpi.continual.verdict import Verdict, save_verdicts
 from lpi.data.stream import TaskData, load_features
 from lpi.methods import create_method, keeps_better_only, resolve
 from lpi.models.backbone import Backbone
@@ -52,6 +53,6 @@ def main(task: str, previous: str) -> None:
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(Path(f"data/costs/train_{sys.argv[1]}.json")):
+    with measured(STATES / sys.argv[1]):
         import_open_clip()
         main(*sys.argv[1:])

@@ -8,12 +8,14 @@ from lpi.models.backbone import Backbone
 import numpy as np
 import plan
 import pytest
+import routing
 import scaling
 import step
 import tasks
 import throughput
 import torch
 from conftest import ROOT
+from results import read_rows
 
 CPU = torch.device("cpu")
 
@@ -103,3 +105,32 @@ def test_many_tasks_are_measured(division, count, repository, monkeypatch):
     assert row["state_kb_per_task"] == pytest.approx(growth / (count - 1), abs=0.11) != 0
     assert row["encodings"] <= row["encodings_of_everything"] == (count + 1) / 2
     assert 0 < row["encodings_ahead"] <= 1
+
+
+def test_routing_is_compared_with_the_differences_written_out(tmp_path, monkeypatch):
+    out = tmp_path / "routing.csv"
+    monkeypatch.setattr("sys.argv", ["routing.py", "--queries", "40", "--width", "16", "--out", str(out)])
+    routing.main()
+    rows = read_rows(out)
+    assert [(row["metric"], row["version"]) for row in rows] == [
+        (metric, version) for metric in ("l1", "l2", "cosine") for version in ("before", "after")
+    ]
+    for before, after in zip(rows[::2], rows[1::2], strict=True):
+        assert (before["times_faster"], before["agreement"], after["agreement"]) == ("", "", "1.0")
+        assert float(after["times_faster"]) >= 0 <= float(after["peak_mib"])
+
+
+def test_disagreements_of_routes_are_counted(monkeypatch):
+    monkeypatch.setattr(routing, "PART", 2)
+    features, keys = np.float32([[0], [1], [2], [3]]), [np.float32([[0]]), np.float32([[4]])]
+    nearest_first = routing.whole_distances(features, keys, "l1")
+    assert nearest_first.tolist() == [[0, 4], [1, 3], [2, 2], [3, 1]]
+    nearest_first[1] = 3, 1
+    assert routing.agreement(nearest_first, features, keys, "l1") == 0.75
+
+
+def test_the_gain_of_routing_needs_both_versions():
+    row = {"metric": "l1", "queries": 10}
+    rows = [{**row, "version": "before", "seconds": 3.0}, {**row, "version": "after", "seconds": 1.5}]
+    alone = {**row, "queries": 20, "version": "after", "seconds": 1.0}
+    assert [row["times_faster"] for row in routing.compared([*rows, alone])] == ["", 2.0, ""]

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from unittest.mock import Mock
 
-from lpi.continual import training
+from lpi.continual import loop, training
 from lpi.continual.features import encode
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
@@ -116,7 +116,7 @@ class NoDoubles(TorchFunctionMode):
 @pytest.mark.parametrize("margin", [0, 1])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_device_without_float64_can_train_and_encode(make, tasks, monkeypatch, name, margin):
-    monkeypatch.setattr(training, "precise_dtype", lambda device: precise_dtype(torch.device("mps")))
+    monkeypatch.setattr(loop, "precise_dtype", lambda device: precise_dtype(torch.device("mps")))
     parameters = settings(**{"method": name, "stream.margin": margin})
     method = make(parameters)
     larger = np.pad(tasks[0].images, [(0, 0), (margin, margin), (margin, margin), (0, 0)])
@@ -405,7 +405,7 @@ def test_reference_features_are_encoded_once_per_task_and_change_nothing(make, t
     for cached in (True, False):
         monkeypatch.setattr(training, "BLOCK", 3)  # several blocks
         if not cached:
-            monkeypatch.setattr(training, "_reference", lambda *_: None)
+            monkeypatch.setattr(training, "encode_reference", lambda *_: None)
         method = make(parameters)
         asked = Mock(wraps=method.reference_features)
         monkeypatch.setattr(method, "reference_features", asked)

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
-from repository import STAGES, declared, keep_only, ran
+from repository import STAGES, declared, keep_only, ran, restored
 from stages import summarize
 
 TRAIN = ["train@t00", "train@t01"]
@@ -29,10 +29,6 @@ TRAIN = ["train@t00", "train@t01"]
 CURVES = ("i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
 BOUNDS = ("low", "high")
 RECALLS = {f"{name}{bound}" for name in ("recall", "frozen", "gain") for bound in ("", "_low", "_high")}
-
-
-def restored(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if "is cached - skipping run" in line]
 
 
 def test_every_stage_runs_but_the_frozen_one(first_run):
@@ -84,12 +80,35 @@ def test_figures_and_tables_are_made(first_run):
         ("stream", {"task", *CURVES, *(f"{curve}_{bound}" for curve in CURVES for bound in BOUNDS), "images", "few"}),
         ("recall", {"direction", "k", "after", "task", *RECALLS, "images", "few"}),
         ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
-        ("costs", {"stage", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"}),
     ):
         with (folder / f"{table}.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert set(rows[0]) == columns
         assert len(rows) >= 2
+
+
+def test_the_state_after_the_last_task_has_a_place_of_its_own(first_run):
+    states, final = first_run[0].folder / "data" / "states", first_run[0].folder / "data" / "final"
+    for path in (states / "t01").iterdir():
+        assert (final / path.name).read_bytes() == path.read_bytes()
+    assert (final / "state.safetensors").read_bytes() != (states / "t00" / "state.safetensors").read_bytes()
+
+
+def test_costs_are_those_of_the_present_outputs(repository):
+    def table() -> dict[str, list[str]]:
+        output = repository.run(sys.executable, str(ROOT / "benchmarks" / "costs.py")).stdout
+        return {line.split()[0]: line.split()[1:] for line in output.splitlines()}
+
+    before = table()
+    assert list(before)[1:-1] == ["fetch", "split", "features", "init", *TRAIN, "evaluate"]
+    assert all(float(cells[0]) > 0 for stage, cells in before.items() if stage != "stage")
+    repository.dvc("repro", "--force", "--single-item", "init")  # the same output at another price
+    after = table()
+    assert {stage for stage in before if before[stage] != after[stage]} <= {"init", "together"}
+    assert "up to date" in repository.dvc("status")
+    (repository.folder / "data" / "costs").rename(repository.folder / "elsewhere")
+    assert table()["evaluate"] == ["restored,", "made", "elsewhere"]
+    (repository.folder / "elsewhere").rename(repository.folder / "data" / "costs")
 
 
 def test_stored_ranks_are_those_of_the_matrices(first_run):
@@ -133,7 +152,8 @@ def test_dvc_shows_the_plots(repository):
     page = (repository.folder / "shown" / "index.html").read_text()
     assert "index.html" in output
     assert "recall_matrix_i2t.png" in page
-    assert "Recall over the stream" in page
+    for words in ("Recall over the stream", "after training task", "mean R@1 over the tasks seen so far (%)"):
+        assert words in page
     shutil.rmtree(repository.folder / "shown")
 
 
@@ -238,7 +258,6 @@ def test_stages_need_only_what_they_declare_and_are_deterministic(repository, na
         return text
 
     outs = [filled(out) for key in ("outs", "metrics", "plots") for out in declared(stage, key)]
-    outs = [out for out in outs if "costs" not in out]
     files = [p for out in outs for p in (sorted((repository.folder / out).rglob("*")) or [repository.folder / out])]
     before = {path: path.read_bytes() for path in files if path.is_file()}
     assert before

@@ -1,3 +1,6 @@
+import tracemalloc
+
+from lpi.continual import routing
 from lpi.continual.distances import similarity_matrix, task_vector
 from lpi.continual.routing import key_distances, route, task_keys
 
@@ -21,20 +24,89 @@ def test_fewer_points_than_clusters():
     assert task_keys(blobs(0, 1.0, count=3), clusters=5, seed=0).shape == (3, 8)
 
 
-@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
-def test_distances_equal_the_loops(metric):
+METRICS = {
+    "l1": lambda query, centre: np.abs(query - centre).sum(),
+    "l2": lambda query, centre: ((query - centre) ** 2).sum(),
+    "cosine": lambda query, centre: 1 - query @ centre / np.linalg.norm(centre),
+}
+
+
+def naive_distances(queries, keys, metric):
+    """Query by query, centre by centre."""
+    queries, keys = queries.astype(np.float64), [centres.astype(np.float64) for centres in keys]
+    return np.array([[min(METRICS[metric](q, c) for c in centres) for centres in keys] for q in queries])
+
+
+def unit_rows(rng, count, width=8):
+    rows = rng.normal(size=(count, width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def centres(rng, counts=(1, 3, 5), width=8):
+    return [rng.normal(size=(count, width)).astype(np.float32) for count in counts]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 7])
+def test_distances_equal_the_loops_whatever_the_blocks(metric, count, monkeypatch):
+    monkeypatch.setattr(routing, "BLOCK", 3)
+    rng = np.random.default_rng(count)
+    queries, keys = unit_rows(rng, count), centres(rng)
+    expected, distances = naive_distances(queries, keys, metric), key_distances(queries, keys, metric)
+    assert distances.dtype == np.float32
+    np.testing.assert_array_equal(distances, expected.astype(np.float32))
+    assert route(queries, keys, metric).tolist() == expected.argmin(axis=1).tolist()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_queries_have_no_distances(metric):
+    keys = centres(np.random.default_rng(0))
+    distances = key_distances(np.empty((0, 8), np.float32), keys, metric)
+    assert (distances.shape, distances.dtype) == ((0, 3), np.float32)
+    assert route(np.empty((0, 8), np.float32), keys, metric).tolist() == []
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_one_task_of_one_centre(metric):
     rng = np.random.default_rng(0)
-    queries = rng.normal(size=(6, 8))
-    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
-    keys = [rng.normal(size=(k, 8)).astype(np.float32) for k in (1, 3, 5)]
-    naive = {
-        "l1": lambda q, c: np.abs(q - c).sum(),
-        "l2": lambda q, c: ((q - c) ** 2).sum(),
-        "cosine": lambda q, c: 1 - q @ c / np.linalg.norm(c),
-    }[metric]
-    expected = [[min(naive(q, c) for c in centres) for centres in keys] for q in queries]
-    np.testing.assert_allclose(key_distances(queries, keys, metric), expected, rtol=1e-4, atol=1e-6)
-    assert route(queries, keys, metric).tolist() == np.argmin(expected, axis=1).tolist()
+    queries, keys = unit_rows(rng, 4), centres(rng, (1,))
+    np.testing.assert_allclose(key_distances(queries, keys, metric), naive_distances(queries, keys, metric), rtol=1e-6)
+    assert route(queries, keys, metric).tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_half_precision_features_lose_nothing_more(metric):
+    rng = np.random.default_rng(0)
+    queries, keys = unit_rows(rng, 6).astype(np.float16), [part.astype(np.float16) for part in centres(rng)]
+    distances = key_distances(queries, keys, metric)
+    np.testing.assert_allclose(distances, naive_distances(queries, keys, metric), rtol=1e-6)
+    assert distances.dtype == np.float32
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_query_at_a_centre_has_no_distance_to_it(metric):
+    """Where the squares of l2 cancel, nothing negative is left."""
+    rows = unit_rows(np.random.default_rng(0), 200, width=64)
+    distances = key_distances(rows, [rows[:1], rows[1:]], metric)
+    nearest = np.concatenate([distances[:1, 0], distances[1:, 1]])
+    assert np.abs(nearest).max() < 1e-6
+    assert metric == "cosine" or nearest.min() >= 0
+    assert np.array_equal(route(rows, [rows[:1], rows[1:]], metric), [0] + [1] * 199)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_memory_does_not_grow_with_the_queries(metric, monkeypatch):
+    monkeypatch.setattr(routing, "BLOCK", 50)
+    rng = np.random.default_rng(0)
+    keys, peaks = centres(rng, (5, 5), width=64), []
+    key_distances(unit_rows(rng, 1, 64), keys, metric)  # loads what it needs
+    for count in (500, 4000):
+        queries = unit_rows(rng, count, 64)
+        tracemalloc.start()
+        result = key_distances(queries, keys, metric)
+        peaks.append(tracemalloc.get_traced_memory()[1] - result.nbytes)
+        tracemalloc.stop()
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
 
 
 def test_task_vectors_use_what_the_source_says():

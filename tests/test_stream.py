@@ -7,7 +7,7 @@ from collections import Counter, namedtuple
 
 from lpi.data.clusters import cluster_names
 from lpi.data.coco import DataError, ImageError, ImageStore, Item, Source, read_items
-from lpi.data.split import Rules, _save_images, capped, divide, split_stream, task_order
+from lpi.data.split import Rules, _save_images, capped, divide, select, split_stream, task_order
 from lpi.data.stream import TaskData
 from lpi.parameters import GENERAL
 
@@ -218,6 +218,23 @@ def test_test_images_are_capped_whatever_their_order(tmp_path):
     assert len(chosen) == 10
     assert {item.image_id for item in capped(items[::-1], 10)} == chosen
     assert chosen != set(range(10))
+
+
+def test_images_are_selected_by_the_annotations_alone(tmp_path):
+    write_all(tmp_path)
+    for archive in tmp_path.glob("*.zip"):
+        archive.unlink()
+    selection = select(tmp_path, Source.load(tmp_path), 1, Rules(order="rarest", test_cap=2), embed)
+    assert selection.names == ["vehicle"]
+    assert {
+        part: [[item.image_id for item in items] for items in parts] for part, parts in selection.images.items()
+    } == {
+        "train": [[2]],
+        "val": [[2]],
+        "test": [[2]],
+    }
+    both = select(tmp_path, Source.load(tmp_path), 2, Rules(order="rarest"), embed)
+    assert [item.image_id for item in both.everything()] == [2, 1, 3, 4] * 3
 
 
 def damage(folder, split, names):

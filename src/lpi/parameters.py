@@ -165,7 +165,10 @@ class Coco(Section):
 class Folder(Section):
     """The user's own data alone."""
 
-    file: str = Field(description="folder: the captions in data/own, as .csv, .jsonl or COCO's .json")
+    file: str = Field(
+        description="folder: the file of captions in data/own, `{split}` or `*` for several, `.` for pairs of image and"
+        " text, or `auto`: the one table there is, else shards, else pairs"
+    )
 
 
 class Scenes(Section):

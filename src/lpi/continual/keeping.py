@@ -1,12 +1,10 @@
 """Keep a task's prompts only where they help: they must beat the frozen model on the task's own validation pairs."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from lpi.continual.features import encode
 from lpi.continual.uncertainty import DRAWS, image_weights
+from lpi.continual.verdict import Verdict
 from lpi.data.stream import TaskData
 from lpi.methods.common.base import Method
 from lpi.metrics import feature_ranks
@@ -19,31 +17,6 @@ from torch import Tensor
 Floats = npt.NDArray[np.float64]
 Features = dict[str, npt.NDArray[np.float32]]  # "image" (n, E) and "text" (m, E), of unit length
 Records = list[dict[str, float]]
-FILE = "kept.json"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a task's prompts beat the frozen model.
-
-    Attributes:
-        gain: mean over both directions of R@1 among the task's validation pairs, minus the frozen model's, in points.
-        error: the standard error of that difference.
-        images: the number of validation images.
-    """
-
-    gain: float
-    error: float
-    images: int
-
-    @property
-    def kept(self) -> bool:
-        """The gain exceeds one standard error."""
-        return self.gain > self.error
-
-    def __str__(self) -> str:
-        where = f"on {self.images} validation images"
-        return f"{self.gain:+.2f} points R@1 to frozen {where}, standard error {self.error:.2f}"
 
 
 def hits_per_image(features: Features, data: TaskData) -> Floats:
@@ -121,11 +94,3 @@ def train_if_better(
             method.drop_last()
     method.reject_last()
     return records, found
-
-
-def save_verdicts(folder: Path, verdicts: list[Verdict]) -> None:
-    """Write `kept.json` beside the state; nothing if the prompts were not judged."""
-    if not verdicts:
-        return
-    tries = [{"gain": round(v.gain, 4), "standard_error": round(v.error, 4), "images": v.images} for v in verdicts]
-    (folder / FILE).write_text(json.dumps({"kept": verdicts[-1].kept, "tries": tries}, indent=1) + "\n", "utf-8")

@@ -5,10 +5,11 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from lpi.data.clusters import cluster_items
 from lpi.data.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
@@ -22,9 +23,11 @@ BLOCK = 256  # images that are decoded, by several threads, before they are writ
 SHARE = 0.1  # of the images of a task, for val and for test, where no split is given
 SAMPLE = 32  # images whose decoding is timed for the estimate
 Transform = Callable[[Image.Image], Image.Image]
+Embed = Callable[[list[str]], np.ndarray]
+Splits = dict[str, list[Item]]  # split -> its images
 
 
-def task_order(names: list[str], counts: Counter[str], order: str) -> list[str]:
+def task_order(names: list[str], counts: Counter[str | None], order: str) -> list[str]:
     """Names of the tasks in one of the orders of the parameter `stream.order`; those without images are left out.
 
     Args:
@@ -46,9 +49,7 @@ def capped(items: list[Item], cap: int) -> list[Item]:
     return [item for item in items if item.image_id in kept]
 
 
-def divide(
-    items: list[Item], task_of: dict[int, str | None]
-) -> tuple[dict[str, list[Item]], dict[tuple[str, int], str | None]]:
+def divide(items: list[Item], task_of: dict[int, str | None]) -> tuple[Splits, dict[tuple[str, int], str | None]]:
     """Divide images that have no splits: of every task a tenth each, at least one, becomes val and test.
 
     Which images these are depends on their names alone. Tasks of one or two images are for training only.
@@ -92,6 +93,88 @@ class Rules:
     margin: int = 0
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The images that make up a stream.
+
+    Attributes:
+        names: of the tasks, in the order of the stream.
+        images: split -> the images of every task, in the same order.
+    """
+
+    names: list[str]
+    images: dict[str, list[list[Item]]]
+
+    def everything(self) -> list[Item]:
+        """All images, split after split and task after task."""
+        return [item for parts in self.images.values() for items in parts for item in items]
+
+
+def assign(
+    splits: Splits, supercategories: list[str], rule: str, count: int, embed: Embed
+) -> tuple[list[str], Mapping[tuple[str, int], str | None]]:
+    """Find the task of every image.
+
+    Args:
+        splits: all images.
+        supercategories: in the order of the data set.
+        rule: "cluster", or see `Item.task_name`.
+        count: how many clusters; other rules give as many tasks as there are super-categories.
+        embed: see `split_stream`.
+
+    Returns:
+        The names of all tasks, and (split, image id) -> the name of its task, None for an image of no task.
+    """
+    if rule == "cluster":
+        return cluster_items(splits, count, embed)
+    return supercategories, {
+        (split, item.image_id): item.task_name(rule) for split, items in splits.items() for item in items
+    }
+
+
+def choose(
+    splits: Splits, task_of: Mapping[tuple[str, int], str | None], names: list[str], test_cap: int
+) -> dict[str, list[list[Item]]]:
+    """Split -> the images of every task of `names`; of the test images at most `test_cap` a task."""
+    chosen = {
+        split: [[item for item in items if task_of[split, item.image_id] == name] for name in names]
+        for split, items in splits.items()
+    }
+    return {**chosen, "test": [capped(items, test_cap) for items in chosen["test"]]}
+
+
+def select(raw: Path, source: Source, count: int, rules: Rules, embed: Embed) -> Selection:
+    """Decide from the annotations alone which images become which task.
+
+    Args:
+        raw: the fetched data set.
+        source: what it says of itself.
+        count: number of tasks.
+        rules: how images become tasks.
+        embed: see `split_stream`.
+
+    Raises:
+        DataError: fewer tasks than wanted, or a task without images in a split; see also `read_items`.
+    """
+    rule = source.assignment if rules.assignment == "default" else rules.assignment
+    read = {split: read_items(raw, split) for split in SPLITS}
+    splits = {split: items for split, (items, _) in read.items()}
+    names, task_of = assign(splits, read["train"][1], rule, count, embed)
+    if not source.divided:
+        train = splits["train"]
+        splits, task_of = divide(train, {item.image_id: task_of["train", item.image_id] for item in train})
+    names = task_order(names, Counter(task_of["train", item.image_id] for item in splits["train"]), rules.order)
+    if len(names) < count:
+        raise DataError(f"{raw}: params.yaml lists {count} tasks, but the data has {len(names)}: {names}")
+    selection = Selection(names[:count], choose(splits, task_of, names[:count], rules.test_cap))
+    for split, parts in selection.images.items():
+        for name, items in zip(selection.names, parts, strict=True):
+            if not items:
+                few = "" if source.divided else "; it needs at least three images"
+                raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule}){few}")
+    return selection
+
+
 def split_stream(
     raw: Path,
     out: Path,
@@ -99,8 +182,8 @@ def split_stream(
     rules: Rules,
     resize: Callable[[int], Transform],
     tokenize: Callable[[list[str]], np.ndarray],
-    embed: Callable[[list[str]], np.ndarray],
-) -> dict:
+    embed: Embed,
+) -> dict[str, Any]:
     """Write `out/{split}/{task}/` for the first `len(tasks)` tasks of the order and `out/stream.json`.
 
     Args:
@@ -116,50 +199,35 @@ def split_stream(
         What stream.json holds: the task names and the number of images and captions per split.
 
     Raises:
-        DataError: fewer tasks than wanted, a task without images in a split, too many broken images, too little disk;
-            see also `read_items`.
+        DataError: see `select`; too many broken images; too little disk.
     """
     source = Source.load(raw)
-    rule = source.assignment if rules.assignment == "default" else rules.assignment
-    splits, supercategories = {}, []
-    for split in SPLITS:
-        splits[split], supercategories = read_items(raw, split)
-    if rule == "cluster":
-        supercategories, task_of = cluster_items(splits, len(tasks), embed)
-    else:
-        task_of = {(split, item.image_id): item.task_name(rule) for split, items in splits.items() for item in items}
-    if not source.divided:
-        splits, task_of = divide(
-            splits["train"], {item.image_id: task_of["train", item.image_id] for item in splits["train"]}
-        )
-    counts = Counter(task_of["train", item.image_id] for item in splits["train"])
-    names = task_order(supercategories, counts, rules.order)
-    if len(names) < len(tasks):
-        raise DataError(f"{raw}: params.yaml lists {len(tasks)} tasks, but the data has {len(names)}: {names}")
-    names = names[: len(tasks)]
-    chosen: dict[str, list[list[Item]]] = {}
-    for split, items in splits.items():
-        chosen[split] = [[item for item in items if task_of[split, item.image_id] == name] for name in names]
-        if split == "test":
-            chosen[split] = [capped(items, rules.test_cap) for items in chosen[split]]
-        for name, items in zip(names, chosen[split], strict=True):
-            if not items:
-                few = "" if source.divided else "; it needs at least three images"
-                raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule}){few}")
-    stream: dict = {"names": names, "images": {}, "captions": {}}
+    selection = select(raw, source, len(tasks), rules, embed)
     with source.images(raw) as store:
-        everything = [item for parts in chosen.values() for items in parts for item in items]
-        _announce(out, everything, store, resize(rules.margin))
-        for split, parts in chosen.items():
-            stream["images"][split], stream["captions"][split] = [], []
-            transform = resize(rules.margin if split == "train" else 0)
-            for key, name, items in zip(tasks, names, parts, strict=True):
-                images, captions = _save_task(
-                    out / split / key, items, store, transform, tokenize, rules.max_broken, f"{split} images of {name}"
-                )
-                stream["images"][split].append(images)
-                stream["captions"][split].append(captions)
+        _announce(out, selection.everything(), store, resize(rules.margin))
+        stream = _save(selection, out, tasks, rules, store, resize, tokenize)
     (out / "stream.json").write_text(json.dumps(stream, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return stream
+
+
+def _save(
+    selection: Selection,
+    out: Path,
+    tasks: list[str],
+    rules: Rules,
+    store: ImageStore,
+    resize: Callable[[int], Transform],
+    tokenize: Callable[[list[str]], np.ndarray],
+) -> dict[str, Any]:
+    """Write all tasks; returns their names and the numbers of images and captions by split."""
+    stream: dict[str, Any] = {"names": selection.names, "images": {}, "captions": {}}
+    for split, parts in selection.images.items():
+        transform = resize(rules.margin if split == "train" else 0)
+        counts = []
+        for task, name, items in zip(tasks, selection.names, parts, strict=True):
+            title = f"{split} images of {name}"
+            counts.append(_save_task(out / split / task, items, store, transform, tokenize, rules.max_broken, title))
+        stream["images"][split], stream["captions"][split] = (list(kind) for kind in zip(*counts, strict=True))
     return stream
 
 
@@ -223,7 +291,9 @@ def _save_images(
     Raises:
         DataError: more than the allowed share are broken.
     """
-    good, broken, shape = [], [], ()
+    good: list[Item] = []
+    broken: list[str] = []
+    shape: tuple[int, ...] = ()
     with (
         path.open("wb") as file,
         ThreadPoolExecutor(_workers()) as pool,
@@ -255,7 +325,7 @@ def _save_images(
     return good
 
 
-def _write_header(file, shape: tuple[int, ...]) -> None:
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     """The header of a .npy file of bytes; its length does not depend on the number of rows."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

@@ -437,13 +437,14 @@ class Pretrainer:
 
         Embeddings of tokens that pre-training never met are zero: neutral at inference, and small when compressed.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         state = {name: value.detach().cpu().half() for name, value in sorted(self.clip.state_dict().items())}
         rows = state["token_embedding.weight"]
         state["token_embedding.weight"] = rows.new_zeros(self.recipe.model["text_cfg"]["vocab_size"], rows.shape[1])
         state["token_embedding.weight"][self.vocabulary] = rows
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in state.items()}, folder / "open_clip_model.safetensors")
+        weights = save({name: value.contiguous() for name, value in state.items()})
+        (folder / "open_clip_model.safetensors").write_bytes(weights)
         config = {"model_cfg": self.recipe.model, "preprocess_cfg": self.recipe.preprocess}
         (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -125,7 +125,7 @@ class Method(nn.Module, ABC):
         raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
 
     def reject_last(self) -> None:
-        """Leave the last task's prompts out from now on: its queries get the frozen model, and no later task uses them."""
+        """Leave the last task's prompts out: its queries get the frozen model, and no later task uses them."""
         raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
