@@ -1,9 +1,8 @@
 # `make repro` runs the whole pipeline, `make test` the tests; both set up the environment when it is missing.
-PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro test lint study plan check-zero-shot gpu-benchmarks pretrain clean
+.PHONY: repro test install lint study plan check-zero-shot gpu-benchmarks pretrain clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -49,7 +48,28 @@ pretrain: $(INSTALLED)
 clean:
 	git clean -fdXq -e '!/.venv/' -e '!/.dvc/cache/' $(foreach set,coco flickr30k own,-e '!/data/$(set)/' -e '!/data/$(set)/**')
 
-$(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,dev]'
-	touch $@
+# The environment: PYTHON makes it; torch and torchvision come from TORCH_INDEX, the address of a package index or a folder
+# of wheels, or as usual. It keeps both until another is named, and is then made anew.
+MADE_WITH := $(shell cat .venv/made-with 2>/dev/null)
+PYTHON ?= $(or $(firstword $(MADE_WITH)),python3)
+TORCH_INDEX ?= $(wordlist 2,99,$(MADE_WITH))
+ifneq ($(strip $(PYTHON) $(TORCH_INDEX)),$(MADE_WITH))
+.PHONY: $(INSTALLED)
+endif
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt tools/install.py
+	$(PYTHON) tools/install.py '$(PYTHON)' '$(TORCH_INDEX)'
+
+# Workers for experiments that wait (`dvc exp run --queue`): JOBS at a time, which share the cores.
+JOBS ?= 1
+queue: export PATH := $(CURDIR)/$(BIN):$(PATH)
+queue: $(INSTALLED)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 ))} dvc queue start --jobs $(JOBS)
+
+# Seconds and memory of the stages that made the present outputs.
+costs: $(INSTALLED)
+	$(BIN)/python benchmarks/costs.py
+
+.PHONY: queue costs

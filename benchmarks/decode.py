@@ -8,14 +8,15 @@ ViT-B/16. Every number of images is decoded in a process of its own, because mem
 
 import io
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from pathlib import Path
+
+from lpi.runtime.cost import peak_memory
+from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
 from PIL import Image
@@ -55,7 +56,7 @@ def measure(place: Path, count: int) -> dict:
     from torchvision.transforms.functional import InterpolationMode
 
     transform = Compose([Resize(SIDE, InterpolationMode.BICUBIC), CenterCrop(SIDE)])
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = peak_memory(), time.perf_counter()
     split_stream(
         place / "raw",
         place / "stream",
@@ -67,15 +68,15 @@ def measure(place: Path, count: int) -> dict:
     )
     seconds = time.perf_counter() - start
     written = (place / "stream" / "train" / TASK / "images.npy").stat().st_size
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = peak_memory()
     return {
         "images": count,
         "side": SIDE,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cpus(),
         "images_per_second": round(count / seconds),
         "written_mb": round(written / 1e6),
-        "peak_memory_mb": round(after * 1024 / 1e6),
-        "above_imports_mb": round((after - before) * 1024 / 1e6),
+        "peak_memory_mb": round(after / 1e6),
+        "above_imports_mb": round((after - before) / 1e6),
     }
 
 

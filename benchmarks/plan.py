@@ -28,7 +28,7 @@ from lpi.parameters import (
     parse_parameters,
     read_yaml,
 )
-from lpi.runtime.devices import device_from_environment
+from lpi.runtime.devices import device_from_environment, synchronize
 
 import networkx as nx
 import torch
@@ -140,13 +140,12 @@ def pair_cost(config: dict, depth: int, length: int, caption: int = CAPTION_TOKE
 
 def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
     """Floating point operations per second of a large matrix product."""
-    size = 4096 if device.type == "cuda" else 2048
+    size = 2048 if device.type == "cpu" else 4096
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
     def product() -> None:
         a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
 
     product()
     start, count = time.perf_counter(), 0

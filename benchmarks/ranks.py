@@ -7,13 +7,13 @@ scores are computed and ranked in blocks of queries; a part of the queries is ru
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from lpi.metrics import feature_ranks, hit_ranks
+from lpi.runtime.cost import peak_memory
 
 import numpy as np
 from results import write_rows
@@ -60,16 +60,16 @@ def large() -> dict:
     rng = np.random.default_rng(0)
     vectors = [rng.standard_normal((count, FEATURES), np.float32) for count in LARGE]
     positives = [list(range(CAPTIONS * i, CAPTIONS * (i + 1))) for i in range(QUERIES)]
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, start = peak_memory(), time.perf_counter()
     feature_ranks(vectors[0][:QUERIES], vectors[1], positives)
     seconds = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = peak_memory()
     return {
         "seconds": round(seconds, 2),
         "queries": QUERIES,
         "extrapolated_hours": round(seconds * images / QUERIES / 3600, 2),
-        "peak_memory_mb": round(after * 1024 / 1e6),
-        "above_features_mb": round((after - before) * 1024 / 1e6),
+        "peak_memory_mb": round(after / 1e6),
+        "above_features_mb": round((after - before) / 1e6),
     }
 
 

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lpi.runtime.cpus import usable_cpus
+
 import torch
 from results import write_rows
 
@@ -23,7 +25,7 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run(["dvc", "repro"], cwd=clone, check=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
         seconds = time.perf_counter() - start
-    row = {"cores": len(os.sched_getaffinity(0)), "minutes": round(seconds / 60, 2)}
+    row = {"cores": usable_cpus(), "minutes": round(seconds / 60, 2)}
     row |= {"torch": torch.__version__, "python": platform.python_version()}
     print(row)
     write_rows(CSV, [row])

@@ -16,7 +16,6 @@ more or less than that.
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ from lpi.methods.common.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt
+from lpi.runtime.cost import gpu_peak, peak_memory
+from lpi.runtime.devices import describe, synchronize
 from lpi.runtime.startup import import_open_clip
 
 import plan
@@ -132,23 +133,17 @@ class Step:
         """Seconds, loss and gradient of one step."""
         for parameter in self.trained:
             parameter.grad = None
-        self._wait()
+        synchronize(self.device)
         start = time.perf_counter()
         loss = self.loss(kind)
         loss.backward()
-        self._wait()
+        synchronize(self.device)
         seconds = time.perf_counter() - start
         return seconds, loss.item(), torch.cat([parameter.grad.flatten() for parameter in self.trained])
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
     def peak(self) -> float:
-        """Gigabytes (10^9) that the process, or on the GPU its tensors, have needed at most."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 1e9
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        """Gigabytes (10^9) that the process, or on a GPU its tensors, have needed at most."""
+        return (peak_memory() if self.device.type == "cpu" else gpu_peak()) / 1e9
 
 
 def child(arguments: argparse.Namespace) -> dict:
@@ -195,7 +190,7 @@ def main() -> None:
         return json.loads(done.stdout.rpartition("RESULT")[2])
 
     peaks, found = {kind: measured(kind)["peak_gb"] for kind in KINDS}, measured("all")
-    name = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} cores"
+    name = describe(torch.device(arguments.device))
     rows = [
         {
             "kind": kind,

@@ -37,9 +37,11 @@ from lpi.parameters import (
     parse_parameters,
     read_yaml,
 )
+from lpi.runtime.cpus import usable_cpus
 
 import dvc.api
 import yaml
+from costs import Cost, stage_costs
 from results import Rows, read_rows, write_rows
 
 STUDY = Path(__file__).with_name("study.yaml")
@@ -48,7 +50,7 @@ CURVES = Path("docs/results/study_curves.csv")
 BACKBONE = Path("data/backbone/open_clip_config.json")
 VERSIONED = ("src", "stages", "dvc.yaml", "data/backbone", "data/catalogue.csv", "data/domains.csv")
 WRITTEN = (RESULTS.parent, "dvc.lock", "metrics")  # by the study and by `dvc repro`
-COSTLY = ("init", "train_", "evaluate")  # the stages whose cost is the method's own
+COSTLY = ("init", "train@", "evaluate")  # the stages whose cost is the method's own
 POLL = 5  # seconds between two looks for finished runs, which cost nothing
 PATIENCE = 12  # looks without a finished run after which DVC is asked for failed ones, which costs seconds of a core
 ATTEMPTS = 12
@@ -153,6 +155,17 @@ def finished() -> dict[str, str]:
     return {name.rpartition("/")[2]: commit for name, commit in refs}
 
 
+def own_cost(costs: list[Cost | None]) -> dict[str, str]:
+    """Seconds and peak memory over some stages; blank when one of them was restored from another machine's run."""
+    known = [cost for cost in costs if cost]
+    if len(known) < len(costs):
+        return {"seconds": "", "peak_memory_mb": ""}
+    return {
+        "seconds": str(round(sum(cost["seconds"] for cost in known))),
+        "peak_memory_mb": str(round(max(cost["peak_memory_mb"] for cost in known))),
+    }
+
+
 def collect(run: Run, commit: str) -> tuple[dict[str, str], Rows]:
     """Row of the results and of the curves, from an experiment's commit and DVC's cache.
 
@@ -166,14 +179,13 @@ def collect(run: Run, commit: str) -> tuple[dict[str, str], Rows]:
     tree = yaml.safe_load(git("show", f"{commit}:{PARAMS_FILE}"))
     if used_values(parse_parameters(tree), len(tree["tasks"])) != run.values:
         raise ValueError(f"experiment {run.name} has other parameters than it was submitted with; remove it and repeat")
-    costs = [row for row in table("metrics/costs.csv") if row["stage"].startswith(COSTLY)]
+    costs = stage_costs(yaml.safe_load(git("show", f"{commit}:dvc.lock")), list(tree["tasks"]))
     summary = json.loads(git("show", f"{commit}:metrics/summary.json"))
     row = {
         "run": run.name,
         "commit": git("rev-parse", "--short=10", f"{commit}^").strip(),
         **{name: str(value) for name, value in flatten(summary)},
-        "seconds": str(round(sum(float(cost["seconds"]) for cost in costs))),
-        "peak_memory_mb": str(round(max(float(cost["peak_memory_mb"]) for cost in costs))),
+        **own_cost([cost for stage, cost in costs.items() if stage.startswith(COSTLY)]),
         **run.values,
     }
     curves = [{"run": run.name, "step": str(step), **point} for step, point in enumerate(table("metrics/stream.csv"))]
@@ -202,7 +214,7 @@ class Queue:
 
     def __init__(self, jobs: int):
         self.jobs = jobs
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cpus()
         threads = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
         self.environment = {**threads, **os.environ, "DVC_NO_ANALYTICS": "1"}
 

@@ -18,6 +18,8 @@ from lpi.data.stream import TaskData
 from lpi.methods import create_method
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_parameters
+from lpi.runtime.cost import gpu_peak
+from lpi.runtime.devices import describe, synchronize
 
 import numpy as np
 import open_clip
@@ -52,8 +54,7 @@ def measure(arguments: argparse.Namespace, backbone: Backbone, dropout: float) -
         part = TaskData(data.images[:count], data.tokens[:count], data.owners[:count], data.captions[:count])
         rng, start = seed_all(0, tasks), time.perf_counter()
         train_task(method, part, np.eye(tasks), parameters, backbone.normalise, rng, device, "training")
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         return time.perf_counter() - start
 
     train(WARM * arguments.batch, TASKS)
@@ -64,7 +65,7 @@ def measure(arguments: argparse.Namespace, backbone: Backbone, dropout: float) -
     pair = plan.pair_cost(backbone.config, PAPER["depth"], PAPER["prompt_length"], caption)
     useful = 2 * (pair.image + pair.caption) * arguments.pairs / seconds
     return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} cores",
+        "device": describe(device),
         "precision": arguments.precision,
         "backbone": arguments.backbone,
         "batch": arguments.batch,
@@ -74,7 +75,7 @@ def measure(arguments: argparse.Namespace, backbone: Backbone, dropout: float) -
         "pairs": arguments.pairs,
         "pairs_per_second": round(arguments.pairs / seconds, 2),
         "rate_share": "" if dropout else round(useful / rate, 3),  # with fewer patches the operations are fewer
-        "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if device.type == "cuda" else "",
+        "peak_gb": "" if device.type == "cpu" else round(gpu_peak() / 1e9, 2),
     }
 
 

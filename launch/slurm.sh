@@ -4,7 +4,7 @@
 #     python benchmarks/study.py --plan | sed -n 's/^dvc exp run //p' > runs.txt    # or write your own
 #     sbatch --array=1-$(wc -l < runs.txt) launch/slurm.sh runs.txt
 #
-# Submit from the root of a clone that every node sees, after `make .venv/installed` and `dvc remote add --local
+# Submit from the root of a clone that every node sees, after `make install` and `dvc remote add --local
 # --default shared FOLDER`. Every run gets a clone of the last commit; what another run has computed comes from the
 # remote, and the finished experiment goes back into this clone (`dvc exp show`).
 #SBATCH --job-name=lpi

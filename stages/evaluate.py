@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.state import load_state
 from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method, resolve
@@ -78,6 +79,7 @@ def main(parameters: Parameters) -> None:
     write_result("", result, names)
     write_result("frozen_", frozen, names)
     OUT.mkdir(parents=True, exist_ok=True)
+    gallery.stream_ranks({METHOD: result, FROZEN: frozen}).save(OUT / "ranks.npz")
     for modality in MODALITIES:
         write_matrix(OUT / f"confusion_{modality}.csv", result.confusion[modality].astype(float), names)
     facts = {
@@ -89,6 +91,6 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    with measured(Path("data/costs/evaluate.json")):
+    with measured(MATRICES):
         import_open_clip()
         main(resolve(load_parameters()))

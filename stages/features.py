@@ -9,14 +9,16 @@ from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.startup import import_open_clip
 
+OUT = Path("data/features")
+
 
 def main() -> None:
     parameters = load_parameters()
     backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
-    extract_features(Path("data/stream"), Path("data/features"), load_chain(), backbone, device_from_environment())
+    extract_features(Path("data/stream"), OUT, load_chain(), backbone, device_from_environment())
 
 
 if __name__ == "__main__":
-    with measured(Path("data/costs/features.json")):
+    with measured(OUT):
         import_open_clip()
         main()

@@ -1,5 +1,9 @@
-"""Fetch the data set in COCO's format, or bring the user's own into it; `openmoji` is rendered from a font."""
+"""Fetch the data set in COCO's format, or bring the user's own into it; `openmoji` is rendered from a font.
 
+`--explain FOLDER` only prints how a folder of your own would be read; it needs neither DVC nor params.yaml.
+"""
+
+import argparse
 import sys
 from pathlib import Path
 
@@ -8,6 +12,7 @@ from lpi.data.download import DownloadError
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, write_dataset
 from lpi.data.sources import coco2014, karpathy, own
+from lpi.data.sources.explain import explain
 from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.paths import shipped
@@ -28,9 +33,20 @@ def main(parameters: Parameters) -> None:
         write_dataset(OUT, load_catalogue(shipped("data/catalogue.csv"), shipped("data/domains.csv")), settings)
 
 
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--explain", type=Path, metavar="FOLDER", help="only print what would be read from a folder")
+    parser.add_argument("--file", default="auto", help="with --explain: what the parameter folder.file would be")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    with measured(Path("data/costs/fetch.json")):
-        try:
-            main(load_parameters())
-        except (DataError, DownloadError, OSError) as error:
-            sys.exit(f"error: {error}")
+    options = arguments()
+    try:
+        if options.explain:
+            print(explain(options.explain, options.file))
+        else:
+            with measured(OUT):
+                main(load_parameters())
+    except (DataError, DownloadError, OSError) as error:
+        sys.exit(f"error: {error}")

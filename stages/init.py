@@ -16,6 +16,8 @@ from lpi.runtime.startup import import_open_clip
 
 import numpy as np
 
+OUT = Path("data/states/init")
+
 
 def main() -> None:
     parameters, device = resolve(load_parameters()), device_from_environment()
@@ -29,11 +31,11 @@ def main() -> None:
         records = train_task(method, everything, unknown, parameters, backbone.normalise, rng, device, "all tasks")
         method.tasks = 0
     if is_writer():
-        save_state(Path("data/states/init"), method, records)
+        save_state(OUT, method, records)
     close()
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(Path("data/costs/init.json")):
+    with measured(OUT):
         import_open_clip()
         main()

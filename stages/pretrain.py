@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.models.pretraining import Pretrainer, Recipe
+from lpi.runtime.devices import device_from_environment
 
-import torch
 import yaml
 
 OUT = Path("data/backbone")
@@ -14,7 +14,7 @@ OUT = Path("data/backbone")
 def main() -> None:
     recipe = Recipe(**yaml.safe_load(Path("data/pretrain.yaml").read_text()))
     concepts = load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv"))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_from_environment()
     trainer = Pretrainer(recipe, concepts, Path(".checkpoints"), device)
     trainer.resume()
     trainer.run()

@@ -14,7 +14,7 @@ from lpi.runtime.startup import import_open_clip
 
 import numpy as np
 
-RAW = Path("data/raw")
+RAW, OUT = Path("data/raw"), Path("data/stream")
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         return encode(lambda batch: encoder.encode_text(batch.long()), tokenize(captions), device)
 
     rules = Rules(**{name: parameters[f"stream.{name}"] for name in Rules.__dataclass_fields__})
-    stream = split_stream(RAW, Path("data/stream"), load_chain(), rules, backbone.resize, tokenize, embed)
+    stream = split_stream(RAW, OUT, load_chain(), rules, backbone.resize, tokenize, embed)
     width = max(map(len, stream["names"])) + 2
     print(f"{'task':<{width}}{'train':>8}{'val':>8}{'test':>8}  images")
     for task, name in enumerate(stream["names"]):
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with measured(Path("data/costs/split.json")):
+    with measured(OUT):
         import_open_clip()
         try:
             main()

@@ -1,20 +1,28 @@
-"""Condense the evaluation: metrics/summary.json, tables and figures."""
+"""Condense the evaluation: metrics/summary.json, tables and figures; the state after the last task, for others."""
 
 import csv
 import json
+import shutil
+import sys
 from pathlib import Path
 
+from lpi.continual.ranks import FROZEN, METHOD
+from lpi.continual.uncertainty import interval
+from lpi.continual.verdict import load_verdicts
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report import figures
-from lpi.report.summary import lower, read_log, read_matrices, read_matrix, seen_recall, summarise
+from lpi.report.results import Results
+from lpi.report.summary import lower, read_log, read_matrix, seen_recall, summarise
+from lpi.report.tables import recall_rows, stream_rows
 
 import numpy as np
 
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 DATA = Path("data")
+FINAL = DATA / "final"
 NAMES = {"i2t": "image to text", "t2i": "text to image"}
 
 
@@ -25,32 +33,26 @@ def write_rows(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def stream_rows(recall: dict, frozen: dict, tasks: list[str]) -> list[dict]:
-    """One row per task: mean recall over the tasks seen after it, with the frozen model beside it."""
-    curves = {
-        f"{d}_r1{suffix}": seen_recall(m[d][1]) for suffix, m in (("", recall), ("_frozen", frozen)) for d in DIRECTIONS
-    }
-    return [
-        {"task": task, **{name: f"{curve[row]:.4f}" for name, curve in curves.items()}}
-        for row, task in enumerate(tasks)
-    ]
+def bounded(entry: dict[str, float], sign: str = "") -> str:
+    """An R@1 of the summary with its 95 % interval: 62.31 [60.1, 64.5]."""
+    return f"{entry['r1']:{sign}.2f} [{entry['r1_low']:.1f}, {entry['r1_high']:.1f}]"
 
 
-def cost_rows(stages: list[str]) -> list[dict]:
-    costs = DATA / "costs"
-    return [{"stage": stage, **json.loads((costs / f"{stage}.json").read_text("utf-8"))} for stage in stages]
-
-
-def draw_recall(recall: dict, frozen: dict, names: list[str], method: str) -> None:
+def draw_recall(results: Results, method: str) -> None:
+    """Matrix, curve and forgetting of R@1 by direction, the frozen model's beside the method's."""
+    names, few = results.names, results.few
     for direction in DIRECTIONS:
-        ours, base = recall[direction][1], frozen[direction][1]
-        title = f"R@1, {NAMES[direction]} (%)"
-        figures.recall_matrix(lower(ours), names, PLOTS / f"recall_matrix_{direction}.png", title)
-        curves = {method: seen_recall(ours), "frozen": seen_recall(base)}
-        ylabel = f"mean R@1 over seen tasks, {NAMES[direction]} (%)"
-        figures.recall_over_stream(curves, names, PLOTS / f"recall_over_stream_{direction}.png", ylabel)
-        lost = {method: forgetting_per_task(ours), "frozen": forgetting_per_task(base)}
-        figures.forgetting_bars(lost, names, PLOTS / f"forgetting_{direction}.png")
+        recall = {method: results.recall[direction][1], "frozen": results.frozen[direction][1]}
+        ours, base = (results.draws.measures[model, direction, 1] for model in (METHOD, FROZEN))
+        path, title = PLOTS / f"recall_matrix_{direction}.png", f"R@1, {NAMES[direction]} (%)"
+        figures.recall_matrix(lower(results.recall[direction][1]), names, path, title, few)
+        path, title = PLOTS / f"recall_over_stream_{direction}.png", f"mean R@1 over seen tasks, {NAMES[direction]} (%)"
+        curves = {label: seen_recall(matrix) for label, matrix in recall.items()}
+        bands = {method: interval(ours.seen), "frozen": interval(base.seen)}
+        figures.recall_over_stream(curves, names, path, title, bands, few)
+        lost = {label: forgetting_per_task(matrix) for label, matrix in recall.items()}
+        spread = {method: interval(ours.forgetting_per_task), "frozen": interval(base.forgetting_per_task)}
+        figures.forgetting_bars(lost, names, PLOTS / f"forgetting_{direction}.png", spread, few)
 
 
 def draw_examples(facts: dict, tasks: list[str], split: str) -> None:
@@ -65,10 +67,11 @@ def draw_examples(facts: dict, tasks: list[str], split: str) -> None:
 def main(parameters: Parameters) -> None:
     tasks = load_chain()
     names = json.loads((DATA / "stream" / "stream.json").read_text("utf-8"))["names"]
-    recall, frozen = (read_matrices(METRICS / "matrices", prefix) for prefix in ("", "frozen_"))
+    results = Results.load(METRICS / "matrices", DATA / "evaluation" / "ranks.npz", names)
     confusion = {modality: read_matrix(DATA / "evaluation" / f"confusion_{modality}.csv") for modality in MODALITIES}
     facts = json.loads((DATA / "evaluation" / "facts.json").read_text("utf-8"))
-    summary = summarise(recall, frozen, confusion, facts["parameters_per_task"])
+    per_task = facts["parameters_per_task"]
+    summary = summarise(results.recall, results.frozen, confusion, per_task, results.draws)
     (METRICS / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
 
     logs = [
@@ -76,24 +79,30 @@ def main(parameters: Parameters) -> None:
         for task, name in zip(tasks, names, strict=True)
         for row in read_log(DATA / "states" / task)
     ]
-    write_rows(METRICS / "stream.csv", stream_rows(recall, frozen, names))
+    judged = [load_verdicts(DATA / "states" / task) for task in tasks]
+    kept = [int(not found or found[-1].kept) for found in judged]
+    write_rows(METRICS / "stream.csv", [row | {"kept": k} for row, k in zip(stream_rows(results), kept, strict=True)])
+    write_rows(METRICS / "recall.csv", recall_rows(results))
     write_rows(METRICS / "training.csv", logs or [{"task": "none", "epoch": 0, "loss": 0}])
-    stages = ["fetch", "split", "features", "init", *(f"train_{task}" for task in tasks), "evaluate"]
-    write_rows(METRICS / "costs.csv", cost_rows(stages))
+    shutil.copytree(DATA / "states" / tasks[-1], FINAL, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
     PLOTS.mkdir(parents=True, exist_ok=True)
-    draw_recall(recall, frozen, names, parameters["method"])
+    draw_recall(results, parameters["method"])
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
     figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
     for modality, counts in confusion.items():
-        figures.routing_confusion(
-            counts, names, PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"
-        )
+        path, title = PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"
+        figures.routing_confusion(counts, names, path, title, results.few)
     figures.training_curves(logs or [{"task": "none", "epoch": 0, "loss": 0.0}], PLOTS / "training.png")
     draw_examples(facts, tasks, parameters["evaluation.split"])
+    for name, found in zip(names, judged, strict=True):
+        if found and not found[-1].kept:
+            print(f"the prompts of task {name} are not used: {found[-1]}", file=sys.stderr)
+    if warning := results.warning():
+        print(warning, file=sys.stderr)
     for direction in DIRECTIONS:
-        gain = summary[direction]["relative"]["r1"]
-        print(f"{direction}: average R@1 {summary[direction]['average_recall']['r1']:.2f} ({gain:+.2f} to frozen)")
+        average, gain = summary[direction]["average_recall"], summary[direction]["relative"]
+        print(f"{direction}: average R@1 {bounded(average)} ({bounded(gain, '+')} to frozen)")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import sys
 from pathlib import Path
 
+from lpi.continual.keeping import Records, judge, train_if_better
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
-from lpi.data.stream import TaskData
-from lpi.methods import create_method, resolve
+from lpi.continual.verdict import Verdict, save_verdicts
+from lpi.data.stream import TaskData, load_features
+from lpi.methods import create_method, keeps_better_only, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
 from lpi.runtime.cost import measured
@@ -25,20 +27,32 @@ def main(task: str, previous: str) -> None:
     backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
     method = create_method(parameters, backbone, device)
     load_state(STATES / previous, method)
-    records = []
+    data = TaskData.load(Path("data/stream/train") / task)
+    similarity = np.load(f"data/distances/{task}.npy")
+
+    def train(seed: int) -> Records:
+        rng = seed_all(seed, task=method.tasks + 1)
+        return train_task(method, data, similarity, parameters, backbone.normalise, rng, device, task)
+
+    def verdict() -> Verdict:
+        frozen = load_features(Path("data/features"), "val", task)
+        return judge(method, TaskData.load(Path("data/stream/val") / task), frozen, backbone.normalise, device)
+
+    records: Records = []
+    verdicts: list[Verdict] = []
     if method.offline:
         method.tasks += 1
+    elif keeps_better_only(parameters):
+        records, verdicts = train_if_better(method, train, verdict, parameters["seed"], task)
     else:
-        rng = seed_all(parameters["seed"], task=method.tasks + 1)
-        data = TaskData.load(Path("data/stream/train") / task)
-        similarity = np.load(f"data/distances/{task}.npy")
-        records = train_task(method, data, similarity, parameters, backbone.normalise, rng, device, task)
+        records = train(parameters["seed"])
     if is_writer():
         save_state(STATES / task, method, records)
+        save_verdicts(STATES / task, verdicts)
     close()
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(Path(f"data/costs/train_{sys.argv[1]}.json")):
+    with measured(STATES / sys.argv[1]):
         import_open_clip()
         main(*sys.argv[1:])

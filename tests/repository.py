@@ -15,6 +15,7 @@ SOURCES = (
     "params.yaml",
     "stages",
     "src",
+    "data/.gitignore",
     "data/catalogue.csv",
     "data/coco.yaml",
     "data/domains.csv",
@@ -33,20 +34,12 @@ TINY = {
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-class Repository:
-    """A Git and DVC repository with the sources and a tiny stream of two tasks."""
+class Checkout:
+    """A folder with a checkout of such a repository, and commands in it."""
 
-    def __init__(self, folder: Path, **more: str):
-        """more: variables of the environment in which commands run."""
-        self.folder, self.more = folder, more
-        for source in SOURCES:
-            (folder / source).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-            copy(ROOT / source, folder / source)
-        self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
-        self.run("git", "init", "--quiet")
-        self.dvc("init", "--quiet")
-        self.commit()
+    def __init__(self, folder: Path, umask: int = -1, **more: str):
+        """umask: of the commands, -1 for that of the tests; more: variables of the environment in which they run."""
+        self.folder, self.umask, self.more = folder, umask, more
 
     @property
     def environment(self) -> dict[str, str]:
@@ -59,7 +52,9 @@ class Repository:
 
     def run(self, *command: str, check: bool = True, environment: dict | None = None) -> subprocess.CompletedProcess:
         environment = environment or self.environment
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, umask=self.umask, capture_output=True, text=True
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -98,9 +93,36 @@ class Repository:
         return json.loads(self.read("metrics/summary.json"))
 
 
+class Repository(Checkout):
+    """A Git and DVC repository with the sources and a tiny stream of two tasks."""
+
+    def __init__(self, folder: Path, **more: str):
+        super().__init__(folder, **more)
+        for source in SOURCES:
+            (folder / source).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, folder / source)
+        self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
+        self.run("git", "init", "--quiet")
+        self.dvc("init", "--quiet")
+        self.commit()
+
+
+def cloned(origin: Path, folder: Path, config: str, umask: int = -1) -> Checkout:
+    """A Git clone with this `.dvc/config.local`."""
+    subprocess.run(["git", "clone", "--quiet", str(origin), str(folder)], check=True)
+    (folder / ".dvc" / "config.local").write_text(config)
+    return Checkout(folder, umask)
+
+
 def ran(output: str) -> list[str]:
-    """The stages that DVC ran, in order."""
+    """The stages that DVC has run."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def restored(output: str) -> list[str]:
+    """The stages whose outputs DVC has taken from its run-cache."""
+    return [line.split("'")[1] for line in output.splitlines() if "is cached - skipping run" in line]
 
 
 def declared(stage: dict, key: str) -> list[str]:
@@ -111,7 +133,7 @@ def declared(stage: dict, key: str) -> list[str]:
 def keep_only(tree: dict, names: list[str]) -> dict:
     """The part of the parameters that has these names or belongs to these groups."""
     kept: dict = {}
-    for name in names:
+    for name in (name.replace("${method}", tree["method"]) for name in names):
         source, place = tree, kept
         *groups, last = name.split(".")
         for group in groups:

@@ -7,7 +7,6 @@ import shutil
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.models.backbone import Backbone, BackboneError
 from lpi.models.checkpoint import CheckpointError, read_weights
-from lpi.runtime.devices import device_from_environment
 
 import numpy as np
 import open_clip
@@ -259,8 +258,3 @@ def test_a_margin_enlarges_images_and_is_cut_off_again():
     normal = backbone.normalise(pixels)
     assert torch.equal(normal, backbone.normalise(pixels[:, 6:54, 6:54]))
     torch.testing.assert_close(normal, (pixels[:, 6:54, 6:54].permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
-
-
-def test_the_device_comes_from_the_environment(monkeypatch):
-    monkeypatch.setenv("LPI_DEVICE", "cpu")
-    assert device_from_environment() == torch.device("cpu")

@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from contextlib import suppress
 
 from lpi.report.summary import read_log
 from lpi.runtime import launch
 
 import distributed_worker
+import psutil
 import pytest
 import torch
 from conftest import ROOT
@@ -40,32 +40,28 @@ def test_every_method_learns_the_same_in_two_processes(tmp_path):
         assert any(not torch.equal(value, torch.zeros_like(value)) for value in found["tensors"].values())
 
 
-def process_of(rank: int, arguments: str, mark: str) -> int | None:
-    """Process id of a rank of a script with these arguments, among the processes that have LPI_TEST=mark."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
-            command = (entry / "cmdline").read_text().replace("\0", " ")
-        except OSError:
-            continue
-        if {f"RANK={rank}".encode(), f"LPI_TEST={mark}".encode()} <= set(environment) and arguments in command:
-            return int(entry.name)
+def worker(launched: int, rank: int) -> psutil.Process | None:
+    """The process of this rank among those that the process `launched` has started, once it is there."""
+    for process in psutil.Process(launched).children(recursive=True):
+        with suppress(psutil.Error):  # has ended meanwhile
+            if process.environ().get("RANK") == str(rank):
+                return process
     return None
 
 
 def test_a_process_that_dies_ends_the_stage_and_a_re_run_does_as_one_process(repository):
-    mark, state = str(os.getpid()), repository.folder / "data" / "states" / "t01"
-    environment = {**repository.environment, "LPI_PROCESSES": "2", "LPI_TEST": mark, "OMP_NUM_THREADS": "1"}
+    state = repository.folder / "data" / "states" / "t01"
+    environment = {**repository.environment, "LPI_PROCESSES": "2", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "stages/train.py", "t01", "t00"]
     alone = read_log(state)
     shutil.rmtree(state)
     process = subprocess.Popen(
         command, cwd=repository.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    while not (found := process_of(1, "stages/train.py t01 t00", mark)):
+    while not (found := worker(process.pid, rank=1)):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
-    os.kill(found, signal.SIGKILL)
+    found.kill()
     output = process.communicate(timeout=120)[0]
     assert process.returncode
     assert "error: one of the 2 processes of stages/train.py t01 t00 failed" in output
@@ -81,6 +77,15 @@ def test_a_wrong_number_of_processes_is_named(monkeypatch):
         monkeypatch.setenv("LPI_PROCESSES", wrong)
         with pytest.raises(SystemExit, match=f"error: LPI_PROCESSES must be the number of processes, not '{wrong}'"):
             launch.relaunched()
+
+
+def test_apples_gpu_takes_one_process(monkeypatch):
+    monkeypatch.setenv("LPI_PROCESSES", "2")
+    monkeypatch.setenv("LPI_DEVICE", "mps")
+    with pytest.raises(SystemExit, match="error: LPI_PROCESSES=2: Apple's GPU takes one process; leave out LPI_PROC"):
+        launch.relaunched()
+    monkeypatch.setenv("LPI_PROCESSES", "1")
+    assert not launch.relaunched()
 
 
 def test_one_process_is_not_launched_again(monkeypatch):

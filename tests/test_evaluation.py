@@ -1,12 +1,15 @@
 from lpi.continual.evaluation import FeatureCache, Gallery, evaluate_stream, frozen_result
+from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.continual.uncertainty import bootstrap, interval
 from lpi.data.stream import TaskData
-from lpi.metrics import CUTOFFS, hit_ranks, recall_at
+from lpi.metrics import CUTOFFS, average_recall, hit_ranks, last_recall, recall_at
 from lpi.report.summary import read_matrices, seen_recall, summarise
 
 import numpy as np
 import pytest
 import torch
 from stages.evaluate import write_matrix, write_result
+from synthetic_ranks import synthetic_ranks
 
 TASKS, IMAGES, CAPTIONS, WIDTH = 4, 6, 2, 12
 
@@ -167,6 +170,18 @@ def test_frozen_rows_use_the_growing_gallery(gallery):
     assert frozen_result(gallery, TASKS).ahead == {}
 
 
+def test_stored_ranks_give_the_recalls_again(gallery, keys, tmp_path):
+    results = {METHOD: evaluate(gallery, keys)[0], FROZEN: frozen_result(gallery, TASKS, forward_transfer=True)}
+    gallery.stream_ranks(results).save(tmp_path / "ranks.npz")
+    ranks = StreamRanks.load(tmp_path / "ranks.npz")
+    assert ranks.images.tolist() == [IMAGES] * TASKS
+    np.testing.assert_array_equal(ranks.image["t2i"], gallery.data.owners)
+    for model, result in results.items():
+        for direction in ("i2t", "t2i"):
+            for k in CUTOFFS:
+                np.testing.assert_array_equal(ranks.recall(model, direction, k), result.recall[direction][k])
+
+
 def test_cache_encodes_only_what_is_missing():
     cache, asked = FeatureCache(5), []
 
@@ -218,6 +233,35 @@ def test_summary_of_a_known_stream():
     assert summary["routing_accuracy"] == {"image": 87.5, "text": 50.0}
     assert summary["parameters_per_task"] == 1234
     assert seen_recall(recall).tolist() == [80.0, 65.0]
+
+
+def without_intervals(tree: dict) -> dict:
+    kept = {name: value for name, value in tree.items() if not name.endswith(("_low", "_high"))}
+    return {name: without_intervals(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def test_intervals_stand_beside_the_values_of_the_summary():
+    ranks = synthetic_ranks((5, 9, 7))
+    recall, frozen = (
+        {d: {k: ranks.recall(model, d, k) for k in CUTOFFS} for d in ("i2t", "t2i")} for model in (METHOD, FROZEN)
+    )
+    draws, rest = bootstrap(ranks), ({"image": np.eye(3), "text": np.eye(3)}, 7)
+    summary = summarise(recall, frozen, *rest, draws)
+    assert without_intervals(summary) == summarise(recall, frozen, *rest)
+    three = [f"r{k}{bound}" for k in CUTOFFS for bound in ("", "_low", "_high")]
+    for entries in (summary["i2t"], summary["t2i"], summary["frozen"]["i2t"], summary["frozen"]["t2i"]):
+        assert list(entries["average_recall"]) == list(entries["last"]) == three
+        assert list(entries["forgetting"]) in (three, three[:3])
+    for name in ("average_recall", "last", "forgetting", "relative"):
+        assert list(summary["mean"][name]) == three[:3]
+    assert list(summary["t2i"]["relative"]) == three[:3] and list(summary["t2i"]["backward_transfer"]) == ["r1"]
+    low, high = interval(draws.measures[FROZEN, "t2i", 5].last)
+    last = summary["frozen"]["t2i"]["last"]
+    assert (last["r5_low"], last["r5_high"]) == (round(low, 2), round(high, 2))
+    assert last["r5_low"] < last["r5"] == round(last_recall(frozen["t2i"][5]), 2) < last["r5_high"]
+    low, high = interval(draws.draws(METHOD, "i2t", "relative", 1))
+    gain = average_recall(recall["i2t"][1]) - average_recall(frozen["i2t"][1])
+    assert summary["i2t"]["relative"] == {"r1": round(gain, 2), "r1_low": round(low, 2), "r1_high": round(high, 2)}
 
 
 def test_a_matrix_file_names_the_tasks(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from repository import STAGES, declared
 
 WALK = """
-import hashlib, json, runpy, sys, yaml
+import hashlib, json, runpy, shutil, sys, yaml
 from pathlib import Path
 from repository import keep_only
 
@@ -29,6 +29,7 @@ for case, changes in json.loads(sys.argv[2]).items():
     for name, value in changes.items():
         group, _, leaf = name.rpartition(".")
         (chosen[group] if group else chosen)[leaf] = value
+    shutil.rmtree("data/states")
     for stage, *arguments in STAGES:
         Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
         sys.argv = [f"stages/{stage}.py", *arguments]
@@ -40,6 +41,8 @@ for case, changes in json.loads(sys.argv[2]).items():
         "summary": json.loads(Path("metrics/summary.json").read_text()),
         "states": [hashlib.sha256(b"".join(x.tobytes() for x in part)).hexdigest() for part in tensors],
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
+        "kept": [line.split(",")[-1] for line in Path("metrics/stream.csv").read_text().splitlines()[1:]],
+        "tries": [len(json.loads(file.read_text())["tries"]) for file in sorted(Path("data").rglob("kept.json"))],
         "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[2:],
     }
     print("RESULT", case, json.dumps(result))
@@ -51,6 +54,7 @@ CASES = {
     "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
     "lpi+bare": BARE,
     "lpi+ahead": {"evaluation.forward_transfer": True},
+    "lpi+better": {"keep": "better", "prompts.scale": 10.0},  # noise instead of prompts
 }
 
 
@@ -135,6 +139,17 @@ def test_forward_transfer_is_an_option_that_changes_nothing_else(results):
         assert set(ahead[direction].pop("forward_transfer")) == {"r1"}
         assert "forward_transfer" not in plain[direction]
     assert ahead == plain
+
+
+def test_prompts_that_do_harm_are_stored_but_not_used(results):
+    """The first task is trained twice; both tasks are answered by the frozen model, later prompts start anew."""
+    result = results["lpi+better"]
+    assert result["tries"] == [2, 1]
+    assert result["kept"] == ["0", "0"]
+    assert result["summary"]["mean"]["relative"]["r1"] == 0
+    assert result["terms"] == ["loss", "retrieval", "alignment"]
+    assert len(set(result["states"])) == 3
+    assert results["lpi"]["kept"] == ["1", "1"] and results["lpi"]["tries"] == []
 
 
 def test_parts_of_lpi_can_be_switched_off(results):

@@ -57,6 +57,7 @@ def found_images(right, shape=(96, 96, 3)):
     return [(np.full(shape, 40 * index, dtype=np.uint8), index in right) for index in range(5)]
 
 
+FEW = [1, 4, 11]  # tasks
 CAPTION = "a red hammer beside two large green screwdrivers, for $5 and $10, on a striped background "
 DRAW = {
     "recall_matrix": lambda path: figures.recall_matrix(recalls(), NAMES, path, "image to text, R@1"),
@@ -66,6 +67,23 @@ DRAW = {
         path,
         "mean recall on the tasks seen, R@1 (%)",
     ),
+    "recall_matrix_of_few": lambda path: figures.recall_matrix(recalls(), NAMES, path, "image to text, R@1", FEW),
+    "recall_over_stream_with_bands": lambda path: figures.recall_over_stream(
+        {"frozen": np.linspace(60, 30, T), "lpi": np.linspace(80, 50, T)},
+        NAMES,
+        path,
+        "mean recall on the tasks seen, R@1 (%)",
+        {"frozen": [np.linspace(55, 28, T), np.linspace(66, 33, T)], "lpi": [np.full(T, 50), np.full(T, 80)]},
+        FEW,
+    ),
+    "forgetting_bars_with_intervals": lambda path: figures.forgetting_bars(
+        {"frozen": np.linspace(-2, 9, T - 1), "lpi": np.linspace(4, 1, T - 1)},
+        NAMES,
+        path,
+        {"frozen": [np.full(T - 1, -3), np.full(T - 1, 10)], "lpi": [np.full(T - 1, 5), np.full(T - 1, 6)]},
+        FEW,
+    ),
+    "routing_confusion_of_few": lambda path: figures.routing_confusion(np.eye(T) + 1, NAMES, path, "images", FEW),
     "forgetting_bars": lambda path: figures.forgetting_bars(
         {"frozen": np.linspace(-2, 9, T - 1), "lpi": np.linspace(4, 1, T - 1)}, NAMES, path
     ),
@@ -80,9 +98,9 @@ DRAW = {
         "the five best",
     ),
 }
-WIDTHS = dict.fromkeys(DRAW, NARROW) | dict.fromkeys(
-    ["forgetting_bars", "training_curves", "retrieval_sheet", "recall_against_parameters", "spread_bars"], WIDE
-)
+ACROSS = ["forgetting_bars", "forgetting_bars_with_intervals", "training_curves", "retrieval_sheet"]
+ACROSS += ["recall_against_parameters", "spread_bars"]
+WIDTHS = dict.fromkeys(DRAW, NARROW) | dict.fromkeys(ACROSS, WIDE)
 each_figure = pytest.mark.parametrize("name", DRAW)
 
 
@@ -243,6 +261,60 @@ def test_forgetting_bars_have_the_heights_and_do_not_overlap(tmp_path):
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == NAMES[:-1]
 
 
+FOOTNOTE = "* fewer than 30 test images"
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("recall_matrix_of_few", FOOTNOTE),
+        ("routing_confusion_of_few", FOOTNOTE),
+        ("recall_over_stream_with_bands", f"bands: 95 % intervals over test images\n{FOOTNOTE}"),
+        ("forgetting_bars_with_intervals", f"lines: 95 % intervals over test images\n{FOOTNOTE}"),
+    ],
+)
+def test_tasks_with_few_images_are_marked_and_explained(name, note, tmp_path):
+    figure = DRAW[name](tmp_path / "figure.png")
+    marked = [f"{task}*" if number in FEW else task for number, task in enumerate(NAMES)]
+    axes = figure.axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == (marked[:-1] if "forgetting" in name else marked)
+    if "stream" not in name and "forgetting" not in name:
+        assert [label.get_text() for label in axes.get_yticklabels()] == marked
+    assert figure.get_supxlabel() == note
+
+
+@pytest.mark.parametrize("name", ["recall_matrix", "recall_over_stream", "forgetting_bars", "routing_confusion"])
+def test_without_few_images_and_intervals_there_is_no_footnote(name, tmp_path):
+    assert DRAW[name](tmp_path / "figure.png").get_supxlabel() == ""
+
+
+def test_forgetting_explains_no_mark_of_the_last_task(tmp_path):
+    figure = figures.forgetting_bars({"lpi": [1, 2]}, NAMES[:3], tmp_path / "figure.png", few=[2])
+    assert figure.get_supxlabel() == ""
+
+
+def test_bands_reach_from_low_to_high_in_the_colour_of_the_curve(tmp_path):
+    curves, bands = {"frozen": [1.0, 2.0], "lpi": [3.0, 4.0]}, {"lpi": [[2.5, 3.0], [3.5, 6.0]]}
+    figure = figures.recall_over_stream(curves, NAMES[:2], tmp_path / "figure.png", "recall", bands)
+    (band,) = figure.axes[0].collections
+    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(0, 2.5), (1, 3.0), (1, 6.0), (0, 3.5)}
+    assert to_rgba(band.get_facecolor()[0][:3]) == to_rgba(figure.axes[0].lines[1].get_color())
+
+
+def test_intervals_of_forgetting_stand_on_the_bars(tmp_path):
+    """Also where a value lies outside its interval, as a maximum may."""
+    lost = {"frozen": [1.0, 2.0], "lpi": [3.0, 4.0]}
+    figure = figures.forgetting_bars(
+        lost, NAMES[:3], tmp_path / "figure.png", {"lpi": [[3.5, 2.0], [5.0, 6.0]], "frozen": [[0, 0], [2, 3]]}
+    )
+    _, lpi = figure.axes[0].containers
+    segments = np.array(figure.axes[0].collections[1].get_segments())
+    np.testing.assert_allclose(segments[:, 0, 0], [bar.get_x() + bar.get_width() / 2 for bar in lpi])
+    assert segments[:, :, 1].tolist() == [[3.5, 5.0], [2.0, 6.0]]
+
+
 def test_distance_matrix_outlines_and_prints_the_pairs_above_the_threshold(tmp_path):
     figure = DRAW["distance_matrix"](tmp_path / "figure.png")
     assert {(frame.get_y(), frame.get_x()) for frame in frames(figure)} == {(0, 1), (1, 0), (4, 7), (7, 4)}
@@ -316,6 +388,14 @@ def test_retrieval_sheet_keeps_the_shape_of_images_and_takes_ragged_rows(tmp_pat
         (
             lambda path: figures.forgetting_bars({"lpi": [1, 2]}, NAMES[:2], path),
             r"of 'lpi' must be \(1,\), not \(2,\)",
+        ),
+        (
+            lambda path: figures.recall_over_stream({"lpi": [1, 2]}, NAMES[:2], path, "", {"lpi": [1, 2]}),
+            r"the interval of 'lpi' must be \(2, 2\), not \(2,\)",
+        ),
+        (
+            lambda path: figures.forgetting_bars({"lpi": [1, 2]}, NAMES[:3], path, {"lpi": [[1], [2]]}),
+            r"the interval of 'lpi' must be \(2, 2\), not \(2, 1\)",
         ),
         (lambda path: figures.training_curves([], path), "at least one record with a loss term"),
         (lambda path: figures.training_curves([{"task": "tool", "epoch": 0}], path), "with a loss term"),

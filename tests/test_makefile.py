@@ -1,5 +1,6 @@
-"""What `make clean` removes and what it keeps."""
+"""What `make clean` removes and keeps, and how `make queue` divides the cores."""
 
+import os
 import shutil
 import subprocess
 
@@ -22,3 +23,24 @@ def test_clean_removes_results_but_nothing_that_was_fetched_or_put_there(tmp_pat
     subprocess.run(["make", "clean"], cwd=tmp_path, check=True)
     assert [name for name in kept if not (tmp_path / name).exists()] == []
     assert [name for name in removed if (tmp_path / name).exists()] == []
+
+
+def test_workers_share_the_cores(tmp_path):
+    """On a machine with three cores; `dvc` and `nproc` are stand-ins."""
+    shutil.copy(ROOT / "Makefile", tmp_path / "Makefile")
+    for name, script in (("dvc", 'echo "$OMP_NUM_THREADS" "$@"'), ("nproc", "echo 3")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def started(*settings: str, **variables: str) -> str:
+        environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        environment.pop("OMP_NUM_THREADS", None)
+        command = ["make", "--silent", "--old-file=.venv/installed", "queue", *settings]
+        return subprocess.run(
+            command, cwd=tmp_path, env={**environment, **variables}, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert started() == "3 queue start --jobs 1"
+    assert started("JOBS=2") == "1 queue start --jobs 2"
+    assert started("JOBS=9") == "1 queue start --jobs 9"
+    assert started("JOBS=2", OMP_NUM_THREADS="2") == "2 queue start --jobs 2"

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from unittest.mock import Mock
 
-from lpi.continual import training
+from lpi.continual import loop, training
+from lpi.continual.features import encode
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
@@ -12,12 +14,14 @@ from lpi.methods.dcp import CoupledPrompts
 from lpi.parameters import METHODS, Parameters, flatten
 from lpi.prompts import cp_prompt
 from lpi.report.summary import read_log
+from lpi.runtime.devices import precise_dtype
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import ROOT
+from torch.overrides import TorchFunctionMode
 
 CAPTIONS = [
     "a dog",
@@ -97,6 +101,30 @@ def test_parameters_per_task(make, tasks, changes, expected):
     method = make(parameters)
     learn(method, tasks[0], parameters)
     assert method.parameters_per_task == expected
+
+
+class NoDoubles(TorchFunctionMode):
+    """Fails where anything but reading a NumPy array makes a tensor of float64, which Apple's GPU cannot hold."""
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        double = isinstance(result, torch.Tensor) and result.dtype == torch.float64
+        assert not double or function is torch.from_numpy, function
+        return result
+
+
+@pytest.mark.parametrize("margin", [0, 1])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_device_without_float64_can_train_and_encode(make, tasks, monkeypatch, name, margin):
+    monkeypatch.setattr(loop, "precise_dtype", lambda device: precise_dtype(torch.device("mps")))
+    parameters = settings(**{"method": name, "stream.margin": margin})
+    method = make(parameters)
+    larger = np.pad(tasks[0].images, [(0, 0), (margin, margin), (margin, margin), (0, 0)])
+    with NoDoubles():
+        learn(method, replace(tasks[0], images=larger), parameters)
+        encode(lambda part: method.encode_image(normalise(part), 0), tasks[0].images, torch.device("cpu"))
+        encode(lambda part: method.encode_text(part.long(), 0), tasks[0].tokens, torch.device("cpu"))
+    assert method.tasks == 1
 
 
 @pytest.mark.parametrize("name", METHODS)

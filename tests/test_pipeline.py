@@ -2,24 +2,33 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
+from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.report import figures
+from lpi.report.results import Results
+from lpi.report.summary import read_matrices
+
+import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
-from repository import STAGES, declared, keep_only, ran
+from repository import STAGES, declared, keep_only, ran, restored
+from stages import summarize
 
 TRAIN = ["train@t00", "train@t01"]
 
-
-def restored(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if "is cached - skipping run" in line]
+CURVES = ("i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
+BOUNDS = ("low", "high")
+RECALLS = {f"{name}{bound}" for name in ("recall", "frozen", "gain") for bound in ("", "_low", "_high")}
 
 
 def test_every_stage_runs_but_the_frozen_one(first_run):
@@ -33,13 +42,15 @@ def leaves(tree: dict) -> list[float]:
 
 def test_summary_has_the_promised_numbers(first_run):
     summary = first_run[0].summary()
-    cutoffs = {"r1", "r5", "r10"}
+    cutoffs = {f"r{k}{bound}" for k in (1, 5, 10) for bound in ("", "_low", "_high")}
     for direction in ("i2t", "t2i"):
         for name in ("average_recall", "last", "forgetting"):
             assert set(summary[direction][name]) == cutoffs
         assert set(summary["frozen"][direction]["average_recall"]) == cutoffs
         recall = summary[direction]["average_recall"]
         assert 0 <= recall["r1"] <= recall["r5"] <= recall["r10"] <= 100
+        assert 0 <= recall["r1_low"] <= recall["r1"] <= recall["r1_high"] <= 100
+    assert set(summary["mean"]["relative"]) == {"r1", "r1_low", "r1_high"}
     assert set(summary["routing_accuracy"]) == {"image", "text"}
     assert isinstance(summary["parameters_per_task"], int)
     assert all(isinstance(value, (int, float)) for value in leaves(summary))
@@ -66,14 +77,70 @@ def test_figures_and_tables_are_made(first_run):
         with Image.open(path) as image:
             assert image.width >= 600
     for table, columns in (
-        ("stream", {"task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen"}),
+        ("stream", {"task", *CURVES, *(f"{curve}_{bound}" for curve in CURVES for bound in BOUNDS), "images", "few"}),
+        ("recall", {"direction", "k", "after", "task", *RECALLS, "images", "few"}),
         ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
-        ("costs", {"stage", "seconds", "peak_memory_mb", "peak_gpu_memory_mb"}),
     ):
         with (folder / f"{table}.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert set(rows[0]) == columns
         assert len(rows) >= 2
+
+
+def test_the_state_after_the_last_task_has_a_place_of_its_own(first_run):
+    states, final = first_run[0].folder / "data" / "states", first_run[0].folder / "data" / "final"
+    for path in (states / "t01").iterdir():
+        assert (final / path.name).read_bytes() == path.read_bytes()
+    assert (final / "state.safetensors").read_bytes() != (states / "t00" / "state.safetensors").read_bytes()
+
+
+def test_costs_are_those_of_the_present_outputs(repository):
+    def table() -> dict[str, list[str]]:
+        output = repository.run(sys.executable, str(ROOT / "benchmarks" / "costs.py")).stdout
+        return {line.split()[0]: line.split()[1:] for line in output.splitlines()}
+
+    before = table()
+    assert list(before)[1:-1] == ["fetch", "split", "features", "init", *TRAIN, "evaluate"]
+    assert all(float(cells[0]) > 0 for stage, cells in before.items() if stage != "stage")
+    repository.dvc("repro", "--force", "--single-item", "init")  # the same output at another price
+    after = table()
+    assert {stage for stage in before if before[stage] != after[stage]} <= {"init", "together"}
+    assert "up to date" in repository.dvc("status")
+    (repository.folder / "data" / "costs").rename(repository.folder / "elsewhere")
+    assert table()["evaluate"] == ["restored,", "made", "elsewhere"]
+    (repository.folder / "elsewhere").rename(repository.folder / "data" / "costs")
+
+
+def test_stored_ranks_are_those_of_the_matrices(first_run):
+    folder = first_run[0].folder
+    ranks = StreamRanks.load(folder / "data/evaluation/ranks.npz")
+    for model, prefix in ((METHOD, ""), (FROZEN, "frozen_")):
+        matrices = read_matrices(folder / "metrics/matrices", prefix)
+        for direction, k in product(("i2t", "t2i"), (1, 5, 10)):
+            found = ranks.recall(model, direction, k)
+            np.testing.assert_array_equal(matrices[direction][k], np.round(found, 4))
+
+
+def test_a_stream_of_tiny_tasks_is_called_that_everywhere(first_run, monkeypatch, tmp_path):
+    """Five test images in a task: in what `dvc repro` prints, in the tables, and in the figures."""
+    repository, output = first_run
+    assert "warning: fewer than 30 test images in tool (5), sport (5): " in output
+    assert re.search(r"i2t: average R@1 \d+\.\d\d \[\d+\.\d, \d+\.\d\] \([+-]\d+\.\d\d \[-?\d+\.\d, ", output)
+    for table in ("stream", "recall"):
+        rows = list(csv.DictReader(repository.read(f"metrics/{table}.csv").decode().splitlines()))
+        assert all((row["images"], row["few"]) == ("5", "1") for row in rows)
+    monkeypatch.chdir(repository.folder)
+    monkeypatch.setattr(summarize, "PLOTS", tmp_path)
+    drawn = {}
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.update({path.name: figure}))
+    names = ["tool", "sport"]
+    results = Results.load(Path("metrics/matrices"), Path("data/evaluation/ranks.npz"), names)
+    summarize.draw_recall(results, "lpi")
+    assert len(drawn) == 6
+    for name, figure in drawn.items():
+        labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert labels == ["tool*", "sport*"][: len(labels)] and labels, name
+        assert figure.get_supxlabel().endswith("* fewer than 30 test images"), name
 
 
 def test_a_second_run_has_nothing_to_do(repository):
@@ -85,7 +152,8 @@ def test_dvc_shows_the_plots(repository):
     page = (repository.folder / "shown" / "index.html").read_text()
     assert "index.html" in output
     assert "recall_matrix_i2t.png" in page
-    assert "Recall over the stream" in page
+    for words in ("Recall over the stream", "after training task", "mean R@1 over the tasks seen so far (%)"):
+        assert words in page
     shutil.rmtree(repository.folder / "shown")
 
 
@@ -182,7 +250,7 @@ def test_every_stage_runs_the_code_of_its_own_checkout():
 def test_stages_need_only_what_they_declare_and_are_deterministic(repository, name):
     """Run with every undeclared parameter removed: same outputs, no code loaded that is not declared."""
     stage = STAGES[name].get("do", STAGES[name])
-    fill = {"${key}": "t01", "${item.prev}": "t00"}
+    fill = {"${key}": "t01", "${item.prev}": "t00", "${method}": "lpi"}
 
     def filled(text: str) -> str:
         for old, new in fill.items():
@@ -190,7 +258,6 @@ def test_stages_need_only_what_they_declare_and_are_deterministic(repository, na
         return text
 
     outs = [filled(out) for key in ("outs", "metrics", "plots") for out in declared(stage, key)]
-    outs = [out for out in outs if "costs" not in out]
     files = [p for out in outs for p in (sorted((repository.folder / out).rglob("*")) or [repository.folder / out])]
     before = {path: path.read_bytes() for path in files if path.is_file()}
     assert before

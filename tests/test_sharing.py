@@ -2,15 +2,103 @@
 
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+from lpi.runtime.cost import content_hash
+
 import pytest
 import yaml
 from conftest import ROOT
+from repository import cloned, ran, restored
 
 LAUNCH = ROOT / "launch"
+EXPERIMENT = ("exp", "run", "--name", "narrow", "-S", "rank=2")
+TRIED = ["validate", "init", "train@t00", "train@t01", "evaluate", "summarize"]  # what depends on the rank
+
+
+@pytest.fixture(scope="module")
+def team(first_run, tmp_path_factory):
+    """One member's clone, whose cache the group shares, after an experiment; and how others configure theirs.
+
+    The cache is that of the finished run, opened to the group as docs/team.md says. The experiment runs with a umask
+    that denies the group to write and others everything.
+    """
+    folder = tmp_path_factory.mktemp("team")
+    shutil.copytree(first_run[0].folder / ".dvc" / "cache", folder / "cache")
+    subprocess.run(["chmod", "--recursive", "g+rwX", str(folder / "cache")], check=True)
+    subprocess.run(["find", str(folder / "cache"), "-type", "d", "-exec", "chmod", "g+s", "{}", "+"], check=True)
+    shared = f"[cache]\n    dir = {folder / 'cache'}\n    shared = group\n"
+    storage = f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {folder / 'storage'}\n"
+    first = cloned(first_run[0].folder, folder / "first", shared + storage, 0o027)
+    assert sorted(ran(first.dvc(*EXPERIMENT))) == sorted(TRIED)
+    return first, shared, storage
+
+
+def modes(folder: Path, kind: str) -> list[int]:
+    return [path.stat().st_mode for path in folder.rglob("*") if getattr(path, f"is_{kind}")()]
+
+
+def test_a_shared_cache_is_open_to_the_group(team):
+    first, *_ = team
+    cache = first.folder.parent / "cache"
+    assert all(mode & 0o2070 == 0o2070 for mode in modes(cache, "dir"))
+    assert all(mode & 0o040 for mode in modes(cache / "files", "file"))
+    assert all(mode & 0o060 == 0o060 for mode in modes(cache / "runs", "file"))
+    states = modes(first.folder / "data" / "states", "file")
+    assert {stat.S_IMODE(mode) for mode in states} == {0o640}
+
+
+def test_a_second_clone_with_the_same_cache_runs_nothing(team):
+    first, shared, _ = team
+    second = cloned(first.folder, first.folder.parent / "second", shared, 0o027)
+    output = second.dvc("repro")
+    assert ran(output) == []
+    assert set(TRIED) < set(restored(output))
+    assert second.run("git", "status", "--porcelain").stdout == ""  # dvc.lock and metrics are what was committed
+    again = second.dvc(*EXPERIMENT)
+    assert ran(again) == []
+    assert restored(again) == TRIED
+    for path in ("dvc.lock", "metrics/summary.json", "data/final/state.safetensors"):
+        assert second.read(path) == first.read(path)
+
+
+def test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments(team):
+    """Through a DVC remote and a Git remote."""
+    first, _, storage = team
+    git = first.folder.parent / "git"
+    first.run("git", "clone", "--quiet", "--bare", ".", str(git))
+    first.run("git", "checkout", "--quiet", "--force", "HEAD")
+    first.dvc("checkout", "--quiet")
+    first.dvc("push", "--quiet")
+    assert "Pushed experiment narrow" in first.dvc("exp", "push", str(git), "narrow")
+    third = cloned(git, first.folder.parent / "third", storage)
+    third.dvc("pull", "--quiet")
+    output = third.dvc("repro")
+    assert "Data and pipelines are up to date." in output
+    assert third.run("git", "status", "--porcelain").stdout == ""
+    third.dvc("exp", "pull", "origin", "narrow")
+    third.dvc("exp", "apply", "narrow")
+    assert "up to date" in third.dvc("status")
+    difference = third.dvc("params", "diff")
+    assert re.search(r"^params.yaml +rank +4 +2$", difference, re.MULTILINE), difference
+    assert {line.split()[1] for line in difference.splitlines()[1:] if line} == {"rank"}
+
+
+def test_others_get_the_backbone_and_the_final_prompts_by_name(team, tmp_path):
+    """`dvc artifacts get` wants a version: an annotated tag of Git."""
+    first, *_ = team
+    for name in ("backbone", "prompts"):
+        first.run("git", "tag", "--annotate", f"{name}@v1.0.0", "--message", "first version")
+        first.dvc("artifacts", "get", str(first.folder), name, "--out", str(tmp_path / name))
+    assert {path.name for path in (tmp_path / "prompts").iterdir()} == {"state.safetensors", "log.csv"}
+    for path in (tmp_path / "backbone").iterdir():
+        assert path.read_bytes() == (ROOT / "data" / "backbone" / path.name).read_bytes()
+    committed = yaml.safe_load(first.run("git", "show", "HEAD:dvc.lock").stdout)["stages"]["summarize"]["outs"]
+    assert content_hash(tmp_path / "prompts") in [out["md5"] for out in committed]
 
 
 def test_a_second_clone_trains_nothing_that_the_first_has_trained(repository, tmp_path):
@@ -90,7 +178,7 @@ def test_the_skypilot_job_runs_its_experiment(tmp_path, commands):
         )
         assert done.returncode == 0, done.stderr
     assert log.read_text().splitlines() == [
-        "make .venv/installed",
+        "make install",
         f"dvc remote add --local --force --default shared {Path(variables['REMOTE'])}",
         "dvc pull --quiet --run-cache --allow-missing",
         "dvc exp run --pull -S method=lpi -S seed=1",

@@ -165,7 +165,10 @@ class Coco(Section):
 class Folder(Section):
     """The user's own data alone."""
 
-    file: str = Field(description="folder: the captions in data/own, as .csv, .jsonl or COCO's .json")
+    file: str = Field(
+        description="folder: the file of captions in data/own, `{split}` or `*` for several, `.` for pairs of image and"
+        " text, or `auto`: the one table there is, else shards, else pairs"
+    )
 
 
 class Scenes(Section):
@@ -203,6 +206,10 @@ class General(Section):
     similarity: Similarity
     routing: Routing
     optimizer: Optimizer
+    keep: Literal["default", "better", "always"] = Field(
+        description="use a task's prompts `always`, or only where they are `better` than the frozen model on the task's"
+        " validation pairs; `default`: better for folder and methods with prompts of a task's own, else always"
+    )
     lr: Number = Field(
         ge=1e-08, le=100, description="learning rate at the start of a task; cosine decay to 0 within the task"
     )

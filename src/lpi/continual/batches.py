@@ -102,7 +102,9 @@ class PairBatches:
             yield rows, self._draw_crops(len(rows))
 
     def _draw_crops(self, count: int) -> Tensor:
-        starts = self._rng.integers(0, 2 * self.margin + 1, (count, 2)) if self.margin else np.empty((count, 0))
+        starts = (
+            self._rng.integers(0, 2 * self.margin + 1, (count, 2)) if self.margin else np.empty((count, 0), np.int64)
+        )
         return torch.from_numpy(starts).to(self.images.device)
 
     def load(self, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lpi.continual.features import encode
+from lpi.continual.ranks import Ranks, StreamRanks
 from lpi.continual.routing import key_distances
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.methods.common.base import Method
@@ -55,6 +56,7 @@ class StreamResult:
 
     Attributes:
         recall: "i2t" or "t2i" -> K -> (T, T) percent, NaN above the diagonal; row i after task i.
+        ranks: "i2t" or "t2i" -> T arrays, the ranks that row i was made of: of the queries of tasks 0..i.
         ahead: the same (T, T) shape, but only the cells [t - 1, t]: recall on task t before it is trained, in the
             gallery of tasks 0..t; empty unless forward transfer was asked for.
         confusion: "image" or "text" -> (T, T) counts after the last task, true task in rows.
@@ -63,10 +65,16 @@ class StreamResult:
     """
 
     recall: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
+    ranks: Ranks = field(default_factory=lambda: {direction: [] for direction in DIRECTIONS})
     ahead: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     confusion: dict[str, np.ndarray] = field(default_factory=dict)
     features: Features = field(default_factory=dict)
     encoded: list[int] = field(default_factory=lambda: [0, 0])
+
+    def keep(self, ranks: dict[str, np.ndarray]) -> None:
+        """Add the ranks after one more task."""
+        for direction, found in ranks.items():
+            self.ranks[direction].append(found)
 
 
 @dataclass(frozen=True)
@@ -116,11 +124,20 @@ class Gallery:
             "t2i": feature_ranks(text_features[captions], image_features, owners),
         }
 
+    def stream_ranks(self, results: "dict[str, StreamResult]") -> StreamRanks:
+        """The ranks of several models' evaluations with what is needed to compute from them."""
+        image = {"i2t": np.arange(len(self.task["image"])), "t2i": self.data.owners}
+        return StreamRanks(self.task["image"], image, {model: result.ranks for model, result in results.items()})
+
 
 def record_recall(
     matrices: dict[str, dict[int, np.ndarray]], gallery: Gallery, features: Features, row: int, columns: range
-) -> None:
-    """Enter the recalls on the queries of the tasks `columns` into row `row` of direction -> K -> (T, T)."""
+) -> dict[str, np.ndarray]:
+    """Enter the recalls on the queries of the tasks `columns` into row `row` of direction -> K -> (T, T).
+
+    Returns:
+        Direction -> ranks of these queries.
+    """
     tasks, ranks = int(gallery.task["image"][-1]) + 1, gallery.ranks(features, columns)
     for direction, modality in zip(DIRECTIONS, MODALITIES, strict=True):
         of = gallery.task[modality][gallery.items(modality, columns)]
@@ -128,6 +145,7 @@ def record_recall(
             matrix = matrices.setdefault(direction, {}).setdefault(k, np.full((tasks, tasks), np.nan))
             for task in columns:
                 matrix[row, task] = recall_at(ranks[direction][of == task], k)
+    return ranks
 
 
 def frozen_result(gallery: Gallery, tasks: int, forward_transfer: bool = False) -> StreamResult:
@@ -136,7 +154,7 @@ def frozen_result(gallery: Gallery, tasks: int, forward_transfer: bool = False) 
     for after in range(tasks):
         seen = range(after + 1)
         features = {modality: gallery.frozen[modality][gallery.items(modality, seen)] for modality in MODALITIES}
-        record_recall(result.recall, gallery, features, after, seen)
+        result.keep(record_recall(result.recall, gallery, features, after, seen))
         if forward_transfer and after:
             record_recall(result.ahead, gallery, features, after - 1, seen[-1:])
     return result
@@ -223,7 +241,7 @@ def evaluate_stream(
     for after, method in enumerate(tqdm(states, total=tasks, desc="evaluation", unit="task")):
         seen, known, before = range(after + 1), after + 1, encoder.encoded
         result.features = encoder.features(method, seen, known)
-        record_recall(result.recall, gallery, result.features, after, seen)
+        result.keep(record_recall(result.recall, gallery, result.features, after, seen))
         between = encoder.encoded
         if forward_transfer and known < tasks:
             following = range(known, known + 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from typing import Any, Protocol
 
+from lpi.runtime.devices import precise_dtype
 from lpi.runtime.distributed import Shard
 from lpi.runtime.launch import is_writer
 
@@ -84,7 +85,7 @@ def train_epoch(
         loss = reduce(operator.add, terms.values())
         updater.update(loss)
         for name, value in {"loss": loss, **terms}.items():
-            share = value.detach().double() / batches.updates  # no .item(): a GPU is not waited for
+            share = value.detach().to(precise_dtype(value.device)) / batches.updates  # .item() would wait for a GPU
             means[name] = means[name] + share if name in means else share
         progress.update(len(drawn[0]))
     return {name: mean.item() for name, mean in means.items()}

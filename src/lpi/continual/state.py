@@ -8,7 +8,7 @@ from lpi.data.coco import DataError
 from lpi.methods.common.base import Method
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 
 def save_state(folder: Path, method: Method, records: list[dict[str, float]]) -> None:
@@ -16,7 +16,7 @@ def save_state(folder: Path, method: Method, records: list[dict[str, float]]) ->
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(method.tensors().items())}
     partial = folder / "state.part"
-    save_file(tensors, partial, metadata={"lpi": json.dumps({"tasks": method.tasks})})
+    partial.write_bytes(save(tensors, metadata={"lpi": json.dumps({"tasks": method.tasks})}))
     partial.replace(folder / "state.safetensors")
     fields = list(dict.fromkeys(key for record in records for key in record)) or ["epoch", "loss"]
     with (folder / "log.csv").open("w", encoding="utf-8", newline="") as file:

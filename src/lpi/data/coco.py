@@ -11,32 +11,17 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from lpi.data.errors import DataError, ImageError
+from lpi.data.pixels import Conversions, read_rgb
+
+from PIL import Image
 
 SPLITS = ("train", "val", "test")
 ASSIGNMENTS = ("single", "area", "count")
-BROKEN = (  # what Pillow and zipfile raise for damaged, encrypted or unknown content
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+UNREADABLE = (OSError, RuntimeError, zipfile.BadZipFile, zlib.error)  # of members that are encrypted or damaged
 LONGEST = 2000  # characters of a caption
 OWN = "own"  # the data set of the user
 AGAIN = "delete it and run `dvc repro --force fetch`"  # a fetched file that was damaged later
-
-
-class DataError(ValueError):
-    """Something is wrong with a data file; the message names the file and the entry."""
-
-
-class ImageError(DataError):
-    """One image is missing or broken."""
 
 
 def data_home(name: str) -> Path:
@@ -99,8 +84,8 @@ class Source:
         return cls(**read_json(folder / "source.json"))
 
     def images(self, folder: Path) -> "ImageStore":
-        """The images; folder: that of the fetched data. The user's own are turned as their cameras say."""
-        return ImageStore(folder if self.home is None else data_home(self.home), upright=self.home == OWN)
+        """The images; folder: that of the fetched data. All but COCO's and Flickr30k's are turned as cameras say."""
+        return ImageStore(folder if self.home is None else data_home(self.home), upright=self.home in (None, OWN))
 
 
 @dataclass
@@ -211,18 +196,10 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    """As the orientation in its EXIF data says; as it is where that cannot be read."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises whatever the damage leads to; a damaged image fails again where it is decoded
-        return image
-
-
 class ImageStore:
     """Images by file name: `part/name.jpg` is a member of the archive `root/part.zip` if that has it, else a file.
 
-    Several threads may read at the same time.
+    Several threads may read at the same time. What conversions lost is printed on leaving the context.
 
     Args:
         root: the folder.
@@ -230,7 +207,7 @@ class ImageStore:
     """
 
     def __init__(self, root: Path, upright: bool = False):
-        self.root, self.upright = root, upright
+        self.root, self.upright, self.conversions = root, upright, Conversions()
         self._archives: dict[str, zipfile.ZipFile | None] = {}
         self._lock = Lock()
 
@@ -242,6 +219,14 @@ class ImageStore:
                 self._archives[name] = open_archive(path) if path.exists() else None
             return self._archives[name]
 
+    def exists(self, file_name: str) -> bool:
+        """Whether there is such an image."""
+        try:
+            archive = self._archive(file_name)
+            return bool(archive and file_name in archive.NameToInfo) or (self.root / file_name).is_file()
+        except OSError:  # such as a name that is too long for a file
+            return False
+
     def checksum(self, file_name: str) -> int | None:
         """CRC-32 of an image's bytes; None if it is missing."""
         archive = self._archive(file_name)
@@ -251,7 +236,7 @@ class ImageStore:
         return zlib.crc32(path.read_bytes()) if path.is_file() else None
 
     def open(self, file_name: str) -> Image.Image:
-        """The decoded image in RGB.
+        """The decoded image in RGB, see `read_rgb`.
 
         Raises:
             ImageError: it is missing or broken; names the file.
@@ -262,11 +247,10 @@ class ImageStore:
         packed = archive is not None and file_name in archive.NameToInfo
         try:
             with archive.open(file_name) if packed else (self.root / file_name).open("rb") as file:
-                image = Image.open(file)
-                return (_turned(image) if self.upright else image).convert("RGB")
+                return read_rgb(file, path, self.upright, self.conversions)
         except (KeyError, FileNotFoundError):
             raise ImageError(f"{path} is missing") from None
-        except BROKEN as error:
+        except UNREADABLE as error:
             raise ImageError(f"{path} cannot be decoded: {error}") from None
 
     def __enter__(self) -> "ImageStore":
@@ -275,6 +259,7 @@ class ImageStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.conversions.report()
         for archive in self._archives.values():
             if archive:
                 archive.close()

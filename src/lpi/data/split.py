@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 from lpi.data.clusters import cluster_items
 from lpi.data.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
+from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
 from PIL import Image
@@ -253,7 +253,7 @@ def _announce(out: Path, items: list[Item], store: ImageStore, transform: Transf
 
 
 def _workers() -> int:
-    return min(16, len(os.sched_getaffinity(0)))
+    return min(16, usable_cpus())
 
 
 def _decoded(item: Item, store: ImageStore, transform: Transform) -> np.ndarray | ImageError:

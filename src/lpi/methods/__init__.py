@@ -48,6 +48,13 @@ def resolve(parameters: Parameters) -> Parameters:
     return parameters.with_section(parameters["method"], method.Settings).changed(fixed)
 
 
+def keeps_better_only(parameters: Mapping[str, Any]) -> bool:
+    """Whether prompts are used only where they are better than the frozen model, as `keep` says."""
+    if parameters["keep"] == "default":
+        return parameters["dataset"] == "folder" and method_class(parameters["method"]).keepable
+    return bool(parameters["keep"] == "better")
+
+
 def check(parameters: Parameters, model: Mapping[str, Any]) -> None:
     """Refuse settings that are possible one by one but not together, or not with this backbone.
 
@@ -66,6 +73,10 @@ def check(parameters: Parameters, model: Mapping[str, Any]) -> None:
     if depth < method.least_depth:
         raise ParameterError(
             f"depth must be at least {method.least_depth} for method {parameters['method']}, not {depth}"
+        )
+    if parameters["keep"] == "better" and not method.keepable:
+        raise ParameterError(
+            f"keep=better needs prompts of a task's own, which method {parameters['method']} does not have; use always"
         )
     method.check(parameters)
     tokens, context = method.inserted_tokens(parameters), model["text_cfg"].get("context_length", 77)

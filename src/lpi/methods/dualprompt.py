@@ -25,6 +25,7 @@ class DualPrompt(PerTask):
     not by learned ones; `parameters_per_task` counts them only, as the general ones are kept once.
     """
 
+    keepable = False  # the general prefixes are those of all tasks
     least_depth = 2
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):

@@ -18,6 +18,7 @@ from lpi.data.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
 from lpi.metrics import hit_ranks, recall_at
+from lpi.runtime.devices import describe
 
 import numpy as np
 import torch
@@ -411,7 +412,7 @@ class Pretrainer:
             for phase in self.recipe.phases
         )
         count = sum(p.numel() for n, p in self.clip.named_parameters() if n != "token_embedding.weight")
-        where = torch.cuda.get_device_name() if self.device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
+        where = describe(self.device)
         path.write_text(
             CARD.format(
                 parameters=f"{count:,}",
@@ -436,13 +437,14 @@ class Pretrainer:
 
         Embeddings of tokens that pre-training never met are zero: neutral at inference, and small when compressed.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         state = {name: value.detach().cpu().half() for name, value in sorted(self.clip.state_dict().items())}
         rows = state["token_embedding.weight"]
         state["token_embedding.weight"] = rows.new_zeros(self.recipe.model["text_cfg"]["vocab_size"], rows.shape[1])
         state["token_embedding.weight"][self.vocabulary] = rows
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in state.items()}, folder / "open_clip_model.safetensors")
+        weights = save({name: value.contiguous() for name, value in state.items()})
+        (folder / "open_clip_model.safetensors").write_bytes(weights)
         config = {"model_cfg": self.recipe.model, "preprocess_cfg": self.recipe.preprocess}
         (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

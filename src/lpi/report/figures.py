@@ -7,9 +7,11 @@ Colours are safe for colour-blind readers; methods and right answers also differ
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
+
+from lpi.continual.uncertainty import FEW_IMAGES
 
 import numpy as np
 from matplotlib import colormaps, style
@@ -36,6 +38,7 @@ GREEN = "#009E73"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 CHECK = "\N{CHECK MARK}"
+MARK = "*"  # of a task with few test images
 CENTRED = {"horizontalalignment": "center", "verticalalignment": "center"}
 NOT_LOSSES = ("task", "epoch")
 THUMBNAIL = 1.1  # inches: the largest image of a retrieval sheet
@@ -67,30 +70,47 @@ _house_style = style.context(["default", _STYLE])  # as a decorator: the setting
 
 
 @_house_style
-def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: str) -> Figure:
+def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: str, few: Collection[int] = ()) -> Figure:
     """Heat map of R[i, j], (T, T) in percent; what lies above the diagonal is left blank.
 
-    The colours run from 0 to the largest value, rounded up to a multiple of ten.
+    The colours run from 0 to the largest value, rounded up to a multiple of ten. The tasks `few`, with few test images,
+    are marked.
     """
     matrix = _square(matrix, names)
     shown = np.ma.masked_invalid(np.where(np.tri(len(matrix), dtype=bool), matrix, np.nan))
     figure, axes = _new(COLUMN, COLUMN)
     top = 10 * max(1, math.ceil(shown.max() / 10)) if shown.count() else 10
     printed = len(matrix) <= MOST_PRINTED
-    _heat_map(axes, shown, names, colormaps["Blues"], (0, top), unit=None if printed else "recall (%)")
+    _heat_map(axes, shown, _marked(names, few), colormaps["Blues"], (0, top), None if printed else "recall (%)")
     if printed:
         decimals = 1 if len(matrix) <= DECIMALS_UP_TO else 0
         _print_cells(axes, [[f"{value:.{decimals}f}" for value in row] for row in matrix])
     axes.set(title=title, xlabel="evaluated on task (recall in %)", ylabel="after training task")
+    _footnote(figure, few)
     return _save(_with_square_axes(figure), path)
 
 
 @_house_style
-def recall_over_stream(curves: Mapping[str, Sequence[float]], names: Sequence[str], path: Path, ylabel: str) -> Figure:
+def recall_over_stream(
+    curves: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    path: Path,
+    ylabel: str,
+    bands: Mapping[str, ArrayLike] | None = None,
+    few: Collection[int] = (),
+) -> Figure:
     """One line per method: its value (mean recall over the tasks seen so far) after each task of the stream.
 
     A curve may be shorter than the stream, of a run that is not finished. "frozen" is drawn as a grey reference. More
     than six methods take the whole width of a page.
+
+    Args:
+        curves: method -> one value for each task trained.
+        names: of all tasks.
+        path: the PNG to write.
+        ylabel: what the values are.
+        bands: method -> (2, values) 95 % interval of its values, low and high; drawn as a band.
+        few: tasks with few test images, which are marked.
     """
     many = len(curves) > MANY
     width = PAGE if many else COLUMN
@@ -101,16 +121,34 @@ def recall_over_stream(curves: Mapping[str, Sequence[float]], names: Sequence[st
         if len(values) > len(names):
             raise ValueError(f"the curve {method!r} has {len(values)} points for {len(names)} tasks")
         axes.plot(range(len(values)), values, label=method, **looks[method])
-    _name_ticks(axes, names, room=width - MARGIN)
+    for method, band in (bands or {}).items():
+        low, high = _interval(band, len(curves[method]), method)
+        axes.fill_between(range(len(low)), low, high, color=looks[method]["color"], alpha=0.15, linewidth=0)
+    _name_ticks(axes, _marked(names, few), room=width - MARGIN)
     axes.set(xlabel="after training task")
     axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)  # above the axis, where a long label fits
     _legend_above(figure, columns=6 if many else 3)
+    _footnote(figure, few, "bands: 95 % intervals over test images" if bands else None)
     return _save(figure, path)
 
 
 @_house_style
-def forgetting_bars(per_method: Mapping[str, ArrayLike], names: Sequence[str], path: Path) -> Figure:
-    """Forgetting of every task but the last, one bar per method: (T - 1,) values for T names, positive = worse."""
+def forgetting_bars(
+    per_method: Mapping[str, ArrayLike],
+    names: Sequence[str],
+    path: Path,
+    intervals: Mapping[str, ArrayLike] | None = None,
+    few: Collection[int] = (),
+) -> Figure:
+    """Forgetting of every task but the last, one bar per method: (T - 1,) values for T names, positive = worse.
+
+    Args:
+        per_method: method -> (T - 1,) points.
+        names: of all T tasks.
+        path: the PNG to write.
+        intervals: method -> (2, T - 1) 95 % interval, low and high; drawn as a thin line over the bar.
+        few: tasks with few test images, which are marked.
+    """
     figure, axes = _new(PAGE, 2.2)
     axes.grid(axis="y")
     axes.axhline(0, color="black", linewidth=0.6)
@@ -122,11 +160,16 @@ def forgetting_bars(per_method: Mapping[str, ArrayLike], names: Sequence[str], p
             raise ValueError(f"forgetting of {method!r} must be ({len(names) - 1},), not {values.shape}")
         centre = np.arange(len(values)) + (place - (len(per_method) - 1) / 2) * width
         axes.bar(centre, values, 0.92 * width, label=method, color=looks[method]["color"])
-    _name_ticks(axes, names[:-1], room=PAGE - MARGIN)
+        if intervals and method in intervals:
+            low, high = _interval(intervals[method], len(values), method)
+            axes.vlines(centre, low, high, color="black", linewidth=0.8)
+    _name_ticks(axes, _marked(names, few)[:-1], room=PAGE - MARGIN)
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
     axes.set(xlim=(-0.5, len(names) - 1.5), ylabel="forgetting (points)\nbest earlier recall \N{MINUS SIGN} last")
     _legend_above(figure, columns=6)
+    shown = [task for task in few if task < len(names) - 1]
+    _footnote(figure, shown, "lines: 95 % intervals over test images" if intervals else None)
     return _save(figure, path)
 
 
@@ -206,18 +249,25 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
 
 
 @_house_style
-def routing_confusion(counts: ArrayLike, names: Sequence[str], path: Path, title: str) -> Figure:
-    """Heat map of (T, T) query counts, true task in rows, as percent of the row; cells without queries stay blank."""
+def routing_confusion(
+    counts: ArrayLike, names: Sequence[str], path: Path, title: str, few: Collection[int] = ()
+) -> Figure:
+    """Heat map of (T, T) query counts, true task in rows, as percent of the row; cells without queries stay blank.
+
+    The tasks `few`, with few test images, are marked.
+    """
     counts = _square(counts, names)
     totals = counts.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     shown = np.ma.masked_equal(percent, 0)
     figure, axes = _new(COLUMN, COLUMN)
     printed = len(counts) <= MOST_PRINTED
-    _heat_map(axes, shown, names, colormaps["Blues"], (0, 100), unit=None if printed else "share of queries (%)")
+    unit = None if printed else "share of queries (%)"
+    _heat_map(axes, shown, _marked(names, few), colormaps["Blues"], (0, 100), unit)
     if printed:
         _print_cells(axes, [[f"{value:.0f}" if value > 0.5 else "<1" for value in row] for row in percent])
     axes.set(title=title, xlabel="routed to task (% of the true task's queries)", ylabel="true task")
+    _footnote(figure, few)
     return _save(_with_square_axes(figure), path)
 
 
@@ -365,6 +415,26 @@ def _looks(methods: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _legend_above(figure: Figure, columns: int) -> None:
     figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2, handlelength=2.2)
+
+
+def _marked(names: Sequence[str], few: Collection[int]) -> list[str]:
+    """The names, those of the tasks `few` with a mark."""
+    return [name + MARK * (task in few) for task, name in enumerate(names)]
+
+
+def _footnote(figure: Figure, few: Collection[int], note: str | None = None) -> None:
+    """What the mark of the tasks `few` means, if there are any, and another note, at the lower left."""
+    mark = f"{MARK} fewer than {FEW_IMAGES} test images" if few else None
+    if lines := [line for line in (note, mark) if line]:
+        figure.supxlabel("\n".join(lines), x=0.05 / figure.get_figwidth(), ha="left", fontsize=FONT, color=GREY)
+
+
+def _interval(interval: ArrayLike, values: int, method: str) -> np.ndarray:
+    """(2, values) low and high, or a ValueError."""
+    interval = np.asarray(interval, dtype=np.float64)
+    if interval.shape != (2, values):
+        raise ValueError(f"the interval of {method!r} must be (2, {values}), not {interval.shape}")
+    return interval
 
 
 def _name_ticks(axes: Axes, names: Sequence[str], room: float, places: Sequence[float] | None = None) -> None:

@@ -2,8 +2,12 @@
 
 import csv
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from lpi.continual.ranks import FROZEN, METHOD
+from lpi.continual.uncertainty import Bootstrap, Floats, interval
 from lpi.metrics import (
     CUTOFFS,
     DIRECTIONS,
@@ -16,6 +20,7 @@ from lpi.metrics import (
 
 import numpy as np
 
+WITH_INTERVAL = ("average_recall", "last", "forgetting", "relative")
 Matrices = dict[str, dict[int, np.ndarray]]
 
 
@@ -44,12 +49,39 @@ def _per_cutoff(matrices: dict[int, np.ndarray], measure: Callable[[np.ndarray],
     return {f"r{k}": _percent(measure(matrix)) for k, matrix in matrices.items()}
 
 
-def summarise(recall: Matrices, frozen: Matrices, confusion: dict[str, np.ndarray], parameters_per_task: int) -> dict:
+def _with_intervals(entry: dict[str, float], draws_at: Callable[[int], Floats]) -> dict[str, float]:
+    """Values r1, ..., each with its r1_low and r1_high after it; `draws_at` gives the draws (D,) at K."""
+    filled: dict[str, float] = {}
+    for k in CUTOFFS:
+        if (name := f"r{k}") in entry:
+            low, high = interval(draws_at(k))
+            filled |= {name: entry[name], f"{name}_low": _percent(low), f"{name}_high": _percent(high)}
+    return filled
+
+
+def _add_intervals(summary: dict[str, Any], draws: Bootstrap) -> None:
+    """Enter the 95 % intervals beside the values of the measures `WITH_INTERVAL`."""
+    for model, entries, directions in ((METHOD, summary, (*DIRECTIONS, "mean")), (FROZEN, summary[FROZEN], DIRECTIONS)):
+        for direction in directions:
+            for name in WITH_INTERVAL:
+                if name in entries[direction]:
+                    at = partial(draws.draws, model, direction, name)
+                    entries[direction][name] = _with_intervals(entries[direction][name], at)
+
+
+def summarise(
+    recall: Matrices,
+    frozen: Matrices,
+    confusion: dict[str, np.ndarray],
+    parameters_per_task: int,
+    draws: Bootstrap | None = None,
+) -> dict[str, Any]:
     """The nested numbers of metrics/summary.json, in percent (README, "How results are measured").
 
-    `relative` is average recall minus the frozen model's under the same galleries; `mean` is over both directions.
+    `relative` is average recall minus the frozen model's under the same galleries; `mean` is over both directions. With
+    `draws`, the 95 % intervals stand beside the values: r1_low and r1_high beside r1.
     """
-    summary: dict = {}
+    summary: dict[str, Any] = {}
     for direction in DIRECTIONS:
         ours, base = recall[direction], frozen[direction]
         summary[direction] = {
@@ -77,6 +109,8 @@ def summarise(recall: Matrices, frozen: Matrices, confusion: dict[str, np.ndarra
         modality: _percent(100 * np.trace(counts) / counts.sum()) for modality, counts in confusion.items()
     }
     summary["parameters_per_task"] = parameters_per_task
+    if draws is not None:
+        _add_intervals(summary, draws)
     return summary
 
 

@@ -11,13 +11,15 @@ def relaunched() -> bool:
     """Run the present script in as many processes as LPI_PROCESSES says; False where this is one of them, or the only.
 
     Raises:
-        SystemExit: LPI_PROCESSES is not a positive integer, or a process failed.
+        SystemExit: LPI_PROCESSES is not a positive integer, or more than Apple's GPU takes, or a process failed.
     """
     wanted = os.environ.get(WANTED) or "1"
     if not wanted.isdigit() or wanted == "0":
         sys.exit(f"error: {WANTED} must be the number of processes, not {wanted!r}")
     if wanted == "1" or "RANK" in os.environ:
         return False
+    if os.environ.get("LPI_DEVICE") == "mps":
+        sys.exit(f"error: {WANTED}={wanted}: Apple's GPU takes one process; leave out {WANTED}, or set LPI_DEVICE=cpu")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={wanted}"]
     if subprocess.run([*torchrun, *sys.argv]).returncode:
         sys.exit(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpi.data.coco import SPLITS, Annotations, DataError, Source, check_caption, data_home
+from lpi.data.tables.text import open_unpacked
 
 import ijson
 
@@ -34,7 +35,7 @@ def read_karpathy(path: Path) -> list[Entry]:
     """
     entries: dict[int, Entry] = {}
     try:
-        with path.open("rb") as file:
+        with open_unpacked(path) as file:
             for number, image in enumerate(ijson.items(file, "images.item")):
                 place = f"{path}: image {number}"
                 if not isinstance(image, dict):

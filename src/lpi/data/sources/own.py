@@ -1,213 +1,257 @@
-"""Your own images and captions: a CSV, JSONL or COCO file beside the images."""
+"""Your own images and captions, whatever form they have (`lpi.data.tables`), brought into COCO's format."""
 
-import csv
 import hashlib
-import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from lpi.data.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, check_caption, data_home, read_json
+from lpi.data.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, data_home
+from lpi.data.sources.karpathy import read_karpathy
+from lpi.data.sources.own_coco import read_coco
+from lpi.data.tables.captions import Row, plain_path
+from lpi.data.tables.collect import Collection, collect
+from lpi.data.tables.files import is_image, some
+from lpi.data.tables.find import Choice, find
+from lpi.data.tables.locate import joined, start_of, told_of
+from lpi.data.tables.parquet import PACKED
+from lpi.data.tables.table import Images
+from lpi.data.tables.text import unpacked
 
-COLUMNS = ("image", "caption", "task", "split")
-IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+import ijson
 
 
 @dataclass(frozen=True)
-class Row:
-    """One caption: its place for messages, the image, and the task and the split if they are given."""
+class OwnData:
+    """The captions of a folder in COCO's terms.
 
-    place: str
-    image: str
-    caption: str
-    task: str | None
-    split: str | None
+    Attributes:
+        parts: split -> its annotations; everything is in train if there are no splits.
+        categories: (id, name, super-category); none if there are no tasks.
+        divided: whether there are splits.
+        assignment: see `Source`.
+        places: image -> where its first caption stands, for messages.
+        facts: how the folder was read, as (what, how), for people.
+        warnings: sentences.
+        images: (name, bytes) of the images that tables or shards hold; None if they are files of the folder.
+    """
+
+    parts: dict[str, Annotations]
+    categories: list[tuple[int, str, str]]
+    divided: bool
+    assignment: str
+    places: dict[str, str]
+    facts: list[tuple[str, str]]
+    warnings: list[str]
+    images: Images | None = None
 
 
 def fetch(out: Path, file: str) -> None:
-    """Bring `data/own` into COCO's format; the images stay there.
+    """Bring `data/own` into COCO's format and print every warning.
+
+    Images that are files stay where they are. Images that tables or shards hold are copied to `out/images.zip`, byte by
+    byte, one at a time: so later stages find every image at once, whatever order they ask in, the user's files need not
+    be unpacked, and memory does not grow with their number. Without splits the stage `split` divides every task
+    (`lpi.data.split.divide`). Without tasks these are clusters of captions.
 
     Args:
         out: the fetched data.
-        file: the captions. `*.csv` with a header or `*.jsonl`, one row per caption, with the columns image (a path
-            relative to the folder, or absolute), caption and, if wanted, task and split (train, val or test). Or COCO's
-            `captions*.json`, with the objects in `instances*.json` beside it; `{split}` in the name stands for train,
-            val and test. Without splits the stage `split` divides every task (`lpi.data.split.divide`). Without tasks
-            these are clusters of captions.
+        file: what is read, see `lpi.data.tables.find.find`.
 
     Raises:
-        DataError: the file is missing, not UTF-8, or a row is wrong; names the file and the line.
+        DataError: nothing is found, or something is wrong; names the file and the line, row or member.
     """
     home = data_home(OWN)
-    if "{split}" in file or file.endswith(".json"):
-        _fetch_coco(out, home, file)
-        return
-    rows = list(_rows(home / file))
-    if not rows:
-        raise DataError(f"{home / file} has no captions")
+    data = read_folder(home, file)
+    for warning in data.warnings:
+        print(f"warning: {warning}")
+    for split, part in data.parts.items():
+        part.save(out, split, data.categories)
+    if data.images:
+        _pack(data.images, data.places, out / f"{PACKED}.zip")
+        Source(data.assignment, None, "", data.divided).save(out)
+    else:
+        Source(data.assignment, OWN, _fingerprint(home, data.places), data.divided).save(out)
+
+
+def read_folder(home: Path, file: str) -> OwnData:
+    """Read the captions of a folder and check that the images are there; nothing is written.
+
+    Args:
+        home: the folder.
+        file: what is read, see `lpi.data.tables.find.find`.
+
+    Raises:
+        DataError: see `fetch`.
+    """
+    choice = find(home, file)
+    if choice.form != "document":
+        data = _from_rows(collect(home, choice))
+    elif _is_karpathys(choice.parts[0][0]):
+        data = _from_rows(_karpathy(home, choice))
+    else:
+        data = _from_coco(home, choice)
+    if data.images:
+        return data
+    _check_images(home, data.places, choice.names)
+    return replace(data, warnings=[*data.warnings, *_outside(data.places), *_unused(home, data.places, choice.names)])
+
+
+def _from_rows(collection: Collection) -> OwnData:
+    """Images in the order of their first captions.
+
+    Raises:
+        DataError: an image has two tasks or splits, or only some images have one.
+    """
+    first = _first_rows(collection.rows)
+    captions, warnings = _captions(collection.rows)
+    names = list(dict.fromkeys(row.task for row in first.values() if row.task is not None))
+    number_of = {name: number for number, name in enumerate(names)}
+    parts = {split: Annotations() for split in SPLITS}
+    for number, (image, row) in enumerate(first.items()):
+        part = parts[row.split or "train"]
+        part.images.append((number, image))
+        part.captions += [(number, caption) for caption in captions[image]]
+        if row.task is not None:
+            part.objects.append((number, number_of[row.task], 1.0))
+    divided = collection.rows[0].split is not None
+    return OwnData(
+        parts,
+        [(number, name, name) for name, number in number_of.items()],
+        divided,
+        "single" if names else "cluster",
+        {image: row.place for image, row in first.items()},
+        collection.facts,
+        [*collection.warnings, *warnings, *_alike(names)],
+        collection.images,
+    )
+
+
+def _first_rows(rows: Sequence[Row]) -> dict[str, Row]:
+    """Image -> its first row; DataError where another one of the image says something else."""
     first: dict[str, Row] = {}
     for row in rows:
         known = first.setdefault(row.image, row)
         if (known.task, known.split) != (row.task, row.split):
             raise DataError(f"{row.place}: image {row.image} has another task or split than in {known.place}")
         if (row.task is None) != (rows[0].task is None) or (row.split is None) != (rows[0].split is None):
-            raise DataError(f"{row.place}: task and split are given for all rows or for none")
-    fingerprint = _fingerprint(home, {image: row.place for image, row in first.items()})
-    captions: dict[str, list[str]] = {}
-    for row in rows:
-        captions.setdefault(row.image, []).append(row.caption)
-    names = list(dict.fromkeys(row.task for row in first.values() if row.task is not None))
-    ids = {image: number for number, image in enumerate(first)}
-    parts = {split: Annotations() for split in SPLITS}
-    for image, row in first.items():
-        part = parts[row.split or "train"]
-        part.images.append((ids[image], image))
-        part.captions += [(ids[image], caption) for caption in captions[image]]
-        if row.task is not None:
-            part.objects.append((ids[image], names.index(row.task), 1.0))
-    for split, part in parts.items():
-        part.save(out, split, [(number, name, name) for number, name in enumerate(names)])
-    Source("single" if names else "cluster", OWN, fingerprint, rows[0].split is not None).save(out)
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    text = _read_text(path)
-    if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        try:
-            entries = [(reader.line_num, entry) for entry in reader]
-        except csv.Error as error:
-            raise DataError(f"{path}: line {reader.line_num}: {error}") from None
-        unknown = set(reader.fieldnames or ()) - set(COLUMNS)
-        if unknown or not {"image", "caption"} <= set(reader.fieldnames or ()):
             raise DataError(
-                f"{path}: line 1 must name the columns image, caption[, task][, split], not {reader.fieldnames}"
+                f"{row.place}: task and split are given for all rows or for none; here {_said(row)}, in {rows[0].place}"
+                f" {_said(rows[0])}"
             )
-    elif path.suffix == ".jsonl":
-        entries = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                entries.append((number, _parse(line, f"{path}: line {number}")))
-    else:
-        raise DataError(f"{path}: captions must be in a .csv, .jsonl or .json file")
-    for number, entry in entries:
-        place = f"{path}: line {number}"
-        if None in entry or not entry.get("image"):
-            raise DataError(f"{place}: a row must have image, caption[, task][, split], not {entry}")
-        split, task = (_given(entry.get(name)) for name in ("split", "task"))
-        if split not in (None, *SPLITS):
-            raise DataError(f"{place}: split must be train, val or test, not {split!r}")
-        yield Row(place, str(entry["image"]), check_caption(entry.get("caption"), place), task, split)
+    return first
 
 
-def _given(value: object) -> str | None:
-    """The value as text, None where it is missing or empty."""
-    return None if value is None or value == "" else str(value)
+def _said(row: Row) -> str:
+    """`task dogs, no split`."""
+    named = (("task", row.task), ("split", row.split))
+    return ", ".join(f"no {what}" if value is None else f"{what} {value}" for what, value in named)
 
 
-def _parse(line: str, place: str) -> dict:
+def _captions(rows: Sequence[Row]) -> tuple[dict[str, list[str]], list[str]]:
+    """Image -> its captions, each once, and a warning if one stood there twice."""
+    captions: dict[str, dict[str, None]] = {}
+    repeated = []
+    for row in rows:
+        own = captions.setdefault(row.image, {})
+        if row.caption in own:
+            repeated.append(row.place)
+        own[row.caption] = None
+    warnings = [f"captions that repeat one of the same image and count once: {some(repeated, 1)}"] if repeated else []
+    return {image: list(own) for image, own in captions.items()}, warnings
+
+
+def _alike(names: Sequence[str]) -> Iterator[str]:
+    """Warnings of tasks whose names differ in case or blanks only."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(" ".join(name.lower().split()), name)
+        if other != name:
+            yield f"tasks {other!r} and {name!r} differ in case or blanks only, and are two tasks"
+
+
+def _is_karpathys(path: Path) -> bool:
+    """Whether the images of a JSON file have sentences, as in Karpathy's; others are COCO's."""
     try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place} is not JSON: {error}") from None
-    if not isinstance(entry, dict) or set(entry) - set(COLUMNS):
-        raise DataError(f"{place} must be an object with image, caption[, task][, split]")
-    return entry
+        with unpacked(path) as file:
+            first = next(ijson.items(file, "images.item"), None)
+    except (ijson.JSONError, UnicodeDecodeError):
+        return False
+    return isinstance(first, dict) and "sentences" in first
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; it has the columns image, caption[, task][, split]") from None
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}: line {line} is not UTF-8: {error.reason}; save the file as UTF-8") from None
+def _karpathy(home: Path, choice: Choice) -> Collection:
+    path = choice.parts[0][0]
+    entries = read_karpathy(path)
+    names = [plain_path(f"{entry.folder}/{entry.file_name}" if entry.folder else entry.file_name) for entry in entries]
+    start = start_of(names[0], home, path, choice.names)
+    rows = [
+        Row(f"{path}: image {number} ({entry.file_name})", joined(start, name), caption, None, entry.split)
+        for number, (entry, name) in enumerate(zip(entries, names, strict=True))
+        for caption in entry.captions
+    ]
+    return Collection(rows, [("file", str(path)), ("form", "JSON as Karpathy's"), *told_of([start], home)], [])
+
+
+def _from_coco(home: Path, choice: Choice) -> OwnData:
+    starts: dict[Path, str] = {}  # file -> what its paths are relative to
+
+    def locate(image: str, path: Path) -> str:
+        image = plain_path(image)
+        if path not in starts:
+            starts[path] = start_of(image, home, path, choice.names)
+        return joined(starts[path], image)
+
+    files = list(choice.parts)
+    found = read_coco(files, locate)
+    facts = [("file", ", ".join(str(path) for path, _ in files)), ("form", "JSON as COCO's")]
+    facts += [("objects", ", ".join(map(str, found.objects)))] if found.objects else []
+    facts += told_of(starts.values(), home)
+    categories = list(found.categories.values())
+    divided = all(split is not None for _, split in files)
+    return OwnData(found.parts, categories, divided, "area" if categories else "cluster", found.places, facts, [])
+
+
+def _check_images(home: Path, places: dict[str, str], names: Sequence[str]) -> None:
+    with ImageStore(home) as store:
+        for image, place in places.items():
+            if not store.exists(image):
+                similar = next((name for name in names if name.lower() == image.lower()), None)
+                hint = f"; there is {similar}" if similar else ""
+                raise DataError(f"{place}: image {image} is missing in {home}{hint}")
+
+
+def _outside(places: dict[str, str]) -> list[str]:
+    outside = [image for image in places if image.startswith("/") or ".." in image.split("/")]
+    if not outside:
+        return []
+    return [f"images outside the folder, where DVC does not see changes: {some(outside)}"]
+
+
+def _unused(home: Path, places: dict[str, str], names: Sequence[str]) -> list[str]:
+    unused = [name for name in names if is_image(name) and name not in places]
+    if not unused:
+        return []
+    return [f"images of {home} without a caption, which are not used: {some(unused)}"]
 
 
 def _fingerprint(home: Path, places: dict[str, str]) -> str:
-    """Check that every image is there, count those without a caption, and digest the names and contents.
-
-    places: image -> where its first caption stands, for messages.
-    """
+    """A digest of the names and the contents of the images."""
     digest = hashlib.sha256()
     with ImageStore(home) as store:
-        for image, place in places.items():
-            checksum = store.checksum(image)
-            if checksum is None:
-                raise DataError(f"{place}: image {image} is missing in {home}")
-            digest.update(f"{image} {checksum}\n".encode())
-    unused = sorted(
-        name
-        for name in (path.relative_to(home).as_posix() for path in home.rglob("*"))
-        if name.lower().endswith(IMAGE_TYPES) and name not in places
-    )
-    if unused:
-        print(f"{len(unused)} images of {home} have no caption and are not used: {', '.join(unused[:5])}, ...")
+        for image in places:
+            digest.update(f"{image} {store.checksum(image)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _fetch_coco(out: Path, home: Path, file: str) -> None:
-    """Copy the images, captions and objects of COCO files."""
-    parts = {split: Annotations() for split in SPLITS}
-    categories: dict[int, tuple[int, str, str]] = {}
-    places: dict[str, str] = {}
-    files = {split: file.replace("{split}", split) for split in SPLITS} if "{split}" in file else {None: file}
-    for split, name in files.items():
-        path, where = home / name, {}
-        content = _lists(path, "images", "annotations")
-        for image in content["images"]:
-            number, image_name = _field(image, "id", path), _field(image, "file_name", path)
-            if number in where:
-                raise DataError(f"{path}: image id {number} appears twice")
-            if image_name in places:
-                raise DataError(f"{path}: image {image_name} stands in {places[image_name]} already")
-            places[image_name] = str(path)
-            where[number] = parts[split or "train"]
-            where[number].images.append((number, image_name))
-        captioned = set()
-        for entry in content["annotations"]:
-            part, place = _of_known_image(where, entry, path), f"{path}: caption {entry.get('id')}"
-            part.captions.append((entry["image_id"], check_caption(entry.get("caption"), place)))
-            captioned.add(entry["image_id"])
-        for image in content["images"]:
-            if image["id"] not in captioned:
-                raise DataError(f"{path}: image {image['file_name']} has no caption")
-        instances = path.with_name(path.name.replace("captions", "instances"))
-        if instances != path and instances.exists():
-            objects = _lists(instances, "categories", "annotations")
-            for kind in objects["categories"]:
-                number, title = (_field(kind, key, instances) for key in ("id", "name"))
-                categories[number] = number, title, kind.get("supercategory", title)
-            for thing in objects["annotations"]:
-                entry = thing.get("image_id"), _field(thing, "category_id", instances), thing.get("area", 1.0)
-                _of_known_image(where, thing, instances).objects.append(entry)
-    fingerprint = _fingerprint(home, places)
-    for split, part in parts.items():
-        part.save(out, split, list(categories.values()))
-    Source("area" if categories else "cluster", OWN, fingerprint, None not in files).save(out)
-
-
-def _lists(path: Path, *names: str) -> dict[str, list]:
-    """The content of a COCO file, which must have these lists of objects."""
-    content = read_json(path)
-    for name in names:
-        entries = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f"{path} lacks the list {name} of COCO's format")
-    return content
-
-
-def _field(entry: dict, name: str, path: Path) -> Any:
-    if name not in entry:
-        raise DataError(f"{path}: {entry} lacks {name}")
-    return entry[name]
-
-
-def _of_known_image(where: dict[int, Annotations], entry: dict, path: Path) -> Annotations:
-    if entry.get("image_id") not in where:
-        raise DataError(f"{path}: entry {entry.get('id')} belongs to no image of the captions file")
-    return where[entry["image_id"]]
+def _pack(images: Images, places: dict[str, str], path: Path) -> None:
+    """Write the images that have captions into a zip file, each once and uncompressed, the same for the same images."""
+    written: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in images():
+            if name in places and name not in written:
+                archive.writestr(zipfile.ZipInfo(name), content)
+                written.add(name)
+    for name, place in places.items():
+        if name not in written:
+            raise DataError(f"{place}: its image is not there any more; the file was changed while it was read")

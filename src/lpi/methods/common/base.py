@@ -33,6 +33,7 @@ class Method(nn.Module, ABC):
     Attributes:
         Settings: the parameters that the method alone reads, a section of params.yaml with the method's name.
         fixed: parameters that the method sets whatever params.yaml says, by dotted name.
+        keepable: a task's prompts are its own, so they can be left out where they do not help (`reject_last`).
         least_depth: the smallest number of prompted layers that the method can have.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
@@ -43,6 +44,7 @@ class Method(nn.Module, ABC):
 
     Settings: type[Section] = Section
     fixed: Mapping[str, Any] = {}
+    keepable = False
     least_depth = 1
     offline = False
     gather: Callable[[Tensor], Tensor] = staticmethod(_same)
@@ -117,6 +119,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
         """Restore what `tensors` gave after `tasks` tasks."""
+
+    def drop_last(self) -> None:
+        """Forget the last task as if it had not been begun; for methods that are `keepable`."""
+        raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
+
+    def reject_last(self) -> None:
+        """Leave the last task's prompts out: its queries get the frozen model, and no later task uses them."""
+        raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
         """(B, 3, H, W) -> (B, E) features of images that were routed to task `route`."""

@@ -62,25 +62,36 @@ class LowRankPerTask(PerTask):
         return TaskPrompts(self.encoder, self.settings, self.anchor)
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
-        finished = [prompts.factors for prompts in self.task_prompts]
+        kept = self.kept
         current = self._append()
         self.reference, self._contrasts = None, {}
-        if finished:
-            nearest = int(similarity[-1, :-1].argmax())
-            start = {"none": None, "nearest": nearest, "previous": len(finished) - 1}[
-                self.settings["prompts.warm_start"]
-            ]
-            if start is not None:
-                current.load_state_dict(self.task_prompts[start].state_dict())
+        if kept:
+            nearest = kept[int(similarity[-1, kept].argmax())]
+            self._start_from(
+                {"none": None, "nearest": nearest, "previous": kept[-1]}[self.settings["prompts.warm_start"]]
+            )
             if self.settings["loss.distillation"]:
                 self.reference = self.prompts(nearest)
-            for modality in ("vision", "text") if self.settings["loss.task"] else ():
-                factors = [getattr(task, f"{modality}_factors") for task in finished]
-                stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
-                related = similarity > self.settings["loss.task_threshold"]
-                form = self.settings["loss.task_temperature"], self.settings["loss.task_form"]
-                self._contrasts[modality] = TaskContrast(stacked, related, *form)
+            if self.settings["loss.task"]:
+                self._contrasts = self._contrast_with(kept, similarity)
         return list(current.parameters())
+
+    def _start_from(self, task: int | None) -> None:
+        """Give the last task's prompts the values of an earlier task's."""
+        if task is not None:
+            self.task_prompts[-1].load_state_dict(self.task_prompts[task].state_dict())
+
+    def _contrast_with(self, tasks: list[int], similarity: Tensor) -> dict[str, TaskContrast]:
+        """The contrast of the last task's factors with those of earlier tasks, by modality."""
+        compared = [*tasks, self.tasks - 1]
+        related = similarity[compared][:, compared] > self.settings["loss.task_threshold"]
+        form = self.settings["loss.task_temperature"], self.settings["loss.task_form"]
+        contrasts = {}
+        for modality in ("vision", "text"):
+            factors = [getattr(self.task_prompts[task].factors, f"{modality}_factors") for task in tasks]
+            stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
+            contrasts[modality] = TaskContrast(stacked, related, *form)
+        return contrasts
 
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.settings

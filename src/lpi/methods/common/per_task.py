@@ -13,12 +13,18 @@ from torch import Tensor, nn
 class PerTask(Method):
     """Every task has a module of its own, which never changes once the task is finished.
 
+    Attributes:
+        rejected: the tasks whose prompts are stored but not used.
+
     Unless a method overrides `losses` and `prompts`, the module's call gives the prompts, (L, N, d_v) and (L, N, d_t).
     """
+
+    keepable = True
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
         self.task_prompts = nn.ModuleList()
+        self.rejected: set[int] = set()
 
     @abstractmethod
     def new_prompts(self) -> nn.Module:
@@ -30,6 +36,18 @@ class PerTask(Method):
         self.tasks = len(self.task_prompts)
         return prompts
 
+    @property
+    def kept(self) -> list[int]:
+        """The tasks whose prompts are used, in order."""
+        return [task for task in range(self.tasks) if task not in self.rejected]
+
+    def drop_last(self) -> None:
+        del self.task_prompts[-1]
+        self.tasks = len(self.task_prompts)
+
+    def reject_last(self) -> None:
+        self.rejected.add(self.tasks - 1)
+
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         return list(self._append().parameters())
 
@@ -39,7 +57,9 @@ class PerTask(Method):
     def end_task(self, batches: Batches) -> None:
         self.task_prompts.requires_grad_(False)
 
-    def prompts(self, route: int) -> tuple[Tensor, Tensor]:
+    def prompts(self, route: int) -> tuple[Tensor | None, Tensor | None]:
+        if route in self.rejected:
+            return None, None
         with torch.no_grad():
             return self.task_prompts[route]()
 
@@ -47,8 +67,14 @@ class PerTask(Method):
     def parameters_per_task(self) -> int:
         return sum(parameter.numel() for parameter in self.task_prompts[0].parameters())
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything learned, by name; `rejected`, where there are such tasks, has their numbers."""
+        marks = {"rejected": torch.tensor(sorted(self.rejected))} if self.rejected else {}
+        return {**super().tensors(), **marks}
+
     def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
         while self.tasks < tasks:
             self._append()
-        self.load_state_dict(tensors)
+        self.rejected = set(tensors["rejected"].tolist()) if "rejected" in tensors else set()
+        self.load_state_dict({name: tensor for name, tensor in tensors.items() if name != "rejected"})
         self.task_prompts.requires_grad_(False)

@@ -1,0 +1,9 @@
+"""What is wrong with data, as the user is told."""
+
+
+class DataError(ValueError):
+    """Something is wrong with a data file; the message names the file and the entry."""
+
+
+class ImageError(DataError):
+    """One image is missing or broken."""

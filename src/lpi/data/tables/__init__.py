@@ -1,0 +1,1 @@
+"""Tables of images and texts in the forms that people have; each file reads one form."""

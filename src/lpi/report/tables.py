@@ -1,0 +1,69 @@
+"""Rows of the tables that give recalls with their 95 % intervals."""
+
+from collections.abc import Iterator
+
+from lpi.continual.ranks import FROZEN, METHOD
+from lpi.continual.uncertainty import Floats, interval
+from lpi.metrics import CUTOFFS, DIRECTIONS
+from lpi.report.results import Results
+from lpi.report.summary import seen_recall
+
+Row = dict[str, str | int]
+
+
+def stream_rows(results: Results) -> list[Row]:
+    """One row per task: mean R@1 over the tasks seen after it, with the frozen model beside it.
+
+    Columns: task; {direction}_r1 and {direction}_r1_frozen; each of them with _low and _high; images and few.
+    """
+    values, bounds = {}, {}
+    for model, matrices, suffix in ((METHOD, results.recall, ""), (FROZEN, results.frozen, "_frozen")):
+        for direction in DIRECTIONS:
+            name = f"{direction}_r1{suffix}"
+            values[name] = seen_recall(matrices[direction][1])
+            bounds[f"{name}_low"], bounds[f"{name}_high"] = interval(results.draws.measures[model, direction, 1].seen)
+    curves = values | bounds
+    return [
+        {"task": name, **{column: f"{curve[task]:.4f}" for column, curve in curves.items()}, **_size(results, task)}
+        for task, name in enumerate(results.names)
+    ]
+
+
+def recall_rows(results: Results) -> list[Row]:
+    """One row per recall: by direction, K, task trained last and task of the queries.
+
+    Columns: direction, k, after, task; recall, frozen and their difference gain, each with _low and _high; images, few.
+    """
+    return [
+        {"direction": direction, "k": k, "after": results.names[after], "task": results.names[task], **cell}
+        for direction in DIRECTIONS
+        for k in CUTOFFS
+        for after, task, cell in _cells(results, direction, k)
+    ]
+
+
+def _cells(results: Results, direction: str, k: int) -> Iterator[tuple[int, int, Row]]:
+    """Row, column and content of every cell on and below the diagonal."""
+    ours, base, draws = results.recall[direction][k], results.frozen[direction][k], results.draws
+    columns = {
+        "recall": (ours, draws.recall[METHOD, direction, k]),
+        "frozen": (base, draws.recall[FROZEN, direction, k]),
+        "gain": (ours - base, draws.gain[direction, k]),
+    }
+    for after in range(len(ours)):
+        for task in range(after + 1):
+            content: Row = {}
+            for name, (values, bounds) in columns.items():
+                content |= _bounded(name, values[after, task], bounds[:, after, task])
+            yield after, task, content | _size(results, task)
+
+
+def _bounded(name: str, value: float, bounds: Floats) -> Row:
+    """A value and its interval, (2,), in three columns."""
+    low, high = bounds
+    return {name: f"{value:.4f}", f"{name}_low": f"{low:.4f}", f"{name}_high": f"{high:.4f}"}
+
+
+def _size(results: Results, task: int) -> Row:
+    """The task's number of test images, and 1 in the column `few` where they are too few for its recall."""
+    return {"images": int(results.ranks.images[task]), "few": int(task in results.few)}
