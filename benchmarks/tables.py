@@ -4,8 +4,8 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
 `methods in short`, `other measures` (of the methods), a comparison, `parameters`, `targets`, `search`, `validation`, or
-a file of docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A test fails
-when a file and the tables differ.
+a file of docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A
+test fails when a file and the tables differ.
 """
 
 import json
