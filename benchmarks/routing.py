@@ -2,10 +2,10 @@
 
     python benchmarks/routing.py            # docs/results/routing_cpu.csv
 
-Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of all
-queries to all centres of a task, which takes 10 GiB; `after` is `lpi.continual.routing`. `peak_mib` is what a process of
-its own needs at most above queries, centres and result, after a first call on one query, which loads libraries.
-`agreement` is the share of queries that both send to the same task.
+Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of
+all queries to all centres of a task, which takes 10 GiB; `after` is `lpi.continual.routing`. `peak_mib` is what a
+process of its own needs at most above queries, centres and result, after a first call on one query, which loads
+libraries. `agreement` is the share of queries that both send to the same task.
 """
 
 import argparse
