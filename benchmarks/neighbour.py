@@ -74,7 +74,7 @@ def training_step() -> tuple[Callable[[], None], int]:
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack(list(method.losses(images, tokens).values())).sum().backward()
+        torch.stack(list(method.losses(images, tokens).values())).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     for _ in range(2):
