@@ -47,7 +47,7 @@ def test_links_anchors_and_commands_are_found_where_markdown_has_them():
     )
     assert documents.links(text) == ["one.md#two", "three.png"]
     assert documents.anchors(text) == {"a-b-page-c_d", "same", "same-1"}
-    assert documents.commands(text) == ["A=1 dvc repro", "make repro", "make          test", "make lint"]
+    assert documents.commands(text) == ["A=1 dvc repro", "make repro", "make test", "make lint"]
 
 
 def test_the_readme_is_short():

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 
+import documents
 import mini_coco
 import numpy as np
 import open_clip
@@ -66,11 +65,9 @@ def test_coco_arrives_from_a_server_that_was_killed_and_restarted(tmp_path):
 
 def test_the_readmes_example_of_own_images_runs(tmp_path):
     """Its commands to the letter, with photos of two tasks at home and a captions file that begins as the README's."""
-    readme = (ROOT / "README.md").read_text()
-    section = readme.partition("## Your own images")[2].partition("\n## ")[0]
-    blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
-    commands, sample = (textwrap.dedent(block) for block in blocks[:2])
-    assert "dvc exp run -S dataset=folder" in commands
+    section = documents.read("README.md").partition("## Your own images")[2].partition("\n## ")[0]
+    commands, sample = (block.content for block in documents.blocks(section)[:2])
+    assert documents.lines_of(commands)[-1] == "dvc exp run -S dataset=folder"
     home = tmp_path / "home"
     (home / "photos").mkdir(parents=True)
     rows = list(csv.DictReader(sample.splitlines()))
@@ -108,6 +105,12 @@ def own_photos(tmp_path):
             split = "train" if i < 6 else ("val", "test")[i % 2]
             writer.writerows([f"photos/{i}.jpg", f"photo {i}, take {n}", "holiday", split] for n in range(2))
     return repository
+
+
+def test_the_page_about_data_has_the_readmes_commands():
+    pages = ("README.md", "docs/data.md")
+    first, second = (documents.blocks(documents.read(page).partition("## Your own images")[2])[0] for page in pages)
+    assert documents.lines_of(first.content) == documents.lines_of(second.content)
 
 
 def test_own_photos_with_a_vit_b_32_from_a_file(own_photos, tmp_path):
