@@ -26,7 +26,13 @@ from results import Rows, read_rows
 from scipy.stats import ttest_rel
 from targets import TARGETS
 
-FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"), Path("docs/scaling.md"))
+FILES = (
+    Path("README.md"),
+    Path("docs/study.md"),
+    Path("docs/performance.md"),
+    Path("docs/protocol.md"),
+    Path("docs/scaling.md"),
+)
 RESULTS = Path("docs/results")
 VALIDATION = RESULTS / "validation.csv"
 COMPARISONS = {"comparison": ("methods", "lpi"), "comparison of variants": ("variants", "as it is")}  # group, reference
