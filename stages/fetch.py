@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lpi.data.coco import DataError
 from lpi.data.download import DownloadError
+from lpi.data.errors import DataError
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, write_dataset
 from lpi.data.sources import coco2014, karpathy, own

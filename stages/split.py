@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from lpi.continual.features import encode
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.split import Rules, split_stream
 from lpi.models.backbone import Backbone, BackboneError
 from lpi.parameters import load_chain, load_parameters

@@ -6,7 +6,8 @@ scikit-learn takes a second to load, so only what needs it imports it.
 from collections import Counter
 from collections.abc import Callable
 
-from lpi.data.coco import DataError, Item
+from lpi.data.coco import Item
+from lpi.data.errors import DataError
 
 import numpy as np
 

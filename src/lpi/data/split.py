@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lpi.data.clusters import cluster_items
-from lpi.data.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
+from lpi.data.coco import SPLITS, ImageStore, Item, Source, read_items
+from lpi.data.errors import DataError, ImageError
 from lpi.runtime.cpus import usable_cpus
 
 import numpy as np

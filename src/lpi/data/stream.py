@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 
 import numpy as np
 

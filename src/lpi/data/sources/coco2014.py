@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lpi.data.coco import AGAIN, SPLITS, Annotations, DataError, Source, data_home, open_archive
+from lpi.data.coco import AGAIN, SPLITS, Annotations, Source, data_home, open_archive
 from lpi.data.download import Remote, download
+from lpi.data.errors import DataError
 from lpi.data.sources.karpathy import FILE as KARPATHY
 from lpi.data.sources.karpathy import read_karpathy
 from lpi.runtime.paths import shipped

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lpi.data.coco import OWN, SPLITS, Annotations, DataError, ImageStore, Source, data_home
+from lpi.data.coco import OWN, SPLITS, Annotations, ImageStore, Source, data_home
+from lpi.data.errors import DataError
 from lpi.data.sources.karpathy import read_karpathy
 from lpi.data.sources.own_coco import read_coco
 from lpi.data.tables.captions import Row, plain_path

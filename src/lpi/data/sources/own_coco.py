@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lpi.data.coco import SPLITS, Annotations, DataError, check_caption
+from lpi.data.coco import SPLITS, Annotations, check_caption
+from lpi.data.errors import DataError
 from lpi.data.tables.text import read_text
 
 Locate = Callable[[str, Path], str]  # image, file that names it -> path of the image below the folder

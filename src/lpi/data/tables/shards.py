@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.captions import CAPTIONS, captions_in, given, known_split
 from lpi.data.tables.files import is_hidden, is_image
 from lpi.data.tables.pairs import stem_of
