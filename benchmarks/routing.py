@@ -3,9 +3,9 @@
     python benchmarks/routing.py            # docs/results/routing_cpu.csv
 
 Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of all
-queries to all centres of a task, `after` is `lpi.continual.routing`. `peak_mib` is what a process of its own needs at
-most above queries, centres and result, after a first call on one query, which loads libraries. `agreement` is the share
-of queries that both send to the same task; of a large number of queries, `before` routes a part after the other.
+queries to all centres of a task, which takes 10 GiB; `after` is `lpi.continual.routing`. `peak_mib` is what a process of
+its own needs at most above queries, centres and result, after a first call on one query, which loads libraries.
+`agreement` is the share of queries that both send to the same task.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TASKS, CENTRES = 12, 5
 MIB = 2**20
 ROUNDS = 7
 ROUNDS_BELOW = 100_000  # queries; more are run once
-PART = 10_000  # queries of which differences are written out at a time, for the agreement
+PART = 10_000  # queries whose differences are written out at a time, for the agreement
 
 
 def whole_distances(features: np.ndarray, keys: list[np.ndarray], metric: str) -> np.ndarray:

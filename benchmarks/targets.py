@@ -61,6 +61,7 @@ GIVEN, PIECES = ({"division": "cut", "tasks": tasks} for tasks in ("12", "100"))
 CLUSTERS = {"division": "cluster", "tasks": "100"}
 CONTRAST = {"quantity": "tasks, loss", "value": "100"}
 GRADIENT = {"quantity": "tasks, loss and gradient"}
+FEW_QUERIES, MANY_QUERIES = ({"version": "after", "queries": queries} for queries in ("10000", "500000"))
 TRAINING = {"batch": "256", "patch_dropout": "0.0"}
 TARGETS = [
     Target(f"{STEP}, CPU: times faster", 1.15, "step_cpu_fp32", column("times_faster"), True, LPI),
@@ -94,6 +95,14 @@ TARGETS = [
         "ranks_cpu",
         column("peak_memory_mb", 1e3 * GIB),
         where={"images": "100000"},
+    ),
+    Target("routing of 10,000 queries: times faster", 1, "routing_cpu", column("times_faster"), True, FEW_QUERIES),
+    Target(
+        "... of 500,000: memory above queries and result, MiB",
+        256,
+        "routing_cpu",
+        column("peak_mib"),
+        where=MANY_QUERIES,
     ),
     Target("time per pair, last / first of 100 tasks", 1.1, "tasks_cpu", late_to_early, where=PIECES),
     Target("default `dvc repro`, minutes", 5, "repro_cpu", column("minutes")),

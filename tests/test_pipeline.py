@@ -189,7 +189,7 @@ def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
     ("change", "message"),
     [
         ("rank=abc", "params.yaml: rank must be an integer, not 'abc'"),
-        ("loss.task=-1", "params.yaml: loss.task must be from 0 to 1000, not -1.0"),
+        ("loss.task=-1", "params.yaml: loss.task must be from 0 to 1000, not -1"),
         ("depth=5", "depth must be at most 4 for backbone embedded, not 5"),
     ],
 )
