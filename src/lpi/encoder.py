@@ -45,7 +45,7 @@ class VisionTower(Protocol):
 
 
 class TextTower(Protocol):
-    """What is used of the text tower, open_clip's TextTransformer, or its CLIP, which holds the tower's layers itself."""
+    """What is used of the text tower, open_clip's TextTransformer, or its CLIP, which may hold the layers itself."""
 
     token_embedding: nn.Embedding
     positional_embedding: Tensor

@@ -247,7 +247,8 @@ class Parameter:
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(Annotated[self.field.annotation, self.field])
+        declared: Any = Annotated[self.field.annotation, self.field]  # a type that is known when this runs
+        return TypeAdapter(declared)
 
     @property
     def help(self) -> str:

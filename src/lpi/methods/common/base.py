@@ -163,7 +163,9 @@ class Method(nn.Module, ABC):
         return self.encoder.logit_scale * self.gather(image_features) @ self.gather(text_features).T
 
 
-def neutral_anchor(encoder: PromptedCLIP, tokenizer: Callable[[list[str]], Tensor], length: int) -> tuple[Tensor, Tensor]:
+def neutral_anchor(
+    encoder: PromptedCLIP, tokenizer: Callable[[list[str]], Tensor], length: int
+) -> tuple[Tensor, Tensor]:
     """First-layer prompts that leave the features almost alone: (N, d_v) zeros and (N, d_t) embeddings.
 
     Text: the token embeddings of "a photo of a", repeated or cut to N tokens, a prefix that captions often have.
