@@ -2,15 +2,14 @@
 
     python benchmarks/routing.py            # docs/results/routing_cpu.csv
 
-Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of all
-queries to all centres of a task, which takes 10 GiB; `after` is `lpi.continual.routing`. `peak_mib` is what a process of
-its own needs at most above queries, centres and result, after a first call on one query, which loads libraries.
-`agreement` is the share of queries that both send to the same task.
+Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of
+all queries to all centres of a task, which takes 10 GiB; `after` is `lpi.continual.routing`. `peak_mib` is what a
+process of its own needs at most above queries, centres and result, after a first call on one query, which loads
+libraries. `agreement` is the share of queries that both send to the same task.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from lpi.continual.routing import METRICS, key_distances
+from lpi.runtime.cost import peak_memory
 
 import numpy as np
 from results import write_rows
@@ -57,11 +57,6 @@ def unit_rows(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return rows
 
 
-def peak() -> int:
-    """The largest resident set of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-
-
 def agreement(distances: np.ndarray, features: np.ndarray, keys: list[np.ndarray], metric: str) -> float:
     """The share of queries whose nearest task is that of `whole_distances`."""
     same = 0
@@ -77,12 +72,12 @@ def measure(version: str, metric: str, queries: int, width: int) -> dict:
     features, keys = unit_rows(queries, width, rng), [unit_rows(CENTRES, width, rng) for _ in range(TASKS)]
     distances_of = partial(VERSIONS[version], keys=keys, metric=metric)
     distances_of(features[:1])
-    before, seconds = peak(), []
+    before, seconds = peak_memory(), []
     for _ in range(ROUNDS if queries < ROUNDS_BELOW else 1):
         start = time.perf_counter()
         distances = distances_of(features)
         seconds.append(time.perf_counter() - start)
-    above = peak() - before - distances.nbytes
+    above = peak_memory() - before - distances.nbytes
     return {
         "version": version,
         "metric": metric,

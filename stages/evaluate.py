@@ -17,6 +17,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
 import numpy as np
@@ -93,6 +94,6 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    with measured(MATRICES):
+    with plain_errors(), measured(MATRICES):
         import_open_clip()
         main(resolve(load_parameters()))

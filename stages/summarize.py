@@ -18,6 +18,7 @@ from lpi.report import figures
 from lpi.report.results import Results
 from lpi.report.summary import lower, read_log, read_matrix, seen_recall, summarise
 from lpi.report.tables import recall_rows, stream_rows
+from lpi.runtime.errors import plain_errors
 
 import numpy as np
 
@@ -108,4 +109,5 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    main(load_parameters())
+    with plain_errors():
+        main(load_parameters())

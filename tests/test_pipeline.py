@@ -76,8 +76,12 @@ def test_figures_and_tables_are_made(first_run):
     for path in (folder / "plots").iterdir():
         with Image.open(path) as image:
             assert image.width >= 600
+    bounded = {f"{curve}_{bound}" for curve in CURVES for bound in BOUNDS}
     for table, columns in (
-        ("stream", {"task", *CURVES, *(f"{curve}_{bound}" for curve in CURVES for bound in BOUNDS), "images", "few"}),
+        (
+            "stream",
+            {"task", *CURVES, *(f"{curve}_{bound}" for curve in CURVES for bound in BOUNDS), "images", "few", "kept"},
+        ),
         ("recall", {"direction", "k", "after", "task", *RECALLS, "images", "few"}),
         ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
     ):

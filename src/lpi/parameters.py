@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from lpi.runtime.errors import UserError
+
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -21,7 +23,7 @@ PARAMS_FILE = Path("params.yaml")
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
 
 
-class ParameterError(ValueError):
+class ParameterError(UserError, ValueError):
     """A parameter that is missing, unknown, of the wrong type or impossible; the message names it and the value."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.models.checkpoint import read_weights
+from lpi.runtime.errors import UserError
 from lpi.runtime.paths import shipped
 
 import torch
@@ -24,7 +25,7 @@ SCHEMES = ("hf-hub:", "local-dir:")
 WORKS = "models with open_clip's built-in ViT and causal text transformer work, such as ViT-B-16 or ViT-B-32"
 
 
-class BackboneError(ValueError):
+class BackboneError(UserError, ValueError):
     """A backbone that is unknown, cannot be loaded or cannot take prompts; the message says what to do."""
 
 

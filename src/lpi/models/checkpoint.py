@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
+from lpi.runtime.errors import UserError
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ DTYPES = {
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # not weights, but in OpenAI's files
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A file that is no checkpoint, or one that cannot be read without executing code."""
 
 
