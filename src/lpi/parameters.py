@@ -272,7 +272,8 @@ class Parameter:
             return " / ".join(self.choices)
         low, high = self._bound("ge"), self._bound("le")
         if low is None or high is None:
-            return {str: "a name", bool: "true or false"}.get(self.field.annotation, "any")  # type: ignore[arg-type]
+            words: dict[Any, str] = {str: "a name", bool: "true or false"}
+            return words.get(self.field.annotation, "any")
         spell = str if self.field.annotation is int else "{:g}".format
         return f"from {spell(low)} to {spell(high)}"
 
