@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from lpi.parameters import flatten
 
 import yaml
+from options import no_options
 from results import write_rows
 
 CSV = Path("docs/results/reproducibility_cpu.csv")
@@ -105,4 +106,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()
