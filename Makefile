@@ -14,6 +14,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Everything in docs/results/study.csv that is missing (hours on 2 CPU cores), then the tables and figures made of it.
 # The data is made first: DVC finds it for each run by this machine's dvc.lock.

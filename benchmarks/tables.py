@@ -32,6 +32,7 @@ FILES = (
     Path("docs/parameters.md"),
     Path("docs/study.md"),
     Path("docs/performance.md"),
+    Path("docs/protocol.md"),
     Path("docs/scaling.md"),
 )
 RESULTS = Path("docs/results")

@@ -12,6 +12,7 @@ from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
 import numpy as np
+import numpy.typing as npt
 
 RAW, OUT = Path("data/raw"), Path("data/stream")
 
@@ -20,10 +21,10 @@ def main() -> None:
     parameters = load_parameters()
     backbone = Backbone(parameters["backbone"])
 
-    def tokenize(captions: list[str]) -> np.ndarray:
+    def tokenize(captions: list[str]) -> npt.NDArray[np.int32]:
         return backbone.tokenizer(captions).numpy().astype(np.int32)
 
-    def embed(captions: list[str]) -> np.ndarray:
+    def embed(captions: list[str]) -> npt.NDArray[np.float32]:
         device = device_from_environment()
         encoder = backbone.encoder().to(device)
         return encode(lambda batch: encoder.encode_text(batch.long()), tokenize(captions), device)

@@ -249,7 +249,8 @@ class Parameter:
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(Annotated[self.field.annotation, self.field])
+        declared: Any = Annotated[self.field.annotation, self.field]  # a type that is known when this runs
+        return TypeAdapter(declared)
 
     @property
     def help(self) -> str:
@@ -271,7 +272,8 @@ class Parameter:
             return " / ".join(self.choices)
         low, high = self._bound("ge"), self._bound("le")
         if low is None or high is None:
-            return {str: "a name", bool: "true or false"}.get(self.field.annotation, "any")  # type: ignore[arg-type]
+            words: dict[Any, str] = {str: "a name", bool: "true or false"}
+            return words.get(self.field.annotation, "any")
         spell = str if self.field.annotation is int else "{:g}".format
         return f"from {spell(low)} to {spell(high)}"
 

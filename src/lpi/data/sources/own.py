@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lpi.data.coco import OWN, DataError, ImageStore, Source, data_home
+from lpi.data.coco import OWN, ImageStore, Source, data_home
+from lpi.data.errors import DataError
 from lpi.data.sources.own_data import OwnData, from_rows
 from lpi.data.sources.own_documents import read_documents
 from lpi.data.tables.collect import collect

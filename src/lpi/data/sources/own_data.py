@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lpi.data.coco import SPLITS, Annotations, DataError
+from lpi.data.coco import SPLITS, Annotations
+from lpi.data.errors import DataError
 from lpi.data.tables.captions import Row
 from lpi.data.tables.collect import Collection
 from lpi.data.tables.files import some

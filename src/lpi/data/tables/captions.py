@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from lpi.data.coco import DataError, check_caption
+from lpi.data.coco import check_caption
+from lpi.data.errors import DataError
 from lpi.data.tables.columns import Columns
 from lpi.data.tables.splits import ALL_WORDS, split_of
 from lpi.data.tables.table import Record, Table
