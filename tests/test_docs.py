@@ -57,7 +57,7 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize("page", [page for page in documents.pages() if page.parts[0] == "docs"], ids=str)
 def test_a_page_begins_with_what_its_reader_will_be_able_to_do(page):
     first = documents.read(page).split("\n\n")[1]
-    assert first.startswith("After this page you can "), first
+    assert first.startswith("After this page "), first
     assert documents.LINK.search(README.partition("## Where the rest is")[2])
     assert f"](docs/{page.name})" in README, "the README leads to it"
 

@@ -88,7 +88,7 @@ def test_the_readmes_example_of_own_images_runs(tmp_path):
     repository.run("bash", "-ec", commands)
     stream = json.loads((repository.folder / "data/stream/stream.json").read_text())
     assert stream["names"] == ["holiday", "work"]
-    assert set(repository.summary()["i2t"]["last"]) == {"r1", "r5", "r10"}
+    assert {"r1", "r5", "r10"} <= set(repository.summary()["i2t"]["last"])
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_own_photos_with_a_vit_b_32_from_a_file(own_photos, tmp_path):
     assert images.shape == (6, 224, 224, 3)
     summary = own_photos.summary()
     assert summary["parameters_per_task"] > 5284  # docs/method.md 2, and the interaction
-    assert set(summary["i2t"]["average_recall"]) == {"r1", "r5", "r10"}
+    assert {"r1", "r5", "r10"} <= set(summary["i2t"]["average_recall"])
     (own_photos.folder / "data/own/photos/3.jpg").unlink()  # DVC sees the change
     failed = own_photos.dvc("repro", check=False)
     assert "captions.csv: line 8: image photos/3.jpg is missing in data/own" in failed
