@@ -14,6 +14,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Everything in docs/results/study.csv that is missing (hours on 2 CPU cores), then the tables and figures made of it.
 # The data is made first: DVC finds it for each run by this machine's dvc.lock.
@@ -66,7 +67,8 @@ $(INSTALLED): pyproject.toml constraints.txt tools/install.py
 JOBS ?= 1
 queue: export PATH := $(CURDIR)/$(BIN):$(PATH)
 queue: $(INSTALLED)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( $$(nproc) > $(JOBS) ? $$(nproc) / $(JOBS) : 1 ))} dvc queue start --jobs $(JOBS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(python -c 'from lpi.runtime.cpus import usable_cpus; print(max(1, usable_cpus() // $(JOBS)))')} \
+		dvc queue start --jobs $(JOBS)
 
 # Seconds and memory of the stages that made the present outputs.
 costs: $(INSTALLED)

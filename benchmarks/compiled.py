@@ -20,6 +20,7 @@ from lpi.runtime.devices import device_from_environment
 
 import numpy as np
 import torch
+from options import no_options
 from results import write_rows
 
 TASK = Path("data/stream/train/t10")
@@ -57,4 +58,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -15,6 +15,7 @@ from lpi.parameters import load_chain
 from lpi.runtime.cost import cost_file
 
 import yaml
+from options import no_options
 
 LOCK = Path("dvc.lock")
 COLUMNS = ("seconds", "peak_memory_mb", "peak_gpu_memory_mb")
@@ -64,4 +65,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -19,6 +19,7 @@ from lpi.runtime.cost import peak_memory
 from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
+from options import no_options
 from PIL import Image
 from results import write_rows
 
@@ -97,4 +98,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__, rest=True)
     main()

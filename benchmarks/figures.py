@@ -12,6 +12,7 @@ from lpi.report import figures
 import numpy as np
 import study
 import tables
+from options import no_options
 from results import Rows, read_rows
 
 OUT = Path("docs/figures")
@@ -54,6 +55,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     if not PARAMS_FILE.exists():
         sys.exit("error: run from the root of the repository")
     main()

@@ -16,6 +16,7 @@ from lpi.metrics import feature_ranks, hit_ranks
 from lpi.runtime.cost import peak_memory
 
 import numpy as np
+from options import no_options
 from results import write_rows
 
 CSV = Path("docs/results/ranks_cpu.csv")
@@ -87,4 +88,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__, rest=True)
     main()

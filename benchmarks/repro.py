@@ -13,6 +13,7 @@ from pathlib import Path
 from lpi.runtime.cpus import usable_cpus
 
 import torch
+from options import no_options
 from results import write_rows
 
 CSV = Path("docs/results/repro_cpu.csv")
@@ -32,4 +33,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -19,6 +19,7 @@ from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS, average_recall, forgetting
 
 import numpy as np
+from options import no_options
 from quick import Stream, require_up_to_date
 from results import write_rows
 
@@ -139,4 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -26,6 +26,7 @@ import numpy as np
 import open_clip
 import plan
 import torch
+from options import no_options
 from results import write_rows
 
 CSV = Path("docs/results/scaling_cpu.csv")
@@ -137,4 +138,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -18,6 +18,7 @@ from lpi.models.pretraining import source_codes
 
 import torch
 import yaml
+from options import no_options
 from quick import Stream, require_up_to_date
 from results import write_rows
 
@@ -53,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

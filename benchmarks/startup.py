@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import yaml
+from options import no_options
 from results import write_rows
 
 CSV = Path("docs/results/startup_cpu.csv")
@@ -52,4 +53,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -51,6 +51,8 @@ BACKBONE = Path("data/backbone/open_clip_config.json")
 VERSIONED = ("src", "stages", "dvc.yaml", "data/backbone", "data/catalogue.csv", "data/domains.csv")
 WRITTEN = (RESULTS.parent, "dvc.lock", "metrics")  # by the study and by `dvc repro`
 COSTLY = ("init", "train@", "evaluate")  # the stages whose cost is the method's own
+BOUNDS = ("_low", "_high")  # intervals of one run: the study has several seeds instead
+CURVE = ("task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
 POLL = 5  # seconds between two looks for finished runs, which cost nothing
 PATIENCE = 12  # looks without a finished run after which DVC is asked for failed ones, which costs seconds of a core
 ATTEMPTS = 12
@@ -184,11 +186,14 @@ def collect(run: Run, commit: str) -> tuple[dict[str, str], Rows]:
     row = {
         "run": run.name,
         "commit": git("rev-parse", "--short=10", f"{commit}^").strip(),
-        **{name: str(value) for name, value in flatten(summary)},
+        **{name: str(value) for name, value in flatten(summary) if not name.endswith(BOUNDS)},
         **own_cost([cost for stage, cost in costs.items() if stage.startswith(COSTLY)]),
         **run.values,
     }
-    curves = [{"run": run.name, "step": str(step), **point} for step, point in enumerate(table("metrics/stream.csv"))]
+    curves = [
+        {"run": run.name, "step": str(step), **{name: x for name, x in point.items() if name in CURVE}}
+        for step, point in enumerate(table("metrics/stream.csv"))
+    ]
     return row, curves
 
 

@@ -3,9 +3,9 @@
     python benchmarks/tables.py
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`other measures` (of the methods), a comparison, `parameters`, `targets`, `search`, `validation`, or a file of
-docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A test fails
-when a file and the tables differ.
+`methods in short`, `other measures` (of the methods), a comparison, `parameters`, `targets`, `search`, `validation`, or
+a file of docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A
+test fails when a file and the tables differ.
 """
 
 import json
@@ -22,11 +22,19 @@ from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, loa
 import numpy as np
 import search
 import study
+from options import no_options
 from results import Rows, read_rows
 from scipy.stats import ttest_rel
 from targets import TARGETS
 
-FILES = (Path("README.md"), Path("docs/study.md"), Path("docs/performance.md"), Path("docs/scaling.md"))
+FILES = (
+    Path("README.md"),
+    Path("docs/parameters.md"),
+    Path("docs/study.md"),
+    Path("docs/performance.md"),
+    Path("docs/protocol.md"),
+    Path("docs/scaling.md"),
+)
 RESULTS = Path("docs/results")
 VALIDATION = RESULTS / "validation.csv"
 COMPARISONS = {"comparison": ("methods", "lpi"), "comparison of variants": ("variants", "as it is")}  # group, reference
@@ -40,6 +48,12 @@ RECALL: list[Column] = [
     ("last", "mean.last.r1", 1),
     ("forgetting", "mean.forgetting.r1", 1),
 ]
+SHORT: list[Column] = [
+    ("average R@1", "mean.average_recall.r1", 1),
+    ("gain over frozen", "mean.relative.r1", 1),
+    ("forgetting", "mean.forgetting.r1", 1),
+    ("parameters per task", "parameters_per_task", 0),
+]
 OTHER: list[Column] = [
     (f"{title} {direction}", f"{direction}.{name}", 1)
     for title, name in (
@@ -51,6 +65,7 @@ OTHER: list[Column] = [
     )
     for direction in DIRECTIONS
 ]
+OF_METHODS = {"methods in short": SHORT, "other measures": OTHER}
 ROUTING: list[Column] = [("routing image", "routing_accuracy.image", 1), ("routing text", "routing_accuracy.text", 1)]
 MORE: dict[str, list[Column]] = {
     "methods": [("parameters per task", "parameters_per_task", 0)],
@@ -194,8 +209,8 @@ def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
         group, reference = COMPARISONS[name]
         if reference in found.get(group, {}):
             return comparison_table(found[group], reference)
-    elif name == "other measures" and "methods" in found:
-        return group_table("methods", found["methods"], OTHER)
+    elif name in OF_METHODS and "methods" in found:
+        return group_table("methods", found["methods"], OF_METHODS[name])
     elif name in found:
         return group_table(name, found[name], RECALL + MORE.get(name, []))
     return f"No results of {name} yet."
@@ -213,6 +228,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     if not PARAMS_FILE.exists():
         sys.exit("error: run from the root of the repository")
     main()

@@ -31,6 +31,7 @@ from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.devices import device_from_environment
 
 import numpy as np
+from options import no_options
 from results import write_rows
 
 CSV = Path("docs/results/tasks_cpu.csv")
@@ -164,4 +165,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lpi.continual.evaluation import Gallery
 from lpi.continual.features import BATCH, encode
-from lpi.data.coco import DataError, ImageStore, data_home
+from lpi.data.coco import ImageStore, data_home
+from lpi.data.errors import DataError
 from lpi.data.sources.coco2014 import NAME
 from lpi.data.sources.karpathy import FILE, Entry, read_karpathy
 from lpi.data.stream import TaskData

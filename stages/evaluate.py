@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
 from lpi.continual.ranks import FROZEN, METHOD
@@ -16,16 +17,18 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
 import numpy as np
+import numpy.typing as npt
 
 MATRICES = Path("metrics/matrices")
 OUT = Path("data/evaluation")
 SHOWN = 5  # retrieved images per example query
 
 
-def write_matrix(path: Path, matrix: np.ndarray, names: list[str]) -> None:
+def write_matrix(path: Path, matrix: npt.NDArray[np.float64], names: list[str]) -> None:
     """A matrix with the tasks' names: row = after that task, column = on that task; blank = not measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -50,7 +53,7 @@ def states(method: Method, tasks: list[str]) -> Iterator[Method]:
         yield method
 
 
-def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict]:
+def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict[str, Any]]:
     """For the first caption of each task: the images found first after the last task, and whether they are right."""
     chosen = []
     for task in range(tasks):
@@ -91,6 +94,6 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    with measured(MATRICES):
+    with plain_errors(), measured(MATRICES):
         import_open_clip()
         main(resolve(load_parameters()))

@@ -7,6 +7,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
 OUT = Path("data/features")
@@ -19,6 +20,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with measured(OUT):
+    with plain_errors(), measured(OUT):
         import_open_clip()
         main()

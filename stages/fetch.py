@@ -4,17 +4,15 @@
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from lpi.data.coco import DataError
-from lpi.data.download import DownloadError
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, write_dataset
 from lpi.data.sources import coco2014, karpathy, own
 from lpi.data.sources.explain import explain
 from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.cost import measured
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.paths import shipped
 
 OUT = Path("data/raw")
@@ -42,11 +40,9 @@ def arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = arguments()
-    try:
+    with plain_errors():
         if options.explain:
             print(explain(options.explain, options.file))
         else:
             with measured(OUT):
                 main(load_parameters())
-    except (DataError, DownloadError, OSError) as error:
-        sys.exit(f"error: {error}")

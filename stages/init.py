@@ -11,6 +11,7 @@ from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.distributed import close
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.launch import is_writer, relaunched
 from lpi.runtime.startup import import_open_clip
 
@@ -36,6 +37,6 @@ def main() -> None:
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(OUT):
+    with plain_errors(), measured(OUT):
         import_open_clip()
         main()

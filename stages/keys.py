@@ -5,6 +5,7 @@ from pathlib import Path
 from lpi.continual.routing import task_keys
 from lpi.data.stream import MODALITIES, load_features
 from lpi.parameters import load_chain, load_parameters
+from lpi.runtime.errors import plain_errors
 
 import numpy as np
 
@@ -23,4 +24,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors():
+        main()

@@ -5,6 +5,7 @@ from pathlib import Path
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.models.pretraining import Pretrainer, Recipe
 from lpi.runtime.devices import device_from_environment
+from lpi.runtime.errors import plain_errors
 
 import yaml
 
@@ -23,4 +24,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors():
+        main()

@@ -1,18 +1,18 @@
 """Split the data set into a stream of tasks: decode every image once, tokenise every caption once."""
 
-import sys
 from pathlib import Path
 
 from lpi.continual.features import encode
-from lpi.data.coco import DataError
 from lpi.data.split import Rules, split_stream
-from lpi.models.backbone import Backbone, BackboneError
+from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
 import numpy as np
+import numpy.typing as npt
 
 RAW, OUT = Path("data/raw"), Path("data/stream")
 
@@ -21,10 +21,10 @@ def main() -> None:
     parameters = load_parameters()
     backbone = Backbone(parameters["backbone"])
 
-    def tokenize(captions: list[str]) -> np.ndarray:
+    def tokenize(captions: list[str]) -> npt.NDArray[np.int32]:
         return backbone.tokenizer(captions).numpy().astype(np.int32)
 
-    def embed(captions: list[str]) -> np.ndarray:
+    def embed(captions: list[str]) -> npt.NDArray[np.float32]:
         device = device_from_environment()
         encoder = backbone.encoder().to(device)
         return encode(lambda batch: encoder.encode_text(batch.long()), tokenize(captions), device)
@@ -39,9 +39,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with measured(OUT):
+    with plain_errors(), measured(OUT):
         import_open_clip()
-        try:
-            main()
-        except (DataError, BackboneError, OSError) as error:
-            sys.exit(f"error: {error}")
+        main()

@@ -4,7 +4,9 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.uncertainty import interval
@@ -16,6 +18,7 @@ from lpi.report import figures
 from lpi.report.results import Results
 from lpi.report.summary import lower, read_log, read_matrix, seen_recall, summarise
 from lpi.report.tables import recall_rows, stream_rows
+from lpi.runtime.errors import plain_errors
 
 import numpy as np
 
@@ -26,7 +29,7 @@ FINAL = DATA / "final"
 NAMES = {"i2t": "image to text", "t2i": "text to image"}
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
@@ -55,7 +58,7 @@ def draw_recall(results: Results, method: str) -> None:
         figures.forgetting_bars(lost, names, PLOTS / f"forgetting_{direction}.png", spread, few)
 
 
-def draw_examples(facts: dict, tasks: list[str], split: str) -> None:
+def draw_examples(facts: dict[str, Any], tasks: list[str], split: str) -> None:
     images = np.concatenate([TaskData.load(DATA / "stream" / split / task).images for task in tasks])
     rows = [
         (example["caption"], [(images[i], right) for i, right in zip(example["images"], example["right"], strict=True)])
@@ -106,4 +109,5 @@ def main(parameters: Parameters) -> None:
 
 
 if __name__ == "__main__":
-    main(load_parameters())
+    with plain_errors():
+        main(load_parameters())

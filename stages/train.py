@@ -14,6 +14,7 @@ from lpi.parameters import load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.distributed import close
+from lpi.runtime.errors import plain_errors
 from lpi.runtime.launch import is_writer, relaunched
 from lpi.runtime.startup import import_open_clip
 
@@ -53,6 +54,6 @@ def main(task: str, previous: str) -> None:
 
 
 if __name__ == "__main__" and not relaunched():
-    with measured(STATES / sys.argv[1]):
+    with plain_errors(), measured(STATES / sys.argv[1]):
         import_open_clip()
         main(*sys.argv[1:])

@@ -1,25 +1,22 @@
 """Check every parameter before anything runs; every other stage waits for this one."""
 
-import sys
 from pathlib import Path
 
 from lpi.methods import check, check_sections, method_class, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import GENERAL, load_chain, load_parameters
+from lpi.runtime.errors import plain_errors
 
 OUT = Path("data/parameters.txt")
 
 
 def main() -> None:
-    try:
-        parameters = load_parameters()
-        for name in GENERAL:
-            parameters[name]  # raises when it is missing
-        check_sections(parameters)
-        load_chain()
-        check(resolve(parameters), Backbone(parameters["backbone"]).config)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    parameters = load_parameters()
+    for name in GENERAL:
+        parameters[name]  # raises when it is missing
+    check_sections(parameters)
+    load_chain()
+    check(resolve(parameters), Backbone(parameters["backbone"]).config)
     method = parameters["method"]
     if fixed := method_class(method).fixed:
         print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
@@ -27,4 +24,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors():
+        main()

@@ -11,6 +11,8 @@ import yaml
 from conftest import ROOT
 
 SOURCES = (
+    ".dvcignore",
+    ".gitignore",
     "dvc.yaml",
     "params.yaml",
     "stages",
@@ -48,6 +50,7 @@ class Checkout:
             f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
         common = {"PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
+        common["PYTHONDONTWRITEBYTECODE"] = ""  # stages write compiled code, as they do for most people
         return {**os.environ, **author, **common, **self.more, "PATH": path}
 
     def run(self, *command: str, check: bool = True, environment: dict | None = None) -> subprocess.CompletedProcess:

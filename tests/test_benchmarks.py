@@ -1,14 +1,17 @@
 """The measurements work and compare what they say; what they find is in docs/results, not here."""
 
+import os
 from functools import partial
 from types import SimpleNamespace
 
 from lpi.data.stream import TaskData
 from lpi.models.backbone import Backbone
 
+import neighbour
 import numpy as np
 import plan
 import pytest
+import reproducibility
 import routing
 import scaling
 import step
@@ -148,3 +151,45 @@ def test_disagreements_of_routes_are_counted(monkeypatch):
     assert nearest_first.tolist() == [[0, 4], [1, 3], [2, 2], [3, 1]]
     nearest_first[1] = 3, 1
     assert routing.agreement(nearest_first, features, keys, "l1") == 0.75
+
+
+def test_training_is_measured_beside_a_neighbour(monkeypatch):
+    alone, two = neighbour.cases(4)[0], neighbour.cases(4)[-1]
+    assert alone == (1, 4, False, "default") and two == (2, 2, False, "passive")
+    assert neighbour.cases(1)[-1].threads == 1
+    (rate,) = neighbour.rates(neighbour.Case(1, 1, True, "default"), seconds=0.1)
+    assert rate > 0
+    monkeypatch.setattr(neighbour, "rates", lambda case, seconds: [30.2, 20.1])
+    assert list(neighbour.measure(two).values()) == [2, 2, "none", "passive", 50, 20]
+
+
+def test_the_neighbour_has_a_session_of_its_own_and_ends():
+    with neighbour.busy_neighbour(True) as process:
+        assert process.poll() is None
+        assert os.getsid(process.pid) == process.pid
+    assert process.poll() is not None
+    with neighbour.busy_neighbour(False) as process:
+        assert process is None
+
+
+def test_steps_are_counted_over_the_time_that_they_took(monkeypatch):
+    """Each step takes a second of a clock that nothing else moves."""
+    clock = [0.0]
+    monkeypatch.setattr(neighbour.time, "perf_counter", lambda: clock[0])
+    assert neighbour.rate(lambda: clock.__setitem__(0, clock[0] + 1.0), pairs=32, seconds=2.5) == 32
+
+
+def run_of(hashes: dict[str, str], recall: float) -> reproducibility.Made:
+    stages = {stage: {"outs": [{"path": stage, "md5": content}]} for stage, content in hashes.items()}
+    summary = {"mean": {"average_recall": {"r1": recall}}, "routing": {"text": 97.0}}
+    return reproducibility.Made({"stages": stages}, summary)
+
+
+def test_runs_are_compared_by_the_hashes_of_their_outputs_and_by_their_numbers():
+    first = run_of({"split": "a", "train@t00": "b", "train@t01": "c", "evaluate": "d"}, 50.0)
+    same = reproducibility.compared("again", first, first)
+    assert same == {"run": "again", "stages": "none", "largest_change": 0, "r1_change": 0}
+    other = run_of({"split": "a", "train@t00": "x", "train@t01": "y", "evaluate": "z"}, 49.75)
+    other.summary["routing"]["text"] = 97.5
+    row = reproducibility.compared("other", first, other)
+    assert row == {"run": "other", "stages": "train evaluate", "largest_change": 0.5, "r1_change": 0.25}

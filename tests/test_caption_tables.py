@@ -12,7 +12,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from lpi.data.coco import DataError, Source, read_items
+from lpi.data.coco import Source, read_items
+from lpi.data.errors import DataError
 from lpi.data.sources import own
 from lpi.data.sources.explain import explain
 from lpi.data.sources.own import read_folder

@@ -1,17 +1,21 @@
-"""What the README shows is what the repository's own commands print."""
+"""What the pages show is what the repository's own files and commands say."""
 
 import re
 import subprocess
 import sys
 from functools import partial
 
+from lpi.parameters import METHODS
+
+import documents
 import pytest
 import tables
 import targets
 import yaml
 from conftest import ROOT
+from repository import declared
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = documents.read("README.md")
 
 
 @pytest.mark.parametrize("name", [str(path) for path in tables.FILES])
@@ -23,21 +27,97 @@ def test_the_tables_are_those_of_the_csv(name, monkeypatch):
     assert tables.updated(text, tables.groups()) == text
 
 
-def test_every_linked_file_exists():
-    for name in re.findall(r"\]\((?!https?:)([^)#]+)", README):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize("page", documents.pages(), ids=str)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for link in documents.links(documents.read(page)):
+        name, _, anchor = link.partition("#")
+        if re.match(r"https?:", link):
+            continue
+        target = page.parent / name if name else page
+        assert (ROOT / target).exists(), link
+        if anchor:
+            assert anchor in documents.anchors(documents.read(target)), link
 
 
-def test_every_stage_is_explained():
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]:
-        assert f"`{stage}" in README, stage
+def test_links_anchors_and_commands_are_found_where_markdown_has_them():
+    text = (
+        "# A `b` page: c_d\n\n[x](one.md#two) ![y](three.png)\n\n```text\n[z](no.md)\n# no heading\n```\n\n"
+        "## Same\n\n## Same\n\n- item\n    goes on\n\n    make repro  # comment\n    make \\\n        test\n\n"
+        "```bash\nA=1 dvc repro\n```\n\nThen `make lint`, `make TARGET` and `git`.\n"
+    )
+    assert documents.links(text) == ["one.md#two", "three.png"]
+    assert documents.anchors(text) == {"a-b-page-c_d", "same", "same-1"}
+    assert documents.commands(text) == ["A=1 dvc repro", "make repro", "make          test", "make lint"]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 8192
+
+
+@pytest.mark.parametrize("page", [page for page in documents.pages() if page.parts[0] == "docs"], ids=str)
+def test_a_page_begins_with_what_its_reader_will_be_able_to_do(page):
+    first = documents.read(page).split("\n\n")[1]
+    assert first.startswith("After this page you can "), first
+    assert documents.LINK.search(README.partition("## Where the rest is")[2])
+    assert f"](docs/{page.name})" in README, "the README leads to it"
+
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+ARCHITECTURE = documents.read("docs/architecture.md")
+
+
+def top(path: str) -> str:
+    """data/states/${key} -> data/states; files of metrics stay as they are."""
+    return path if path.startswith("metrics/") else "/".join(path.split("/")[:2])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_architecture_says_what_a_stage_reads_and_writes(stage):
+    row = re.search(rf"^\| `{stage}(?:@TASK)?` \| (.*?) \| (.*?) \| .* \|$", ARCHITECTURE, re.MULTILINE)
+    assert row, stage
+    body = STAGES[stage].get("do", STAGES[stage])
+    written = {top(out) for key in ("outs", "metrics", "plots") for out in declared(body, key)}
+    read = {top(dep) for dep in declared(body, "deps") if dep.startswith(("data/", "metrics/"))} - {
+        "data/parameters.txt"
+    }
+    for cell, paths in ((row[1], read), (row[2], written)):
+        assert {top(path) for path in re.findall(r"`([^`]+)`", cell) if "/" in path} == paths
 
 
 def test_the_picture_of_the_pipeline_is_current():
     command = [sys.executable, "-m", "dvc", "dag", "--md", "--collapse-foreach-matrix"]
     picture = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert picture.strip().startswith("```mermaid")
-    assert picture.strip() in README
+    assert picture.strip() in ARCHITECTURE
+
+
+def test_every_path_of_the_architecture_exists():
+    paths = re.findall(r"`((?:src|stages|tests|benchmarks|tools|launch|data|docs|metrics)/[\w./-]*)`", ARCHITECTURE)
+    generated = tuple(line.strip("/") for line in (ROOT / "data" / ".gitignore").read_text().splitlines())
+    made = {f"data/{name}" for name in generated}
+    missing = [path for path in paths if not (ROOT / path).exists() and top(path) not in made]
+    assert [path for path in missing if not path.startswith("metrics/") and "NAME" not in path] == []
+
+
+def test_every_method_has_its_row():
+    table = documents.read("docs/methods.md").partition("## The twelve methods")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == sorted(METHODS)
+
+
+def test_the_variables_of_the_environment_are_those_that_the_code_reads():
+    table = documents.read("docs/parameters.md").partition("## Environment variables")[2]
+    source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    assert set(re.findall(r"^\| `(LPI_\w+)` \|", table, re.MULTILINE)) == set(re.findall(r'"(LPI_\w+)"', source))
+
+
+def test_the_hooks_before_a_commit_are_programs_of_the_environment():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    known = (ROOT / "constraints.txt").read_text()
+    for hook in local["hooks"]:
+        program, *_ = hook["entry"].split()
+        assert hook["language"] == "system"
+        assert re.search(rf"(?m)^{program.removeprefix('.venv/bin/')}==", known), program
 
 
 def rows_of(method: str, values: list[float]) -> list[dict[str, str]]:
@@ -63,7 +143,12 @@ def test_further_measures_and_variants_have_tables():
     lines = tables.render("other measures", {"methods": {"lpi": rows}}).splitlines()
     assert lines[0].startswith("| method | seeds | to frozen i2t | to frozen t2i | R@10 i2t |")
     assert lines[2] == "| lpi | 2 |" + " 5.0 ± 0.0 |" * 10
-    variants = {"as it is": rows, "none": rows_of("lpi", [0.0, 1.0])}
+    for row in rows:
+        row |= dict.fromkeys((name for _, name, _ in tables.SHORT), "7")
+    lines = tables.render("methods in short", {"methods": {"lpi": rows}}).splitlines()
+    assert lines[0] == "| method | seeds | average R@1 | gain over frozen | forgetting | parameters per task |"
+    assert lines[2] == "| lpi | 2 |" + " 7.0 ± 0.0 |" * 3 + " 7 |"
+    variants = {"as it is": rows_of("lpi", [1.0, 3.0]), "none": rows_of("lpi", [0.0, 1.0])}
     lines = tables.render("comparison of variants", {"variants": variants}).splitlines()
     assert lines[2].startswith("| none | +1.5 ± 0.7 | 0.205 |")
 

@@ -3,6 +3,10 @@
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
+
+from lpi.runtime.cpus import usable_cpus
 
 from conftest import ROOT
 
@@ -26,21 +30,21 @@ def test_clean_removes_results_but_nothing_that_was_fetched_or_put_there(tmp_pat
 
 
 def test_workers_share_the_cores(tmp_path):
-    """On a machine with three cores; `dvc` and `nproc` are stand-ins."""
+    """`dvc` is a stand-in."""
     shutil.copy(ROOT / "Makefile", tmp_path / "Makefile")
-    for name, script in (("dvc", 'echo "$OMP_NUM_THREADS" "$@"'), ("nproc", "echo 3")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
+    (tmp_path / "dvc").write_text('#!/bin/sh\necho "$OMP_NUM_THREADS" "$@"\n')
+    (tmp_path / "dvc").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def started(*settings: str, **variables: str) -> str:
-        environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
         environment.pop("OMP_NUM_THREADS", None)
         command = ["make", "--silent", "--old-file=.venv/installed", "queue", *settings]
         return subprocess.run(
             command, cwd=tmp_path, env={**environment, **variables}, check=True, capture_output=True, text=True
         ).stdout.strip()
 
-    assert started() == "3 queue start --jobs 1"
-    assert started("JOBS=2") == "1 queue start --jobs 2"
-    assert started("JOBS=9") == "1 queue start --jobs 9"
-    assert started("JOBS=2", OMP_NUM_THREADS="2") == "2 queue start --jobs 2"
+    assert started() == f"{usable_cpus()} queue start --jobs 1"
+    assert started("JOBS=2") == f"{max(1, usable_cpus() // 2)} queue start --jobs 2"
+    assert started("JOBS=999") == "1 queue start --jobs 999"
+    assert started("JOBS=2", OMP_NUM_THREADS="7") == "7 queue start --jobs 2"

@@ -1,7 +1,7 @@
 """The stored ranks: nothing is lost on the way through the file, and the file's bytes depend on the ranks alone."""
 
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.metrics import recall_at
 
 import numpy as np

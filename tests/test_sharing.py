@@ -1,5 +1,6 @@
 """Several machines: results shared through a DVC remote, and the launch files."""
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from conftest import ROOT
 from repository import cloned, ran, restored
 
 LAUNCH = ROOT / "launch"
+ALWAYS = ("validate", "fetch", "split", "features", "distances", "keys", "init", "evaluate", "summarize")
 EXPERIMENT = ("exp", "run", "--name", "narrow", "-S", "rank=2")
 TRIED = ["validate", "init", "train@t00", "train@t01", "evaluate", "summarize"]  # what depends on the rank
 
@@ -120,6 +122,23 @@ def test_a_second_clone_trains_nothing_that_the_first_has_trained(repository, tm
     assert re.findall("Running stage '(.+?)'", done.stdout) == ["summarize"]  # its outputs are in Git, not in DVC
     assert (second / "metrics/summary.json").read_bytes() == repository.read("metrics/summary.json")
     local.unlink()
+
+
+def beyond_missing(entry: str | dict) -> bool:
+    """Whether an entry of `dvc status --json` says more than that outputs have not been fetched yet."""
+    if isinstance(entry, str):  # changed command
+        return True
+    paths = next(iter(entry.values()))
+    made = {path for path, state in paths.items() if state in ("deleted", "not in cache")}
+    return made != set(paths) or not all(path.startswith(("data/", "metrics/")) for path in made)
+
+
+def test_the_committed_lock_is_that_of_the_committed_code(tmp_path):
+    """As docs/team.md promises. `dvc repro` mends it."""
+    clone = cloned(ROOT, tmp_path / "clone", "")
+    status = json.loads(clone.run(sys.executable, "-m", "dvc", "status", "--json").stdout)
+    assert set(status) == {*ALWAYS, *(f"train@{task}" for task in clone.parameters()["tasks"])}
+    assert [stage for stage, entries in status.items() if any(map(beyond_missing, entries))] == []
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from lpi.data.coco import DataError, ImageError, Source, data_home, read_items
+from lpi.data.coco import Source, data_home, read_items
 from lpi.data.download import DownloadError
+from lpi.data.errors import DataError, ImageError
 from lpi.data.sources import coco2014, karpathy, own
 
 import mini_coco

@@ -6,7 +6,8 @@ import zipfile
 from collections import Counter, namedtuple
 
 from lpi.data.clusters import cluster_names
-from lpi.data.coco import DataError, ImageError, ImageStore, Item, Source, read_items
+from lpi.data.coco import ImageStore, Item, Source, read_items
+from lpi.data.errors import DataError, ImageError
 from lpi.data.split import Rules, _save_images, capped, divide, select, split_stream, task_order
 from lpi.data.stream import TaskData
 from lpi.parameters import GENERAL

@@ -46,7 +46,7 @@ def refuse_other_pythons(version: str) -> None:
 
 def pinned(name: str) -> str:
     """The requirement NAME==VERSION of constraints.txt."""
-    return re.findall(rf"(?m)^{name}==\S+$", Path("constraints.txt").read_text())[0]
+    return next(pin for pin in Path("constraints.txt").read_text().split() if pin.startswith(f"{name}=="))
 
 
 def only_from(index: str) -> dict[str, str]:

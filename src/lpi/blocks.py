@@ -7,15 +7,57 @@ small.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 LARGE = 2**21  # bytes of hidden states (B, S, d)
+Layer = Callable[[Tensor], Tensor]
 
 
-def run_block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+class MLP(Protocol):
+    """What is used of a block's MLP; open_clip has no types of its own."""
+
+    c_fc: nn.Linear
+    gelu: Layer
+    c_proj: nn.Linear
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """(B, S, d) -> (B, S, d)."""
+        ...
+
+
+class Attention(Protocol):
+    """What is used of a block's nn.MultiheadAttention."""
+
+    in_proj_weight: Tensor
+    in_proj_bias: Tensor
+    out_proj: Layer
+    num_heads: int
+
+
+class Block(Protocol):
+    """What is used of a transformer block of open_clip, such as its ResidualAttentionBlock."""
+
+    ln_1: Layer
+    ln_2: Layer
+    ls_1: Layer
+    ls_2: Layer
+    attn: Attention
+    mlp: MLP
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, /, *, attn_mask: Tensor | None) -> Tensor:
+        """(B, S, d), (B, K, d), (B, K, d) and a mask (S, K) -> (B, S, d)."""
+        ...
+
+    def __call__(self, hidden: Tensor, /, *, attn_mask: Tensor | None) -> Tensor:
+        """(B, S, d) and a mask (S, S) -> (B, S, d)."""
+        ...
+
+
+def run_block(block: Block, hidden: Tensor, mask: Tensor | None, wanted: Tensor | None = None) -> Tensor:
     """`block(hidden, attn_mask=mask)`, (B, S, d) -> (B, S, d), or its position `wanted` (B,) alone, (B, 1, d).
 
     The attention of open_clip's default block is written out: nn.MultiheadAttention transposes and copies its input
@@ -26,30 +68,31 @@ def run_block(block: nn.Module, hidden: Tensor, mask: Tensor | None, wanted: Ten
 
     if type(block) is not ResidualAttentionBlock:
         return pick(block(hidden, attn_mask=mask), wanted)
-    attention, mlp, normed = block.attn, block.mlp, block.ln_1(hidden)
+    attention, normed = block.attn, block.ln_1(hidden)
     weight, bias, heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
     mask = None if mask is None else mask.to(normed.dtype)
     if wanted is not None:
         width = normed.shape[-1]
-        query = F.linear(pick(normed, wanted), weight[:width], bias[:width])
-        key_value = F.linear(normed, weight[width:], bias[width:])
+        (query,) = _heads(F.linear(pick(normed, wanted), weight[:width], bias[:width]), 1, heads)
+        key, value = _heads(F.linear(normed, weight[width:], bias[width:]), 2, heads)
         own_mask = None if mask is None else mask[wanted][:, None, None]
-        attended = _attend(*_heads(query, 1, heads), *_heads(key_value, 2, heads), own_mask)
-        hidden = pick(hidden, wanted) + block.ls_1(attention.out_proj(attended))
-        return hidden + block.ls_2(mlp(block.ln_2(hidden)))
+        hidden = pick(hidden, wanted) + block.ls_1(attention.out_proj(_attend(query, key, value, own_mask)))
+        return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
 
     def attend(projected: Tensor) -> Tensor:
-        return _attend(*_heads(projected, 3, heads), mask)
+        query, key, value = _heads(projected, 3, heads)
+        return _attend(query, key, value, mask)
 
+    mlp: Layer = block.mlp
     large = hidden.nbytes >= LARGE and not weight.requires_grad
     if large:
         parts = min(len(hidden), -(-hidden.nbytes // (2 * LARGE))) if hidden.device.type == "cpu" else 1
-        attend, mlp = partial(_Recomputed.apply, attend, parts), partial(_LeanMLP.apply, mlp, parts)
+        attend, mlp = partial(_Recomputed.apply, attend, parts), partial(_LeanMLP.apply, block.mlp, parts)
     hidden = hidden + block.ls_1(attention.out_proj(attend(F.linear(normed, weight, bias))))
     return hidden + block.ls_2(mlp(block.ln_2(hidden)))
 
 
-def run_block_with_prefix(block: nn.Module, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
+def run_block_with_prefix(block: Block, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
     """The block, whose attention also sees N more keys and values: (B, S, d) and (2, N, d) -> (B, S, d)."""
     normed = block.ln_1(hidden)
     keys, values = (torch.cat([part.to(normed.dtype).expand(len(hidden), -1, -1), normed], dim=1) for part in prefix)
@@ -66,7 +109,8 @@ def pick(hidden: Tensor, wanted: Tensor | None) -> Tensor:
 
 def _heads(projected: Tensor, count: int, heads: int) -> tuple[Tensor, ...]:
     """(B, S, count * d) -> `count` times (B, heads, S, d / heads)."""
-    return projected.unflatten(-1, (count, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    parts: Tensor = projected.unflatten(-1, (count, heads, -1))
+    return parts.permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -81,14 +125,14 @@ class _Recomputed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, function: Callable[[Tensor], Tensor], parts: int, x: Tensor) -> Tensor:
+    def forward(ctx: Any, function: Layer, parts: int, x: Tensor) -> Tensor:
         ctx.function, ctx.parts = function, parts
         ctx.save_for_backward(x)
         return function(x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         (x,) = ctx.saved_tensors
         found = torch.empty_like(x)
         for part, own, place in _split(ctx.parts, x, gradient, found):
@@ -100,15 +144,16 @@ class _LeanMLP(torch.autograd.Function):
     """`_LeanMLP.apply(mlp, parts, x)` is open_clip's `mlp(x)` with frozen weights; kept is the activation's input."""
 
     @staticmethod
-    def forward(ctx, mlp: nn.Module, parts: int, x: Tensor) -> Tensor:
-        wide = mlp.c_fc(x)
+    def forward(ctx: Any, mlp: MLP, parts: int, x: Tensor) -> Tensor:
+        wide: Tensor = mlp.c_fc(x)
         ctx.mlp, ctx.parts = mlp, parts
         ctx.save_for_backward(wide)
-        return mlp.c_proj(mlp.gelu(wide))
+        output: Tensor = mlp.c_proj(mlp.gelu(wide))
+        return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         (wide,), mlp = ctx.saved_tensors, ctx.mlp
         found = torch.empty_like(gradient)
         for part, own, place in _split(ctx.parts, wide, gradient, found):
@@ -121,7 +166,7 @@ def _split(parts: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.tensor_split(parts) for tensor in tensors), strict=True)
 
 
-def _gradient(function: Callable[[Tensor], Tensor], x: Tensor, of_output: Tensor) -> Tensor:
+def _gradient(function: Layer, x: Tensor, of_output: Tensor) -> Tensor:
     """The gradient of x from that of `function(x)`, which is computed for it."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()

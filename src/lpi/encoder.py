@@ -4,7 +4,10 @@ Nothing of open_clip is edited: the wrapped model's own layers are called in its
 where prompts enter). Without prompts the features equal the model's.
 """
 
-from lpi.blocks import pick, run_block, run_block_with_prefix
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from lpi.blocks import Block, Layer, pick, run_block, run_block_with_prefix
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,45 @@ from torch.utils.checkpoint import checkpoint
 DEEP_MODES = ("add", "replace")
 
 
-def _check_towers(model: nn.Module) -> nn.Module:
+class Transformer(Protocol):
+    """What is used of a stack of blocks; open_clip has no types of its own."""
+
+    batch_first: bool
+    resblocks: Sequence[Block]
+
+    def get_cast_dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        ...
+
+
+class VisionTower(Protocol):
+    """What is used of the image tower, open_clip's VisionTransformer."""
+
+    conv1: nn.Conv2d
+    class_embedding: Tensor
+    positional_embedding: Tensor
+    patch_dropout: Layer
+    ln_pre: Layer
+    transformer: Transformer
+    pool_type: str
+    proj: Tensor | None
+    output_dim: int
+
+    def _pool(self, hidden: Tensor, /) -> tuple[Tensor, Tensor]: ...
+
+
+class TextTower(Protocol):
+    """What is used of the text tower, open_clip's TextTransformer, or its CLIP, which may hold the layers itself."""
+
+    token_embedding: nn.Embedding
+    positional_embedding: Tensor
+    transformer: Transformer
+    attn_mask: Tensor
+    ln_final: Layer
+    text_projection: Tensor | nn.Linear | None
+
+
+def _check_towers(model: nn.Module) -> Any:
     """Return the module that holds the text tower's layers, or raise a TypeError that says what is unsupported."""
     from open_clip.model import CLIP, CustomTextCLIP
     from open_clip.transformer import TextTransformer, VisionTransformer
@@ -71,13 +112,18 @@ class PromptedCLIP(nn.Module):
         self.eot_id = eot if pool_type == "eos" else None  # None: the largest id, as in OpenAI's vocabulary
 
     @property
-    def text(self) -> nn.Module:
-        """The module with token_embedding, positional_embedding, transformer, ln_final and text_projection."""
-        return self.model if self.text_is_model else self.model.text
+    def visual(self) -> VisionTower:
+        """The image tower."""
+        return cast(VisionTower, self.model.visual)
+
+    @property
+    def text(self) -> TextTower:
+        """The module that holds the text tower's layers."""
+        return cast(TextTower, self.model if self.text_is_model else self.model.text)
 
     @property
     def vision_width(self) -> int:
-        return self.model.visual.conv1.out_channels
+        return self.visual.conv1.out_channels
 
     @property
     def text_width(self) -> int:
@@ -86,13 +132,13 @@ class PromptedCLIP(nn.Module):
     @property
     def heads(self) -> tuple[int, int]:
         """Attention heads of the vision and of the text tower."""
-        towers = self.model.visual.transformer, self.text.transformer
-        return tuple(tower.resblocks[0].attn.num_heads for tower in towers)
+        vision, text = self.visual.transformer, self.text.transformer
+        return vision.resblocks[0].attn.num_heads, text.resblocks[0].attn.num_heads
 
     @property
     def layers(self) -> int:
         """The number of blocks of the shorter tower: the largest possible prompt depth."""
-        return min(len(self.model.visual.transformer.resblocks), len(self.text.transformer.resblocks))
+        return min(len(self.visual.transformer.resblocks), len(self.text.transformer.resblocks))
 
     @property
     def context_length(self) -> int:
@@ -101,7 +147,7 @@ class PromptedCLIP(nn.Module):
     @property
     def logit_scale(self) -> Tensor:
         """The multiplier of the similarities, exp of the model's parameter."""
-        return self.model.logit_scale.exp()
+        return cast(Tensor, self.model.logit_scale).exp()
 
     def encode_image(self, images: Tensor, prompts: Tensor | None = None, prefixes: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, E), L2-normalised.
@@ -112,7 +158,7 @@ class PromptedCLIP(nn.Module):
             prefixes: None or (L, 2, N, d_v): keys and values that the first L blocks attend to besides their tokens
                 (prefix tuning as in DualPrompt, ECCV 2022, section 4.2: joined before the block's own projections).
         """
-        visual = self.model.visual
+        visual = self.visual
         prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
         hidden = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
@@ -167,7 +213,7 @@ class PromptedCLIP(nn.Module):
 
     def run_blocks(
         self,
-        transformer: nn.Module,
+        transformer: Transformer,
         hidden: Tensor,
         prompts: Tensor | None = None,
         prefixes: Tensor | None = None,

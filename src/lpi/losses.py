@@ -1,5 +1,6 @@
 """The losses of LPI (docs/method.md 5): retrieval, layer alignment, task contrast, distillation. Unweighted scalars."""
 
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -168,7 +169,5 @@ def cp_gram(layer: Tensor, token: Tensor, channel: Tensor) -> Tensor:
     <P_i, P_j> = 1/r^2 1^T [(layer_i^T layer_j) * (token_i^T token_j) * (channel_i^T channel_j)] 1 (docs/method.md 5.3),
     for prompts that are means over the rank (`cp_prompt` of power 1); cosines do not depend on the power.
     """
-    product = 1.0
-    for factor in (layer, token, channel):
-        product = product * torch.einsum("ixk,jxm->ijkm", factor, factor)
-    return product.sum((2, 3)) / layer.shape[-1] ** 2
+    products = (torch.einsum("ixk,jxm->ijkm", factor, factor) for factor in (layer, token, channel))
+    return reduce(torch.mul, products).sum((2, 3)) / layer.shape[-1] ** 2

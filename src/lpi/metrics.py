@@ -6,9 +6,16 @@ lower triangle must be finite; what lies above the diagonal is ignored, except b
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+Ranks = NDArray[np.int64]
+Positives = Sequence[Sequence[int] | NDArray[np.integer[Any]]]  # of every query
+Features = NDArray[np.floating[Any]]
+Numbers = NDArray[Any]
+Floats = NDArray[np.float64]
 
 DIRECTIONS = ("i2t", "t2i")
 CUTOFFS = (1, 5, 10)
@@ -16,7 +23,7 @@ BLOCK_SCORES = 2**27  # scores computed at once: half a gigabyte
 CHUNK_SCORES = 2**22  # scores compared at once: bounds the memory beside the score matrix to about 10 MB
 
 
-def hit_ranks(scores: ArrayLike, positives: Sequence[Sequence[int]]) -> np.ndarray:
+def hit_ranks(scores: ArrayLike, positives: Positives) -> Ranks:
     """Rank of every query's best positive, ties counted against it.
 
     Args:
@@ -39,7 +46,7 @@ def hit_ranks(scores: ArrayLike, positives: Sequence[Sequence[int]]) -> np.ndarr
     return _block_ranks(scores, items, starts, 0)
 
 
-def feature_ranks(queries: np.ndarray, gallery: np.ndarray, positives: Sequence[Sequence[int]]) -> np.ndarray:
+def feature_ranks(queries: Features, gallery: Features, positives: Positives) -> Ranks:
     """`hit_ranks` of queries @ gallery.T, (Q, E) and (G, E), block by block: never more than `BLOCK_SCORES` at once."""
     if len(positives) != len(queries):
         raise ValueError(f"{len(queries)} queries but positives for {len(positives)}")
@@ -50,7 +57,7 @@ def feature_ranks(queries: np.ndarray, gallery: np.ndarray, positives: Sequence[
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def _block_ranks(scores: np.ndarray, items: np.ndarray, starts: np.ndarray, offset: int) -> np.ndarray:
+def _block_ranks(scores: Numbers, items: Numbers, starts: Ranks, offset: int) -> Ranks:
     """Ranks of the (B, G) scores of queries offset..offset + B - 1; the positives of query q: see `_flatten`."""
     ranks = np.empty(len(scores), dtype=np.int64)
     step = max(1, CHUNK_SCORES // max(1, scores.shape[1]))
@@ -62,7 +69,7 @@ def _block_ranks(scores: np.ndarray, items: np.ndarray, starts: np.ndarray, offs
     return ranks
 
 
-def _flatten(positives: Sequence[Sequence[int]], gallery: int) -> tuple[np.ndarray, np.ndarray]:
+def _flatten(positives: Positives, gallery: int) -> tuple[Numbers, Ranks]:
     """Q index lists -> all indices one after the other, and (Q + 1,) where each query's begin."""
     try:
         lengths = [len(items) for items in positives]
@@ -82,7 +89,7 @@ def _flatten(positives: Sequence[Sequence[int]], gallery: int) -> tuple[np.ndarr
     return items, starts
 
 
-def _chunk_ranks(scores: np.ndarray, items: np.ndarray, starts: np.ndarray, first: int) -> np.ndarray:
+def _chunk_ranks(scores: Numbers, items: Numbers, starts: Ranks, first: int) -> Ranks:
     """Ranks of (C, G) scores whose query c has the positives items[starts[c]:starts[c + 1]]; `first` names query 0.
 
     Whatever beats the best positive is no positive, so the rank is the number of non-positives at or above it.
@@ -94,7 +101,8 @@ def _chunk_ranks(scores: np.ndarray, items: np.ndarray, starts: np.ndarray, firs
     best = np.maximum.reduceat(scores[rows, items], starts[:-1])
     ahead = scores >= best[:, None]
     ahead[rows, items] = False
-    return np.count_nonzero(ahead, axis=1)
+    ranks: Ranks = np.count_nonzero(ahead, axis=1)
+    return ranks
 
 
 def recall_at(ranks: ArrayLike, k: int) -> float:
@@ -119,7 +127,7 @@ def last_recall(matrix: ArrayLike) -> float:
     return float(_recall_matrix(matrix)[-1].mean())
 
 
-def forgetting_per_task(matrix: ArrayLike) -> np.ndarray:
+def forgetting_per_task(matrix: ArrayLike) -> Floats:
     """(T - 1,) max_{j <= l < T-1} R[l, j] - R[T-1, j]: positive = worse, negative = the task gained later on.
 
     The definition of Chaudhry et al. (2018), not clamped at zero; the released code prints its negative.
@@ -127,7 +135,8 @@ def forgetting_per_task(matrix: ArrayLike) -> np.ndarray:
     matrix = _recall_matrix(matrix)
     evaluated = np.tri(len(matrix), dtype=bool)
     earlier = np.where(evaluated, matrix, -np.inf)[:-1, :-1]
-    return earlier.max(axis=0, initial=-np.inf) - matrix[-1, :-1]
+    best: Floats = earlier.max(axis=0, initial=-np.inf)
+    return best - matrix[-1, :-1]
 
 
 def forgetting(matrix: ArrayLike) -> float:
@@ -170,7 +179,7 @@ def forward_transfer(matrix: ArrayLike, zero_shot: ArrayLike) -> float:
     return _mean_or_zero(before - zero_shot[1:])
 
 
-def _recall_matrix(matrix: ArrayLike) -> np.ndarray:
+def _recall_matrix(matrix: ArrayLike) -> Floats:
     """(T, T) float64 with T >= 1 and a finite lower triangle, or a ValueError."""
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) == 0:
@@ -183,5 +192,5 @@ def _recall_matrix(matrix: ArrayLike) -> np.ndarray:
     return matrix
 
 
-def _mean_or_zero(values: np.ndarray) -> float:
+def _mean_or_zero(values: Floats) -> float:
     return float(values.mean()) if len(values) else 0.0

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from lpi.runtime.errors import UserError
+
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -21,7 +23,7 @@ PARAMS_FILE = Path("params.yaml")
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
 
 
-class ParameterError(ValueError):
+class ParameterError(UserError, ValueError):
     """A parameter that is missing, unknown, of the wrong type or impossible; the message names it and the value."""
 
 
@@ -247,7 +249,8 @@ class Parameter:
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(Annotated[self.field.annotation, self.field])
+        declared: Any = Annotated[self.field.annotation, self.field]  # a type that is known when this runs
+        return TypeAdapter(declared)
 
     @property
     def help(self) -> str:
@@ -269,7 +272,8 @@ class Parameter:
             return " / ".join(self.choices)
         low, high = self._bound("ge"), self._bound("le")
         if low is None or high is None:
-            return {str: "a name", bool: "true or false"}.get(self.field.annotation, "any")  # type: ignore[arg-type]
+            words: dict[Any, str] = {str: "a name", bool: "true or false"}
+            return words.get(self.field.annotation, "any")
         spell = str if self.field.annotation is int else "{:g}".format
         return f"from {spell(low)} to {spell(high)}"
 

@@ -14,7 +14,7 @@ def cp_prompt(layer: Tensor, token: Tensor, channel: Tensor, power: float = 1.0)
 
     Power 1 is the mean over the rank, as in the released code; with 1/2 the size of P does not depend on the rank.
     """
-    return torch.einsum("lk,nk,ck->lnc", layer, token, channel) / layer.shape[1] ** power
+    return torch.einsum("lk,nk,ck->lnc", layer, token, channel) / math.pow(layer.shape[1], power)
 
 
 class LowRankPrompts(nn.Module):
@@ -34,6 +34,9 @@ class LowRankPrompts(nn.Module):
         start: "released" or "neutral".
         scale: standard deviation of the entries of a neutral start.
     """
+
+    vision_anchor: Tensor
+    text_anchor: Tensor
 
     def __init__(
         self,

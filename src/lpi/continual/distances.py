@@ -1,19 +1,22 @@
 """Semantic similarity of tasks from frozen features, using nothing that is not known yet (docs/method.md 6)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 Source = Literal["captions", "images", "both", "names"]
+Floats = npt.NDArray[np.floating[Any]]
 
 
-def normalised(x: np.ndarray) -> np.ndarray:
+def normalised(x: Floats) -> Floats:
     """Rows of unit length; zero rows stay zero: (..., E) -> (..., E)."""
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
-    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+    unit: Floats = np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
+    return unit
 
 
-def task_vector(features: dict[str, np.ndarray], source: Source) -> np.ndarray:
+def task_vector(features: dict[str, Floats], source: Source) -> Floats:
     """One task's vector: the normalised mean of its frozen training features, (E,).
 
     Args:
@@ -26,7 +29,7 @@ def task_vector(features: dict[str, np.ndarray], source: Source) -> np.ndarray:
     return normalised(features[key].mean(axis=0))
 
 
-def similarity_matrix(vectors: np.ndarray, centre: bool) -> np.ndarray:
+def similarity_matrix(vectors: Floats, centre: bool) -> Floats:
     """Cosines between the tasks known at a time: (t + 1, E) -> (t + 1, t + 1) in [-1, 1].
 
     `centre` subtracts the mean of these vectors first, because the features of CLIP lie in a narrow cone. Called with
@@ -35,6 +38,6 @@ def similarity_matrix(vectors: np.ndarray, centre: bool) -> np.ndarray:
     """
     if centre and len(vectors) > 1:
         vectors = vectors - vectors.mean(axis=0)
-    similarity = normalised(vectors) @ normalised(vectors).T
+    similarity: Floats = normalised(vectors) @ normalised(vectors).T
     np.fill_diagonal(similarity, 1.0)
-    return np.clip(similarity, -1, 1)
+    return similarity.clip(-1, 1)

@@ -7,20 +7,25 @@ costs about one pass over the test items instead of one per task. Forward transf
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from lpi.continual.features import encode
 from lpi.continual.ranks import Ranks, StreamRanks
-from lpi.continual.routing import key_distances
+from lpi.continual.routing import Metric, key_distances
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.methods.common.base import Method
 from lpi.metrics import CUTOFFS, DIRECTIONS, feature_ranks, recall_at
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-Features = dict[str, np.ndarray]  # "image" (n, E) and "text" (m, E)
+Integers = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.floating[Any]]
+Features = dict[str, Floats]  # "image" (n, E) and "text" (m, E)
+Matrices = dict[str, dict[int, npt.NDArray[np.float64]]]  # direction -> K -> (T, T)
 
 
 class FeatureCache:
@@ -32,11 +37,11 @@ class FeatureCache:
 
     def __init__(self, items: int):
         self.encoded = 0
-        self._features: np.ndarray | None = None
+        self._features: Floats | None = None
         self._encoded_by = np.full(items, -1)  # number of the prompts, by item
         self._numbers: dict[str, int] = {}
 
-    def lookup(self, fingerprint: str, rows: np.ndarray, encode_rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def lookup(self, fingerprint: str, rows: Integers, encode_rows: Callable[[Integers], Floats]) -> Floats:
         """Features (len(rows), E) of the item rows; those not known under these prompts come from `encode_rows`."""
         number = self._numbers.setdefault(fingerprint, len(self._numbers))
         missing = rows[self._encoded_by[rows] != number]
@@ -47,6 +52,7 @@ class FeatureCache:
             self._features[missing] = new
             self._encoded_by[missing] = number
             self.encoded += len(missing)
+        assert self._features is not None, "no rows have been asked for"
         return self._features[rows]
 
 
@@ -64,14 +70,14 @@ class StreamResult:
         encoded: how many items were encoded for `recall`, and how many more for `ahead`.
     """
 
-    recall: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
+    recall: Matrices = field(default_factory=dict)
     ranks: Ranks = field(default_factory=lambda: {direction: [] for direction in DIRECTIONS})
-    ahead: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
-    confusion: dict[str, np.ndarray] = field(default_factory=dict)
+    ahead: Matrices = field(default_factory=dict)
+    confusion: dict[str, Integers] = field(default_factory=dict)
     features: Features = field(default_factory=dict)
     encoded: list[int] = field(default_factory=lambda: [0, 0])
 
-    def keep(self, ranks: dict[str, np.ndarray]) -> None:
+    def keep(self, ranks: dict[str, Integers]) -> None:
         """Add the ranks after one more task."""
         for direction, found in ranks.items():
             self.ranks[direction].append(found)
@@ -88,7 +94,7 @@ class Gallery:
     """
 
     data: TaskData
-    task: dict[str, np.ndarray]
+    task: dict[str, Integers]
     frozen: Features
 
     @classmethod
@@ -101,7 +107,7 @@ class Gallery:
         )
 
     @cached_property
-    def captions_of(self) -> list[np.ndarray]:
+    def captions_of(self) -> list[npt.NDArray[np.int64]]:
         """Caption rows of every image, the positives of image-to-text retrieval."""
         return self.data.positives()
 
@@ -109,7 +115,7 @@ class Gallery:
         """The rows of the items of consecutive tasks."""
         return slice(*np.searchsorted(self.task[modality], [tasks.start, tasks.stop]).tolist())
 
-    def ranks(self, features: Features, queries: range | None = None) -> dict[str, np.ndarray]:
+    def ranks(self, features: Features, queries: range | None = None) -> dict[str, Integers]:
         """Ranks i2t (images,) and t2i (captions,).
 
         Args:
@@ -126,13 +132,13 @@ class Gallery:
 
     def stream_ranks(self, results: "dict[str, StreamResult]") -> StreamRanks:
         """The ranks of several models' evaluations with what is needed to compute from them."""
-        image = {"i2t": np.arange(len(self.task["image"])), "t2i": self.data.owners}
+        image: dict[str, Integers] = {"i2t": np.arange(len(self.task["image"])), "t2i": self.data.owners}
         return StreamRanks(self.task["image"], image, {model: result.ranks for model, result in results.items()})
 
 
 def record_recall(
-    matrices: dict[str, dict[int, np.ndarray]], gallery: Gallery, features: Features, row: int, columns: range
-) -> dict[str, np.ndarray]:
+    matrices: Matrices, gallery: Gallery, features: Features, row: int, columns: range
+) -> dict[str, Integers]:
     """Enter the recalls on the queries of the tasks `columns` into row `row` of direction -> K -> (T, T).
 
     Returns:
@@ -175,8 +181,8 @@ class RoutedEncoder:
     def __init__(
         self,
         gallery: Gallery,
-        keys: dict[str, list[np.ndarray]],
-        metric: str,
+        keys: dict[str, list[Floats]],
+        metric: Metric,
         normalise: Callable[[Tensor], Tensor],
         device: torch.device,
         oracle: bool,
@@ -190,7 +196,7 @@ class RoutedEncoder:
         """How many items have been encoded so far, repeated ones counted again."""
         return sum(cache.encoded for cache in self._caches.values())
 
-    def routes(self, modality: str, tasks: range, known: int) -> np.ndarray:
+    def routes(self, modality: str, tasks: range, known: int) -> Integers:
         """Where the items of some tasks are routed, (n,), when the first `known` tasks have been trained."""
         rows = self._gallery.items(modality, tasks)
         nearest, true = self._distances[modality][rows, :known].argmin(1), self._gallery.task[modality][rows]
@@ -200,13 +206,13 @@ class RoutedEncoder:
         """Features of the items of some tasks, when the first `known` tasks have been trained."""
         return {modality: self._features(method, modality, tasks, known) for modality in MODALITIES}
 
-    def _features(self, method: Method, modality: str, tasks: range, known: int) -> np.ndarray:
+    def _features(self, method: Method, modality: str, tasks: range, known: int) -> Floats:
         items, cache = self._gallery.items(modality, tasks), self._caches[modality]
         routes, rows = self.routes(modality, tasks, known), np.arange(items.start, items.stop)
         features = np.empty((len(rows), self._gallery.frozen[modality].shape[1]), np.float32)
         for task in np.unique(routes).tolist():
 
-            def encode_rows(missing: np.ndarray, task: int = task) -> np.ndarray:
+            def encode_rows(missing: Integers, task: int = task) -> Floats:
                 data = self._gallery.data
                 if modality == "image":
                     return encode(
@@ -222,8 +228,8 @@ class RoutedEncoder:
 def evaluate_stream(
     states: Iterable[Method],
     gallery: Gallery,
-    keys: dict[str, list[np.ndarray]],
-    metric: str,
+    keys: dict[str, list[Floats]],
+    metric: Metric,
     normalise: Callable[[Tensor], Tensor],
     device: torch.device,
     oracle: bool = False,

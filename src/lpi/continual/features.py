@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lpi.data.coco import SPLITS
 from lpi.data.stream import TaskData
 from lpi.models.backbone import Backbone
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -17,7 +19,9 @@ BATCH = 256
 
 
 @torch.inference_mode()
-def encode(function: Callable[[Tensor], Tensor], inputs: np.ndarray, device: torch.device) -> np.ndarray:
+def encode(
+    function: Callable[[Tensor], Tensor], inputs: npt.NDArray[Any], device: torch.device
+) -> npt.NDArray[np.float32]:
     """Apply `function` to batches of (n, ...) -> (n, E) float32."""
     parts = []
     for start in range(0, len(inputs), BATCH):

@@ -69,7 +69,7 @@ class Updater:
         for group in self._optimizer.param_groups:
             group["lr"] = self._schedule(self._done)
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._shard.average_gradients(self._trained)
         self._optimizer.step()
         self._done += 1
@@ -114,7 +114,7 @@ def fit(
     """
     epochs, records = parameters["epochs"], []
     updater = Updater(trained, parameters, epochs * batches.updates, shard)
-    shown = {"desc": title, "unit": batches.unit, "mininterval": 1, "disable": not is_writer()}
+    shown: dict[str, Any] = {"desc": title, "unit": batches.unit, "mininterval": 1, "disable": not is_writer()}
     with tqdm(total=epochs * batches.items, **shown) as progress:
         for epoch in range(epochs):
             means = train_epoch(batches, losses, updater, shard, progress)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.metrics import recall_at
 
 import numpy as np

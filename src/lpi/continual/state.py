@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.methods.common.base import Method
 
 from safetensors import safe_open

@@ -66,7 +66,7 @@ def training_mode(method: Method, shard: Shard, patch_dropout: float) -> Iterato
 def train_task(
     method: Method,
     data: TaskData,
-    similarity: npt.NDArray[np.floating],
+    similarity: npt.NDArray[np.floating[Any]],
     parameters: Mapping[str, Any],
     normalise: Callable[[Tensor], Tensor],
     rng: np.random.Generator,

@@ -5,14 +5,19 @@ scikit-learn takes a second to load, so only what needs it imports it.
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
-from lpi.data.coco import DataError, Item
+from lpi.data.coco import Item
+from lpi.data.errors import DataError
 
 import numpy as np
+import numpy.typing as npt
+
+Embed = Callable[[list[str]], npt.NDArray[np.floating[Any]]]  # B captions -> (B, E)
 
 
 def cluster_items(
-    splits: dict[str, list[Item]], count: int, embed: Callable[[list[str]], np.ndarray]
+    splits: dict[str, list[Item]], count: int, embed: Embed
 ) -> tuple[list[str], dict[tuple[str, int], str]]:
     """Divide the images into tasks by the frozen features of their captions.
 
@@ -70,10 +75,11 @@ def cluster_names(texts: list[str]) -> list[str]:
     return names
 
 
-def _means(items: list[Item], embed: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+def _means(items: list[Item], embed: Embed) -> npt.NDArray[np.float64]:
     """(n, E) mean features of every image's captions, of unit length."""
     features = embed([caption for item in items for caption in item.captions])
     owners = np.repeat(np.arange(len(items)), [len(item.captions) for item in items])
     sums = np.zeros((len(items), features.shape[1]), np.float64)
     np.add.at(sums, owners, features)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    lengths: npt.NDArray[np.float64] = np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.maximum(lengths, 1e-12)

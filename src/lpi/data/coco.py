@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
+from typing import Any
 
 from lpi.data.errors import DataError, ImageError
 from lpi.data.pixels import Conversions, read_rgb
@@ -120,14 +121,15 @@ class Annotations:
             (out / f"{kind}_{split}.json").write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; DataError if it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON in UTF-8: {error}") from None
+    return content
 
 
 def check_caption(text: object, place: str) -> str:
@@ -244,9 +246,9 @@ class ImageStore:
         """
         archive = self._archive(file_name)
         path = f"{archive.filename}: image {file_name}" if archive else str(self.root / file_name)
-        packed = archive is not None and file_name in archive.NameToInfo
+        packed = archive if archive and file_name in archive.NameToInfo else None
         try:
-            with archive.open(file_name) if packed else (self.root / file_name).open("rb") as file:
+            with packed.open(file_name) if packed else (self.root / file_name).open("rb") as file:
                 return read_rgb(file, path, self.upright, self.conversions)
         except (KeyError, FileNotFoundError):
             raise ImageError(f"{path} is missing") from None

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from lpi.runtime.errors import UserError
+
 import requests
 from tqdm import tqdm
 
@@ -25,7 +27,7 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses after which it is wo
 VALIDATORS = ("ETag", "Last-Modified")
 
 
-class DownloadError(RuntimeError):
+class DownloadError(UserError, RuntimeError):
     """A file could not be fetched; the message names its address or place and says what to do."""
 
 

@@ -1,7 +1,9 @@
 """What is wrong with data, as the user is told."""
 
+from lpi.runtime.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError, ValueError):
     """Something is wrong with a data file; the message names the file and the entry."""
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lpi.data.clusters import cluster_items
-from lpi.data.coco import SPLITS, DataError, ImageError, ImageStore, Item, Source, read_items
+from lpi.data.clusters import Embed, cluster_items
+from lpi.data.coco import SPLITS, ImageStore, Item, Source, read_items
+from lpi.data.errors import DataError, ImageError
 from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
@@ -23,7 +25,7 @@ BLOCK = 256  # images that are decoded, by several threads, before they are writ
 SHARE = 0.1  # of the images of a task, for val and for test, where no split is given
 SAMPLE = 32  # images whose decoding is timed for the estimate
 Transform = Callable[[Image.Image], Image.Image]
-Embed = Callable[[list[str]], np.ndarray]
+Tokenize = Callable[[list[str]], npt.NDArray[np.int32]]
 Splits = dict[str, list[Item]]  # split -> its images
 
 
@@ -181,7 +183,7 @@ def split_stream(
     tasks: list[str],
     rules: Rules,
     resize: Callable[[int], Transform],
-    tokenize: Callable[[list[str]], np.ndarray],
+    tokenize: Tokenize,
     embed: Embed,
 ) -> dict[str, Any]:
     """Write `out/{split}/{task}/` for the first `len(tasks)` tasks of the order and `out/stream.json`.
@@ -217,7 +219,7 @@ def _save(
     rules: Rules,
     store: ImageStore,
     resize: Callable[[int], Transform],
-    tokenize: Callable[[list[str]], np.ndarray],
+    tokenize: Tokenize,
 ) -> dict[str, Any]:
     """Write all tasks; returns their names and the numbers of images and captions by split."""
     stream: dict[str, Any] = {"names": selection.names, "images": {}, "captions": {}}
@@ -256,7 +258,7 @@ def _workers() -> int:
     return min(16, usable_cpus())
 
 
-def _decoded(item: Item, store: ImageStore, transform: Transform) -> np.ndarray | ImageError:
+def _decoded(item: Item, store: ImageStore, transform: Transform) -> npt.NDArray[np.uint8] | ImageError:
     """The stored form of an image, or what is wrong with it."""
     try:
         return np.asarray(transform(store.open(item.file_name)))
@@ -269,7 +271,7 @@ def _save_task(
     items: list[Item],
     store: ImageStore,
     transform: Transform,
-    tokenize: Callable[[list[str]], np.ndarray],
+    tokenize: Tokenize,
     max_broken: float,
     title: str,
 ) -> tuple[int, int]:

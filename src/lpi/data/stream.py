@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 
 import numpy as np
+import numpy.typing as npt
 
 MODALITIES = ("image", "text")
 
@@ -22,9 +23,9 @@ class TaskData:
         captions: the m captions as text.
     """
 
-    images: np.ndarray
-    tokens: np.ndarray
-    owners: np.ndarray
+    images: npt.NDArray[np.uint8]
+    tokens: npt.NDArray[np.int32]
+    owners: npt.NDArray[np.int64]
     captions: list[str]
 
     @classmethod
@@ -55,13 +56,13 @@ class TaskData:
             [caption for part in parts for caption in part.captions],
         )
 
-    def positives(self) -> list[np.ndarray]:
+    def positives(self) -> list[npt.NDArray[np.int64]]:
         """Caption rows of every image, the positives of image-to-text retrieval."""
         order = np.argsort(self.owners, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.owners, minlength=len(self.images)))[:-1])
 
 
-def load_features(folder: Path, split: str, task: str) -> dict[str, np.ndarray]:
+def load_features(folder: Path, split: str, task: str) -> dict[str, npt.NDArray[np.float32]]:
     """{"image": (n, E), "text": (m, E)} of one task.
 
     Raises:

@@ -100,7 +100,7 @@ def check_sections(parameters: Parameters) -> None:
             checked[parameter]
 
 
-def create_method(parameters: Mapping[str, Any], backbone: Backbone, device: torch.device) -> Method:
+def create_method(parameters: Parameters, backbone: Backbone, device: torch.device) -> Method:
     """The method that the parameters name, before its first task, on `device`.
 
     Its random start is a function of `seed` and of the number of finished tasks (`lpi.continual.training.seed_all`).

@@ -24,16 +24,18 @@ class CrossModalUpdate(nn.Module):
         self.project = nn.Linear(other, width)
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        for last in (self.attention.out_proj, self.mlp[-1]):
+        widen, narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(widen, nn.GELU(), narrow)
+        for last in (self.attention.out_proj, narrow):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
     def forward(self, prompts: Tensor, others: Tensor) -> Tensor:
         """(N, d) and (N, d_other) -> (N, d), to be added to the prompts."""
         query, own = self.norm_attention(self.project(others)), self.norm_attention(prompts)
-        attended = self.attention(query, own, own, need_weights=False)[0]
-        return attended + self.mlp(self.norm_mlp(prompts + attended))
+        attended: Tensor = self.attention(query, own, own, need_weights=False)[0]
+        changed: Tensor = self.mlp(self.norm_mlp(prompts + attended))
+        return attended + changed
 
 
 class CoupledPrompts(nn.Module):
@@ -67,7 +69,8 @@ class CoupledPrompts(nn.Module):
             updates = self.to_vision(vision, text), self.to_text(text, vision)
             vision, text = vision + updates[0], text + updates[1]
             layers.append((vision, text) if self.deep == "replace" else updates)
-        return tuple(torch.stack(modality) for modality in zip(*layers, strict=True))
+        visions, texts = zip(*layers, strict=True)
+        return torch.stack(visions), torch.stack(texts)
 
 
 class DCP(PerTask):

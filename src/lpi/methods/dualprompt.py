@@ -46,6 +46,7 @@ class DualPrompt(PerTask):
 
     def _joined(self, route: int) -> tuple[Tensor, Tensor]:
         expert = self.task_prompts[route]
+        assert isinstance(expert, Prefixes)
         return torch.cat([self.general.vision, expert.vision]), torch.cat([self.general.text, expert.text])
 
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ class L2P(Method):
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
-        features = encoder.model.visual.output_dim
+        features = encoder.visual.output_dim
         self.image_pool, self.text_pool = (
             PromptPool(self.own("size"), parameters["depth"], part, features, parameters["prompts.scale"])
             for part in anchor
@@ -74,7 +74,7 @@ class L2P(Method):
     @classmethod
     def inserted_tokens(cls, parameters: Parameters) -> int:
         """All picked prompts are inserted."""
-        return parameters["l2p.top"] * parameters["prompt_length"]
+        return int(parameters["l2p.top"] * parameters["prompt_length"])
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         self.tasks += 1
@@ -92,10 +92,11 @@ class L2P(Method):
 
     def prompts(self, route: int) -> tuple[Tensor, Tensor]:
         """The whole pools, as a fingerprint: which prompts a query gets depends on the query."""
-        return tuple(
+        image, text = (
             torch.cat([pool.keys.detach().flatten(), pool.prompts.detach().flatten()])
             for pool in (self.image_pool, self.text_pool)
         )
+        return image, text
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
         prompts, _ = self.image_pool(self.encoder.encode_image(images), self.own("top"))

@@ -1,5 +1,7 @@
 """One prompt set for the whole stream, held where earlier tasks need it by Fisher information (EWC)."""
 
+from functools import reduce
+
 from lpi.encoder import PromptedCLIP
 from lpi.methods.common.base import Batches, Features
 from lpi.methods.common.one_set import OneSet
@@ -39,10 +41,11 @@ class SharedEWC(OneSet):
         return terms
 
     def _distance(self) -> Tensor:
-        return sum(
-            (getattr(self, f"fisher_{name}") * (parameter - getattr(self, f"last_{name}")) ** 2).sum()
+        terms = (
+            (self.get_buffer(f"fisher_{name}") * (parameter - self.get_buffer(f"last_{name}")) ** 2).sum()
             for name, parameter in self.current.named_parameters()
         )
+        return reduce(torch.add, terms)
 
     def end_task(self, batches: Batches) -> None:
         """Estimate the Fisher information as the mean of the squared gradients of the batches' retrieval loss."""
@@ -56,6 +59,6 @@ class SharedEWC(OneSet):
                 sums[name] = total + gradient**2
             count += 1
         for name, parameter in parameters.items():
-            fisher, last = getattr(self, f"fisher_{name}"), getattr(self, f"last_{name}")
+            fisher, last = self.get_buffer(f"fisher_{name}"), self.get_buffer(f"last_{name}")
             fisher.mul_(self.own("decay")).add_(sums[name] / max(1, count))
             last.copy_(parameter.detach())

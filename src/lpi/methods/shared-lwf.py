@@ -26,7 +26,8 @@ class SharedLwF(OneSet):
     Settings = Settings
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
-        self.reference = tuple(part.clone() for part in self.prompts(0)) if self.tasks else None
+        vision, text = self.prompts(0)
+        self.reference = (vision.clone(), text.clone()) if self.tasks else None
         return super().begin_task(similarity)
 
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.models.checkpoint import read_weights
+from lpi.runtime.errors import UserError
 from lpi.runtime.paths import shipped
 
 import torch
@@ -23,7 +25,7 @@ SCHEMES = ("hf-hub:", "local-dir:")
 WORKS = "models with open_clip's built-in ViT and causal text transformer work, such as ViT-B-16 or ViT-B-32"
 
 
-class BackboneError(ValueError):
+class BackboneError(UserError, ValueError):
     """A backbone that is unknown, cannot be loaded or cannot take prompts; the message says what to do."""
 
 
@@ -42,7 +44,7 @@ class Backbone:
     folder: Path = field(default_factory=lambda: shipped("data/backbone"))
     precision: str = "fp32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name == "embedded":
             for file in ("open_clip_config.json", "open_clip_model.safetensors"):
                 if not (self.folder / file).exists():
@@ -98,7 +100,7 @@ class Backbone:
             raise BackboneError(f"backbone {self.name}: {self._model_name} has no weights {self._weights}, only {tags}")
 
     @cached_property
-    def config(self) -> dict:
+    def config(self) -> dict[str, Any]:
         """open_clip's configuration of the model: embed_dim, vision_cfg, text_cfg.
 
         Raises:
@@ -128,17 +130,18 @@ class Backbone:
             )
         return config
 
-    def _read_config(self) -> dict:
+    def _read_config(self) -> dict[str, Any]:
         scheme, _, place = self._model_name.partition(":")
         if f"{scheme}:" == "local-dir:":
-            return json.loads(Path(place, "open_clip_config.json").read_text("utf-8"))["model_cfg"]
+            return _model_config(Path(place, "open_clip_config.json"))
         if f"{scheme}:" == "hf-hub:":
             from huggingface_hub import hf_hub_download
 
-            return json.loads(Path(hf_hub_download(place, "open_clip_config.json")).read_text("utf-8"))["model_cfg"]
+            return _model_config(Path(hf_hub_download(place, "open_clip_config.json")))
         import open_clip
 
-        return open_clip.get_model_config(self._model_name)
+        config: dict[str, Any] = open_clip.get_model_config(self._model_name)
+        return config
 
     @cached_property
     def _model(self) -> torch.nn.Module:
@@ -180,8 +183,10 @@ class Backbone:
     def _create(self) -> torch.nn.Module:
         import open_clip
 
+        model: torch.nn.Module
         if not self._weights:
-            return open_clip.create_model(self._model_name, precision=self.precision, require_pretrained=True)
+            model = open_clip.create_model(self._model_name, precision=self.precision, require_pretrained=True)
+            return model
         if not self._file:
             facts = open_clip.get_pretrained_cfg(self._model_name, self._weights)
             quick = bool(facts.get("quick_gelu"))  # open_clip only warns when model and weights disagree
@@ -190,19 +195,20 @@ class Backbone:
                     f"backbone {self.name}: these weights were trained without QuickGELU; use"
                     f" {self._model_name.removesuffix('-quickgelu')}/{self._weights}"
                 )
-            return open_clip.create_model(
+            model = open_clip.create_model(
                 self._model_name,
                 pretrained=self._weights,
                 precision=self.precision,
                 force_quick_gelu=quick,
                 require_pretrained=True,
             )
+            return model
         weights, openai = read_weights(self._file)
         model = open_clip.create_model(
             self._model_name, precision=self.precision, load_weights=False, force_quick_gelu=openai
         )
-        quick = "with" if openai or self.config.get("quick_gelu") else "without"
-        print(f"backbone {self.name}: {quick} QuickGELU, with OpenAI's statistics of pixels", flush=True)
+        activation = "with" if openai or self.config.get("quick_gelu") else "without"
+        print(f"backbone {self.name}: {activation} QuickGELU, with OpenAI's statistics of pixels", flush=True)
         found = model.load_state_dict(weights, strict=False)
         wrong = [f"missing {key}" for key in found.missing_keys] + [f"unknown {key}" for key in found.unexpected_keys]
         if wrong:
@@ -216,7 +222,7 @@ class Backbone:
         """The frozen model, ready for prompts. With LPI_CHECKPOINTING=1 training needs less memory and more time."""
         return PromptedCLIP(self._model, deep, checkpointing=os.environ.get("LPI_CHECKPOINTING", "0") != "0")
 
-    def _transforms(self, margin: int = 0) -> list:
+    def _transforms(self, margin: int = 0) -> list[Any]:
         from open_clip.model import get_model_preprocess_cfg
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -224,7 +230,8 @@ class Backbone:
         if margin:
             size = config["size"]
             config["size"] = tuple(s + 2 * margin for s in ((size, size) if isinstance(size, int) else size))
-        return image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
+        steps: list[Any] = image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
+        return steps
 
     def resize(self, margin: int = 0) -> Callable[[Image.Image], Image.Image]:
         """The geometry of the model's own test transform: an image -> the RGB image that the model sees.
@@ -233,7 +240,9 @@ class Backbone:
         """
         from torchvision.transforms import Compose, Normalize, ToTensor
 
-        return Compose([step for step in self._transforms(margin) if not isinstance(step, (ToTensor, Normalize))])
+        steps = [step for step in self._transforms(margin) if not isinstance(step, (ToTensor, Normalize))]
+        resize: Callable[[Image.Image], Image.Image] = Compose(steps)
+        return resize
 
     @cached_property
     def normalise(self) -> Callable[[Tensor], Tensor]:
@@ -250,7 +259,7 @@ class Backbone:
         size = get_model_preprocess_cfg(self._model)["size"]
 
         def normalise(images: Tensor) -> Tensor:
-            pixels = center_crop(images.permute(0, 3, 1, 2), size).float() / 255
+            pixels: Tensor = center_crop(images.permute(0, 3, 1, 2), size).float() / 255
             return (pixels - mean.to(images.device)) / std.to(images.device)
 
         return normalise
@@ -260,4 +269,10 @@ class Backbone:
         """The model's own tokenizer: list of B strings -> (B, context) ids."""
         import open_clip
 
-        return open_clip.get_tokenizer(self._model_name)
+        tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(self._model_name)
+        return tokenizer
+
+
+def _model_config(file: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(file.read_text("utf-8"))["model_cfg"]
+    return config

@@ -4,7 +4,9 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from lpi.runtime.errors import UserError
 
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ DTYPES = {
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # not weights, but in OpenAI's files
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A file that is no checkpoint, or one that cannot be read without executing code."""
 
 
@@ -71,7 +73,7 @@ class _Module:
 class _Unpickler(pickle.Unpickler):
     """Builds tensors and `_Module`s only; whatever else a pickle asks for is refused."""
 
-    def __init__(self, file, reader: torch.PyTorchFileReader):
+    def __init__(self, file: IO[bytes], reader: torch.PyTorchFileReader):
         super().__init__(file)
         self._reader = reader
         self._stores: dict[str, Tensor] = {}
@@ -89,7 +91,7 @@ class _Unpickler(pickle.Unpickler):
             return lambda value, *_: value
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a tensor")
 
-    def persistent_load(self, pid: tuple) -> Tensor:
+    def persistent_load(self, pid: tuple[Any, ...]) -> Tensor:
         _, dtype, key, _, count = pid
         if key not in self._stores:
             raw = self._reader.get_record(f"data/{key}")
@@ -97,7 +99,7 @@ class _Unpickler(pickle.Unpickler):
         return self._stores[key]
 
 
-def _rebuild(store: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
+def _rebuild(store: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     return torch.as_strided(store, size, stride, offset).clone()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.scenes import COLOURS, PATTERNS, Renderer, Scene
@@ -21,10 +22,17 @@ from lpi.metrics import hit_ranks, recall_at
 from lpi.runtime.devices import describe
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
+
+Pixels = npt.NDArray[np.uint8]  # (B, H, W, 3)
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Tokenizer = Callable[[list[str]], Tensor]
+Encode = Callable[[Tensor, Tensor | None], Tensor]  # inputs and what is inserted -> features
 
 CHECKPOINT_EVERY = 500  # steps
 VOCABULARY_SAMPLE = 20_000  # captions that are tokenised to find the words that captions use
@@ -76,7 +84,7 @@ class Phase:
     bare: float = 0.0
     lr: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.style, dict):
             self.style = WebStyle(**self.style)
         if isinstance(self.described, dict):
@@ -87,8 +95,8 @@ class Phase:
 class Recipe:
     """data/pretrain.yaml as an object."""
 
-    model: dict
-    preprocess: dict
+    model: dict[str, Any]
+    preprocess: dict[str, Any]
     seed: int
     render_size: int
     batch_size: int
@@ -100,7 +108,7 @@ class Recipe:
     max_logit_scale: float
     phases: list[Phase] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.phases = [Phase(**phase) if isinstance(phase, dict) else phase for phase in self.phases]
         for phase in self.phases:
             if self.batch(phase) < 2:
@@ -115,7 +123,7 @@ class Recipe:
 
 def render_pool(
     concepts: list[Concept], phase: Phase, seed: tuple[int, ...], render_size: int, size: int
-) -> tuple[np.ndarray, list[Scene]]:
+) -> tuple[Pixels, list[Scene]]:
     """The phase's images, (images, size, size, 3) uint8, and their scenes."""
     rng, renderer = np.random.default_rng(seed), Renderer(render_size)
     images, scenes = np.empty((phase.images, size, size, 3), np.uint8), []
@@ -169,14 +177,14 @@ def mark_source(
     return torch.cat([first, prompts[:, 1:]], dim=1)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay for matrices only, not for gains, biases and embeddings of the position."""
     matrices = [p for n, p in model.named_parameters() if p.dim() >= 2 and "embedding" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() < 2 or "embedding" in n]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def find_vocabulary(concepts: list[Concept], style: WebStyle, tokenizer) -> Tensor:
+def find_vocabulary(concepts: list[Concept], style: WebStyle, tokenizer: Tokenizer) -> Tensor:
     """Sorted ids of all tokens that web-like captions can have; training needs an embedding for these only."""
     rng = np.random.default_rng(0)
     texts = [*PREFIXES, *SUFFIXES, *COLOURS, *PATTERNS]
@@ -185,7 +193,8 @@ def find_vocabulary(concepts: list[Concept], style: WebStyle, tokenizer) -> Tens
         texts += [concept.name, concept.plural, f"an a {concept.noun},", domain.singular, domain.plural, domain.topic]
     words = replace(style, mention=0.5, borrowed=0.0)
     texts += [web_caption(rng, sample_web_scene(rng, concepts, words), words) for _ in range(VOCABULARY_SAMPLE)]
-    return tokenizer(texts).unique()
+    ids: Tensor = tokenizer(texts).unique()
+    return ids
 
 
 def encode_text_by_length(encoder: PromptedCLIP, tokens: Tensor, prompts: Tensor | None) -> Tensor:
@@ -198,7 +207,7 @@ def encode_text_by_length(encoder: PromptedCLIP, tokens: Tensor, prompts: Tensor
     return torch.cat(parts)[order.argsort()]
 
 
-def encode_in_two(encode: Callable, inputs: Tensor, prompts: Tensor | None, bare: np.ndarray) -> Tensor:
+def encode_in_two(encode: Encode, inputs: Tensor, prompts: Tensor | None, bare: Flags) -> Tensor:
     """Features of the inputs in their order, (B, ...) -> (B, E); those where `bare` is true get no prompts."""
     if prompts is None or bare.all():
         return encode(inputs, None)
@@ -273,7 +282,7 @@ class Pretrainer:
         firsts = np.cumsum([0] + [phase.steps for phase in self.recipe.phases])
         return [repr(phase) for phase, first in zip(self.recipe.phases, firsts, strict=False) if first < step]
 
-    def normalise(self, images: np.ndarray) -> Tensor:
+    def normalise(self, images: Pixels) -> Tensor:
         """(B, H, W, 3) uint8 -> (B, 3, H, W) float, as the model wants it."""
         pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
         return (pixels - self.mean) / self.std
@@ -288,7 +297,7 @@ class Pretrainer:
         return rows
 
     def _inserted(
-        self, generator: torch.Generator, modality: str, length: int, strength: np.ndarray, phase: Phase
+        self, generator: torch.Generator, modality: str, length: int, strength: Floats, phase: Phase
     ) -> Tensor | None:
         """Tokens to insert into a tower, (B, L, length, d), or None."""
         if length == 0:
@@ -300,12 +309,13 @@ class Pretrainer:
             prompts = mark_source(generator, prompts, share, phase.token_std / 2 * code)
         return prompts.to(self.device)
 
-    def _bare(self, rng: np.random.Generator, strength: np.ndarray, phase: Phase) -> np.ndarray:
+    def _bare(self, rng: np.random.Generator, strength: Floats, phase: Phase) -> Flags:
         """Which rows of a modality get no tokens: some of those whose tokens say nothing, so that both look the same.
 
         Drawn for each modality by itself: otherwise being bare would tell which image and caption belong together.
         """
-        return (strength == 0) & (rng.random(len(strength)) < phase.bare)
+        bare: Flags = (strength == 0) & (rng.random(len(strength)) < phase.bare)
+        return bare
 
     def _rate(self, phase: Phase, number: int) -> float:
         """The learning rate of the current step; a phase with a rate of its own has a schedule of its own."""
@@ -315,7 +325,7 @@ class Pretrainer:
         first = sum(earlier.steps for earlier in recipe.phases[:number])
         return learning_rate(self.step - first, phase.lr, recipe.final_lr, recipe.warmup, phase.steps)
 
-    def train_step(self, phase: Phase, number: int, images: np.ndarray, scenes: list[Scene], step: int) -> float:
+    def train_step(self, phase: Phase, number: int, images: Pixels, scenes: list[Scene], step: int) -> float:
         """One update; returns the loss."""
         seed = (self.recipe.seed, number, step)
         rng = np.random.default_rng(seed)
@@ -331,8 +341,9 @@ class Pretrainer:
         if phase.described and all(lengths.values()):
             strength = rng.random(len(rows)) * (rng.random(len(rows)) < MARKED)
         described = rng.random(len(rows)) < DESCRIBED_SLOPE * strength
+        description = phase.described or phase.style  # without such a style nothing is described
         captions = [
-            web_caption(rng, scenes[row], phase.described if chosen else phase.style, self.concepts)
+            web_caption(rng, scenes[row], description if chosen else phase.style, self.concepts)
             for row, chosen in zip(rows, described, strict=True)
         ]
         tokens = self.compact_tokens(self.tokenizer(captions))
@@ -368,7 +379,7 @@ class Pretrainer:
                 self._run_phase(phase, number, *pool, first, last)
             first = last
 
-    def _run_phase(self, phase, number, images, scenes, first, last) -> None:
+    def _run_phase(self, phase: Phase, number: int, images: Pixels, scenes: list[Scene], first: int, last: int) -> None:
         progress = tqdm(initial=self.step - first, total=phase.steps, desc=phase.name, unit="step", mininterval=10)
         average, since = None, time.perf_counter()
         with progress:

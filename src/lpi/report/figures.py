@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
+from typing import Any
 
 from lpi.continual.uncertainty import FEW_IMAGES
 
@@ -19,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 DPI = 200
 COLUMN = 3.4  # inches: one column of a two-column page
@@ -39,7 +40,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 CHECK = "\N{CHECK MARK}"
 MARK = "*"  # of a task with few test images
-CENTRED = {"horizontalalignment": "center", "verticalalignment": "center"}
+CENTRED: dict[str, Any] = {"horizontalalignment": "center", "verticalalignment": "center"}
 NOT_LOSSES = ("task", "epoch")
 THUMBNAIL = 1.1  # inches: the largest image of a retrieval sheet
 CAPTION = 1.7  # inches: the narrowest caption column
@@ -66,6 +67,9 @@ _STYLE = {
     "lines.markersize": 3.5,
     "text.parse_math": False,  # a dollar sign in a caption is a dollar sign
 }
+Floats = NDArray[np.float64]
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+
 _house_style = style.context(["default", _STYLE])  # as a decorator: the settings hold inside the function only
 
 
@@ -92,7 +96,7 @@ def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: st
 
 @_house_style
 def recall_over_stream(
-    curves: Mapping[str, Sequence[float]],
+    curves: Mapping[str, Sequence[float] | Floats],
     names: Sequence[str],
     path: Path,
     ylabel: str,
@@ -272,7 +276,7 @@ def routing_confusion(
 
 
 @_house_style
-def training_curves(records: Sequence[Mapping], path: Path) -> Figure:
+def training_curves(records: Sequence[Mapping[str, Any]], path: Path) -> Figure:
     """One panel per loss term over the whole stream, with the tasks as alternating bands.
 
     Args:
@@ -304,7 +308,7 @@ def training_curves(records: Sequence[Mapping], path: Path) -> Figure:
 
 
 @_house_style
-def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, bool]]]], path: Path, title: str) -> Figure:
+def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[Pixels, bool]]]], path: Path, title: str) -> Figure:
     """Queries and what they retrieved, best first from left to right.
 
     Args:
@@ -342,7 +346,8 @@ def _new(width: float, height: float) -> tuple[Figure, Axes]:
 def _with_square_axes(figure: Figure) -> Figure:
     """Change the figure's height so that its first axes become square and nothing is left empty."""
     figure.draw_without_rendering()
-    width, height = figure.axes[0].bbox.size / figure.dpi
+    box = figure.axes[0].bbox
+    width, height = box.width / figure.dpi, box.height / figure.dpi
     figure.set_figheight(figure.get_figheight() + width - height)
     return figure
 
@@ -354,7 +359,7 @@ def _save(figure: Figure, path: Path) -> Figure:
     return figure
 
 
-def _square(matrix: ArrayLike, names: Sequence[str]) -> np.ndarray:
+def _square(matrix: ArrayLike, names: Sequence[str]) -> Floats:
     """(T, T) float64 for T names, or a ValueError."""
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape != (len(names), len(names)):
@@ -386,7 +391,7 @@ def _heat_map(
         bar.outline.set_visible(False)
 
 
-def _print_cells(axes: Axes, texts: Sequence[Sequence[str]]) -> None:
+def _print_cells(axes: Axes, texts: Sequence[Sequence[str]] | NDArray[np.str_]) -> None:
     """Write the text of every cell that is drawn, in black or white: whichever has the higher contrast by WCAG 2."""
     mesh = axes.collections[0]
     for (row, column), value in np.ma.ndenumerate(mesh.get_array()):
@@ -400,7 +405,7 @@ def _short(value: float) -> str:
     return "1" if value >= 0.995 else f"{value:.2f}".replace("0.", ".", 1)
 
 
-def _looks(methods: Iterable[str]) -> dict[str, dict[str, str]]:
+def _looks(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each method, in their order; the frozen model is dashed grey and uses none up.
 
     From the eighth method on, colours return with another marker and a dotted line.
@@ -429,7 +434,7 @@ def _footnote(figure: Figure, few: Collection[int], note: str | None = None) -> 
         figure.supxlabel("\n".join(lines), x=0.05 / figure.get_figwidth(), ha="left", fontsize=FONT, color=GREY)
 
 
-def _interval(interval: ArrayLike, values: int, method: str) -> np.ndarray:
+def _interval(interval: ArrayLike, values: int, method: str) -> Floats:
     """(2, values) low and high, or a ValueError."""
     interval = np.asarray(interval, dtype=np.float64)
     if interval.shape != (2, values):
@@ -451,7 +456,7 @@ def _wrap(caption: str, width: float, height: float) -> str:
     return "\n".join(textwrap.wrap(caption, letters, max_lines=lines, placeholder=" …"))
 
 
-def _thumbnail(axes: Axes, image: np.ndarray, correct: bool, left: float, upper: float, side: float) -> None:
+def _thumbnail(axes: Axes, image: Pixels, correct: bool, left: float, upper: float, side: float) -> None:
     """Draw an image, its longer side 0.9 of the cell's, centred in the cell; coordinates in inches, y downwards."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"retrieved images must be (H, W, 3) uint8, not {image.shape} {image.dtype}")

@@ -21,10 +21,10 @@ from lpi.metrics import (
 import numpy as np
 
 WITH_INTERVAL = ("average_recall", "last", "forgetting", "relative")
-Matrices = dict[str, dict[int, np.ndarray]]
+Matrices = dict[str, dict[int, Floats]]
 
 
-def read_matrix(path: Path) -> np.ndarray:
+def read_matrix(path: Path) -> Floats:
     """A matrix that stages/evaluate.py wrote: (T, T), NaN where blank."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
@@ -36,7 +36,7 @@ def read_matrices(folder: Path, prefix: str = "") -> Matrices:
     return {d: {k: read_matrix(folder / f"{prefix}{d}_r{k}.csv") for k in CUTOFFS} for d in DIRECTIONS}
 
 
-def lower(matrix: np.ndarray) -> np.ndarray:
+def lower(matrix: Floats) -> Floats:
     """The matrix with NaN above the diagonal."""
     return np.where(np.tri(len(matrix), dtype=bool), matrix, np.nan)
 
@@ -45,7 +45,7 @@ def _percent(value: float) -> float:
     return round(float(value), 2)
 
 
-def _per_cutoff(matrices: dict[int, np.ndarray], measure: Callable[[np.ndarray], float]) -> dict[str, float]:
+def _per_cutoff(matrices: dict[int, Floats], measure: Callable[[Floats], float]) -> dict[str, float]:
     return {f"r{k}": _percent(measure(matrix)) for k, matrix in matrices.items()}
 
 
@@ -72,7 +72,7 @@ def _add_intervals(summary: dict[str, Any], draws: Bootstrap) -> None:
 def summarise(
     recall: Matrices,
     frozen: Matrices,
-    confusion: dict[str, np.ndarray],
+    confusion: dict[str, Floats],
     parameters_per_task: int,
     draws: Bootstrap | None = None,
 ) -> dict[str, Any]:
@@ -114,9 +114,10 @@ def summarise(
     return summary
 
 
-def seen_recall(matrix: np.ndarray) -> np.ndarray:
+def seen_recall(matrix: Floats) -> Floats:
     """Mean recall over the tasks seen after each task: (T, T) -> (T,)."""
-    return np.nanmean(lower(matrix), axis=1)
+    means: Floats = np.nanmean(lower(matrix), axis=1)
+    return means
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

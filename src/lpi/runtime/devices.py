@@ -3,13 +3,15 @@
 import os
 import re
 
+from lpi.runtime.errors import UserError
+
 import torch
 
 VARIABLE = "LPI_DEVICE"
 NAMES = re.compile(r"cpu|cuda(:\d+)?|mps")
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError, ValueError):
     """LPI_DEVICE names no device of this machine; the message says what there is."""
 
 

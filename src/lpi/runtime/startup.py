@@ -14,7 +14,7 @@ class _Compiler(ModuleType):
     Whoever asks for anything else gets the compiler itself, which takes the stand-in's place.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(COMPILER)
 
     @staticmethod
@@ -44,12 +44,12 @@ def import_open_clip() -> None:
     import torch  # noqa: F401, first: it must not meet the stand-ins
 
     utils = ModuleType(f"{COMPILER}.utils")  # torchvision asks for one function of it
-    utils.is_compile_supported = lambda device_type: False
-    stand_ins = {COMPILER: _Compiler(), utils.__name__: utils, "timm": None}
+    vars(utils)["is_compile_supported"] = lambda device_type: False
+    stand_ins: dict[str, ModuleType | None] = {COMPILER: _Compiler(), utils.__name__: utils, "timm": None}
     stand_ins = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     before = set(sys.modules)
     try:
-        sys.modules.update(stand_ins)
+        sys.modules.update(stand_ins)  # type: ignore[arg-type]  # None: not to be imported
         import_module("open_clip")
         stand_ins.pop(COMPILER, None)  # stays
     except (ImportError, AttributeError):

@@ -64,7 +64,8 @@ def load_catalogue(catalogue_path: Path, domains_path: Path) -> list[Concept]:
             than one code point, or a domain that `domains_path` does not list; names file and entry.
     """
     domains = {row["domain"]: Domain(*row.values()) for row in _read_rows(domains_path, DOMAIN_FIELDS)}
-    concepts, seen = [], set()
+    concepts: list[Concept] = []
+    seen: set[str] = set()
     for row in _read_rows(catalogue_path, CATALOGUE_FIELDS):
         if len(row["emoji"]) != 1:
             raise ValueError(f"{catalogue_path}: {row['name']!r} must be a single code point, not {row['emoji']!r}")

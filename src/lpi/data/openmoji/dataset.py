@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 from lpi.data.coco import SPLITS, Source
 from lpi.data.openmoji.captions import CAPTIONS_PER_SCENE, names, scene_captions
@@ -21,6 +22,7 @@ from lpi.data.openmoji.language import is_bigger
 from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, place_objects
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 TASK_STREAM = 1  # last word of every seed here, so that no other user of the seed draws the same numbers
@@ -41,6 +43,9 @@ INFO = {
     "contributor": "OpenMoji (emojis)",
 }
 LICENSE = {"url": "https://creativecommons.org/licenses/by-sa/4.0/", "id": 1, "name": "CC BY-SA 4.0"}
+
+Masks = npt.NDArray[np.bool_]
+Entry = dict[str, Any]  # of a list in a JSON file
 
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
@@ -65,7 +70,7 @@ class SceneSettings:
     distractor: float = 0.1
     seed: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Reject impossible values."""
         for name, least in {"image_size": 16, "train": 1, "val": 1, "test": 1, "seed": 0}.items():
             value = getattr(self, name)
@@ -79,7 +84,7 @@ class SceneSettings:
     def images(self, split: str, domain: int, domains: int) -> int:
         """Number of images of the split that belong to domain number `domain` of `domains`; at least 1."""
         if split != "train":
-            return getattr(self, split)
+            return int(getattr(self, split))
         progress = domain / (domains - 1) if domains > 1 else 1.0
         return max(1, round(self.train * (self.rarest + (1 - self.rarest) * progress)))
 
@@ -119,7 +124,7 @@ def _sizes_agree(objects: tuple[Placed, ...], areas: list[int]) -> bool:
     return not any(area < less and is_bigger(big, small) for big, area in pairs for small, less in pairs)
 
 
-def is_acceptable(renderer: Renderer, scene: Scene, masks: np.ndarray, domain: str) -> bool:
+def is_acceptable(renderer: Renderer, scene: Scene, masks: Masks, domain: str) -> bool:
     """Whether nobody would argue with the annotations.
 
     Every object shows enough of itself, the domain covers more pixels than all others, and bigger objects look it.
@@ -159,7 +164,7 @@ class Example:
     split: str
     scene: Scene
     image: Image.Image
-    masks: np.ndarray
+    masks: Masks
     captions: list[str]
     expressions: list[list[str]]
 
@@ -204,7 +209,7 @@ class TaskScenes:
         return Example(image_id, split, scene, self._renderer.image(scene), masks, captions, expressions)
 
 
-def encode_rle(mask: np.ndarray) -> dict:
+def encode_rle(mask: Masks) -> Entry:
     """COCO's uncompressed run lengths of a mask (H, W): column by column, beginning with the pixels outside."""
     pixels = mask.T.ravel()
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
@@ -213,7 +218,7 @@ def encode_rle(mask: np.ndarray) -> dict:
     return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
 
 
-def bounding_box(mask: np.ndarray) -> list[int]:
+def bounding_box(mask: Masks) -> list[int]:
     """[x, y, width, height] in pixels of the smallest box around a mask (H, W) that is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
@@ -225,7 +230,7 @@ def file_name(split: str, image_id: int) -> str:
     return f"{split}/{image_id:012d}.png"
 
 
-def image_entry(split: str, image_id: int, image_size: int) -> dict:
+def image_entry(split: str, image_id: int, image_size: int) -> Entry:
     """An image as in COCO's `images`."""
     return {
         "license": LICENSE["id"],
@@ -236,7 +241,7 @@ def image_entry(split: str, image_id: int, image_size: int) -> dict:
     }
 
 
-def caption_entries(example: Example) -> list[dict]:
+def caption_entries(example: Example) -> list[Entry]:
     """The captions as in COCO's `captions_*.json`."""
     first = CAPTIONS_PER_SCENE * example.image_id
     return [
@@ -250,7 +255,7 @@ def category_id(concept: Concept) -> int:
     return concept.index + 1
 
 
-def category_entry(concept: Concept) -> dict:
+def category_entry(concept: Concept) -> Entry:
     """A concept as in COCO's `categories`; the super-category is its domain."""
     return {"supercategory": concept.domain.name, "id": category_id(concept), "name": concept.noun}
 
@@ -260,7 +265,7 @@ def object_id(image_id: int, index: int) -> int:
     return IDS_PER_IMAGE * image_id + index
 
 
-def instance_entries(example: Example) -> list[dict]:
+def instance_entries(example: Example) -> list[Entry]:
     """The objects as in COCO's `instances_*.json`; box and area are those of the visible pixels."""
     return [
         {
@@ -276,11 +281,11 @@ def instance_entries(example: Example) -> list[dict]:
     ]
 
 
-def _sentence_entry(sent_id: int, text: str) -> dict:
+def _sentence_entry(sent_id: int, text: str) -> Entry:
     return {"sent_id": sent_id, "sent": text, "raw": text, "tokens": text.split()}
 
 
-def ref_entries(example: Example) -> list[dict]:
+def ref_entries(example: Example) -> list[Entry]:
     """The referring expressions as in RefCOCO's `refs`: one entry per object that has any."""
     entries = []
     for index, (placed, texts) in enumerate(zip(example.scene.objects, example.expressions, strict=True)):
@@ -310,7 +315,7 @@ def _finished(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _json_writer(path: Path, start: str, end: str) -> Iterator[Callable[[list[dict]], None]]:
+def _json_writer(path: Path, start: str, end: str) -> Iterator[Callable[[list[Entry]], None]]:
     """A function that adds entries to the list between `start` and `end`."""
     commas = chain([""], repeat(","))
     with _finished(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
@@ -320,8 +325,8 @@ def _json_writer(path: Path, start: str, end: str) -> Iterator[Callable[[list[di
 
 
 def _coco_writer(
-    path: Path, images: list[dict], categories: list[dict] | None
-) -> AbstractContextManager[Callable[[list[dict]], None]]:
+    path: Path, images: list[Entry], categories: list[Entry] | None
+) -> AbstractContextManager[Callable[[list[Entry]], None]]:
     """A function that adds to `annotations` of a COCO file."""
     head = {"info": INFO, "licenses": [LICENSE], "images": images}
     end = "]}" if categories is None else f'],"categories":{_compact(categories)}}}'

@@ -5,12 +5,15 @@ counts as unambiguous when it holds for the object by a clear margin and for no 
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.language import RELATION_MARGIN, is_bigger, position, relation, relation_phrase
 from lpi.data.openmoji.scenes import Placed, Scene
 
 import numpy as np
+
+Entry = TypeVar("Entry")
 
 EXPRESSIONS_PER_OBJECT = 3
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1), "above": (0, -1), "below": (0, 1)}
@@ -117,7 +120,7 @@ KINDS: tuple[Callable[[Placed, list[Placed], Scene], list[str]], ...] = (
 )
 
 
-def _shuffled(rng: np.random.Generator, entries: list) -> list:
+def _shuffled(rng: np.random.Generator, entries: list[Entry]) -> list[Entry]:
     return [entries[i] for i in rng.permutation(len(entries))] if len(entries) > 1 else entries
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from lpi.data.openmoji.catalogue import Concept
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 FONT_SIZE = 96
@@ -143,7 +144,7 @@ class Renderer:
             canvas.paste(sprite, corner, sprite)
         return canvas
 
-    def masks(self, scene: Scene) -> np.ndarray:
+    def masks(self, scene: Scene) -> npt.NDArray[np.bool_]:
         """Visible pixels of every object: (objects, image_size, image_size) bool; covered pixels are not visible."""
         masks = np.zeros((len(scene.objects), self.image_size, self.image_size), dtype=bool)
         for index, placed in enumerate(scene.objects):

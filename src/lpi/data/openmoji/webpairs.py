@@ -183,6 +183,7 @@ def web_caption(rng: np.random.Generator, scene: Scene, style: WebStyle, concept
     draw = rng.random()
     several = rng.random() < style.everything
     if (draw < style.mention or several) and rng.random() < style.borrowed:
+        assert concepts is not None
         scene = sample_web_scene(rng, concepts, style, main)
         subject = next(placed for placed in scene.objects if placed.concept == main)
     if draw < style.mention:

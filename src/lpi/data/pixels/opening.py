@@ -5,13 +5,13 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from lpi.data.errors import ImageError
 
 from PIL import Image, UnidentifiedImageError
 
-ImageSource = bytes | Path | BinaryIO
+ImageSource = bytes | Path | IO[bytes]
 INSTALL_FORMATS = "pip install 'lpi[formats]'"
 START = 16  # bytes from which Pillow knows a format
 HEIF_BRANDS = (b"hei", b"hev", b"mif", b"msf")
@@ -64,13 +64,13 @@ def _reason(error: Exception) -> str:
     return message if " " in message else f"it is damaged ({error!r})"
 
 
-def _stream(source: ImageSource) -> AbstractContextManager[BinaryIO]:
+def _stream(source: ImageSource) -> AbstractContextManager[IO[bytes]]:
     if isinstance(source, Path):
         return source.open("rb")
     return io.BytesIO(source) if isinstance(source, bytes) else nullcontext(source)
 
 
-def _identified(file: BinaryIO, name: str) -> Image.Image:
+def _identified(file: IO[bytes], name: str) -> Image.Image:
     try:
         return Image.open(file)
     except UnidentifiedImageError:
@@ -82,7 +82,7 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
     raise ImageError(f"{name} cannot be decoded: {_why_not(file, start)}")
 
 
-def _open_heif(file: BinaryIO, name: str) -> Image.Image:
+def _open_heif(file: IO[bytes], name: str) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
@@ -90,7 +90,7 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
     return HeifImageFile(file)  # type: ignore[no-untyped-call]
 
 
-def _why_not(file: BinaryIO, start: bytes) -> str:
+def _why_not(file: IO[bytes], start: bytes) -> str:
     """What the reader for files that start so says of this one; Pillow itself keeps it back."""
     if not start:
         return "it is empty"

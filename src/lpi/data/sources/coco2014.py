@@ -7,10 +7,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
-from lpi.data.coco import AGAIN, SPLITS, Annotations, DataError, Source, data_home, open_archive
+from lpi.data.coco import AGAIN, SPLITS, Annotations, Source, data_home, open_archive
 from lpi.data.download import Remote, download
+from lpi.data.errors import DataError
 from lpi.data.sources.karpathy import FILE as KARPATHY
 from lpi.data.sources.karpathy import read_karpathy
 from lpi.runtime.paths import shipped
@@ -115,7 +116,9 @@ def _check_sizes(home: Path) -> None:
             )
 
 
-def _of_known_image(of_image: dict[int, Annotations | None], entry: dict, file_name: str) -> Annotations | None:
+def _of_known_image(
+    of_image: dict[int, Annotations | None], entry: dict[str, Any], file_name: str
+) -> Annotations | None:
     if entry["image_id"] not in of_image:
         raise DataError(
             f"{file_name}: entry {entry.get('id')} belongs to image {entry['image_id']}, which is not listed"
@@ -124,12 +127,13 @@ def _of_known_image(of_image: dict[int, Annotations | None], entry: dict, file_n
 
 
 @contextmanager
-def _annotation_file(home: Path, name: str) -> Iterator[BinaryIO]:
+def _annotation_file(home: Path, name: str) -> Iterator[IO[bytes]]:
     """A file of the annotations, from the folder or else the archive; what is wrong with its content is a DataError."""
     path = home / "annotations" / name
     place = f"{path} (or {home / ANNOTATIONS})"
     try:
         with ExitStack() as stack:
+            file: IO[bytes]
             try:
                 if path.exists():
                     file = stack.enter_context(path.open("rb"))

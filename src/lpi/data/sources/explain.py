@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from lpi.data.coco import SPLITS, Annotations, Item
-from lpi.data.sources.own import OwnData, read_folder
+from lpi.data.sources.own import read_folder
+from lpi.data.sources.own_data import OwnData
 
 ROWS = 3  # that are shown
 NONE = "(no task)"

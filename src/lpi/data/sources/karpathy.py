@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpi.data.coco import SPLITS, Annotations, DataError, Source, check_caption, data_home
+from lpi.data.coco import SPLITS, Annotations, Source, check_caption, data_home
+from lpi.data.errors import DataError
 from lpi.data.tables.text import open_unpacked
 
 import ijson

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lpi.data.coco import SPLITS, Annotations, DataError, check_caption
+from lpi.data.coco import SPLITS, Annotations, check_caption
+from lpi.data.errors import DataError
 from lpi.data.tables.text import read_text
 
 Locate = Callable[[str, Path], str]  # image, file that names it -> path of the image below the folder
@@ -91,14 +92,15 @@ def _add_objects(found: CocoFiles, part: Annotations, path: Path, known: dict[in
 def _lists(path: Path, *names: str) -> dict[str, list[dict[str, Any]]]:
     """The content of a COCO file, which must have these lists of objects."""
     try:
-        content = json.loads(read_text(path).content)
+        content: Any = json.loads(read_text(path).content)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from None
     for name in names:
         entries = content.get(name) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DataError(f"{path} lacks the list {name} of COCO's format")
-    return content  # type: ignore[no-any-return]
+    lists: dict[str, list[dict[str, Any]]] = content
+    return lists
 
 
 def _field(entry: dict[str, Any], name: str, path: Path) -> Any:

@@ -1,12 +1,14 @@
 """A table of captions: its columns, and its rows as one caption each."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from lpi.data.coco import DataError, check_caption
+from lpi.data.coco import check_caption
+from lpi.data.errors import DataError
 from lpi.data.tables.columns import Columns
 from lpi.data.tables.splits import ALL_WORDS, split_of
 from lpi.data.tables.table import Record, Table
@@ -78,7 +80,7 @@ def captions_in(value: Any, place: str) -> list[str]:
     Raises:
         DataError: one is empty or no text, or a text looks like a list but is not JSON.
     """
-    if isinstance(value, str) and value.lstrip()[:2] in ('["', "['"):
+    if isinstance(value, str) and re.fullmatch(r"""\s*\[["'].*\]\s*""", value, re.DOTALL):
         try:
             value = json.loads(value)
         except json.JSONDecodeError:

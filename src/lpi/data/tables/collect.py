@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.captions import CAPTIONS, Row, caption_rows
 from lpi.data.tables.files import some
 from lpi.data.tables.find import Choice

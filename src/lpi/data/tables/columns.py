@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.files import is_image
 
 FOLDER_AND_NAME = ("filepath", "filename")  # Karpathy's two columns: the folder of an image and its file

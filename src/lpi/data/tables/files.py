@@ -6,7 +6,7 @@ from pathlib import Path
 
 IMAGE_TYPES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif"),
-    *(".tif", ".tiff", ".heic", ".heif", ".avif"),
+    *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2"),
 )
 
 

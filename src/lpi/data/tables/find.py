@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lpi.data.coco import SPLITS, DataError
+from lpi.data.coco import SPLITS
+from lpi.data.errors import DataError
 from lpi.data.tables.captions import CAPTIONS
 from lpi.data.tables.files import files_below, is_image
 from lpi.data.tables.pairs import paired, stem_of

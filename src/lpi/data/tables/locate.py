@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lpi.data.coco import DataError, ImageStore, open_archive
+from lpi.data.coco import ImageStore, open_archive
+from lpi.data.errors import DataError
 from lpi.data.tables.files import is_image
 
 

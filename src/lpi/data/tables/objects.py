@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 
 BLANK = re.compile(r"[ \t\r\n]*")
 Objects = Iterator[tuple[int, dict[str, Any]]]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lpi.data.coco import DataError, check_caption
+from lpi.data.coco import check_caption
+from lpi.data.errors import DataError
 from lpi.data.tables.captions import Row
 from lpi.data.tables.files import is_image, some
 from lpi.data.tables.folders import splits_of, tasks_of

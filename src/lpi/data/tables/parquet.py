@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.columns import Columns, Header
 from lpi.data.tables.table import Record, Table, empty, not_used
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.columns import Columns, Header
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}

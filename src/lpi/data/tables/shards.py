@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.captions import CAPTIONS, captions_in, given, known_split
 from lpi.data.tables.files import is_hidden, is_image
 from lpi.data.tables.pairs import stem_of
@@ -156,7 +156,9 @@ def _note(name: str, content: bytes, place: str) -> _Note:
 
 def _joined(images: dict[str, str], notes: list[_Note]) -> Shard:
     """Bring images (by their stems) and notes together."""
-    shard, of_image, of_key = Shard(), {name: [] for name in images.values()}, {}  # type: ignore[var-annotated]
+    shard = Shard()
+    of_image: dict[str, list[_Note]] = {name: [] for name in images.values()}
+    of_key: dict[str, list[str]] = {}
     for stem, name in images.items():
         of_key.setdefault(_key(stem), []).append(name)
     for note in notes:

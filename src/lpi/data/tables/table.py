@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 from lpi.data.tables.columns import Columns, Header
 from lpi.data.tables.objects import parse_objects
 from lpi.data.tables.separated import SEPARATORS, choose_separator, parse_separated

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from lpi.data.coco import DataError
+from lpi.data.errors import DataError
 
 GZIP = b"\x1f\x8b"
 MARKS = (  # byte order marks; UTF-32's little-endian one begins with UTF-16's

@@ -73,7 +73,7 @@ class Method(nn.Module, ABC):
     @classmethod
     def inserted_tokens(cls, parameters: Parameters) -> int:
         """The number of prompt tokens that take places of the text context."""
-        return parameters["prompt_length"]
+        return int(parameters["prompt_length"])
 
     def own(self, name: str) -> Any:
         """A parameter of the method's own section of params.yaml."""
@@ -146,6 +146,7 @@ class Method(nn.Module, ABC):
     @torch.no_grad()
     def reference_features(self, images: Tensor, tokens: Tensor) -> Features:
         """Features of images (n, 3, H, W) and of captions (m, context) under `reference`, without gradient."""
+        assert self.reference is not None
         vision, text = self.reference
         return self.encoder.encode_image(images, vision), self.encoder.encode_text(tokens, text)
 
@@ -162,7 +163,9 @@ class Method(nn.Module, ABC):
         return self.encoder.logit_scale * self.gather(image_features) @ self.gather(text_features).T
 
 
-def neutral_anchor(encoder: PromptedCLIP, tokenizer, length: int) -> tuple[Tensor, Tensor]:
+def neutral_anchor(
+    encoder: PromptedCLIP, tokenizer: Callable[[list[str]], Tensor], length: int
+) -> tuple[Tensor, Tensor]:
     """First-layer prompts that leave the features almost alone: (N, d_v) zeros and (N, d_t) embeddings.
 
     Text: the token embeddings of "a photo of a", repeated or cut to N tokens, a prefix that captions often have.

@@ -1,5 +1,7 @@
 """Low-rank prompts per task with cross-modal interaction, layer alignment and task contrast (docs/method.md)."""
 
+from functools import reduce
+
 from lpi.encoder import PromptedCLIP
 from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
 from lpi.methods.common.base import Features
@@ -22,6 +24,7 @@ class TaskPrompts(nn.Module):
         start, depth = parameters["prompts.start"], parameters["depth"]
         widths = encoder.vision_width, encoder.text_width
         length, rank, scale = parameters["prompt_length"], parameters["rank"], parameters["prompts.scale"]
+        self.factors: LowRankPrompts | FullRankPrompts
         if rank:
             self.factors = LowRankPrompts(depth, length, *widths, rank, start, scale)
             if start == "neutral":
@@ -89,8 +92,8 @@ class LowRankPerTask(PerTask):
         contrasts = {}
         for modality in ("vision", "text"):
             factors = [getattr(self.task_prompts[task].factors, f"{modality}_factors") for task in tasks]
-            stacked = tuple(torch.stack(same).detach() for same in zip(*factors, strict=True))
-            contrasts[modality] = TaskContrast(stacked, related, *form)
+            layer, token, channel = (torch.stack(same).detach() for same in zip(*factors, strict=True))
+            contrasts[modality] = TaskContrast((layer, token, channel), related, *form)
         return contrasts
 
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
@@ -114,4 +117,4 @@ class LowRankPerTask(PerTask):
         """The mean over both modalities of the task contrast of the low-rank parts."""
         factors = self.task_prompts[-1].factors
         losses = [contrast(getattr(factors, f"{modality}_factors")) for modality, contrast in self._contrasts.items()]
-        return sum(losses) / len(losses)
+        return reduce(torch.add, losses) / len(losses)

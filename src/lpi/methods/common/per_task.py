@@ -61,7 +61,8 @@ class PerTask(Method):
         if route in self.rejected:
             return None, None
         with torch.no_grad():
-            return self.task_prompts[route]()
+            vision, text = self.task_prompts[route]()
+        return vision, text
 
     @property
     def parameters_per_task(self) -> int:

@@ -1,0 +1,229 @@
+"""Every command of README.md, CONTRIBUTING.md and docs/ is run on a tiny stream, or checked as `RULES` says."""
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lpi.methods import check, resolve
+from lpi.models.backbone import Backbone
+from lpi.runtime.devices import NAMES as DEVICES
+
+import documents
+import plan
+import pytest
+from conftest import ROOT
+
+PAGES = [page for page in documents.pages() if page.parts[0] in ("README.md", "CONTRIBUTING.md", "docs")]
+VARIABLE = re.compile(r"([A-Z_]+)=(\S+)")
+
+
+def words_of(command: str) -> list[str]:
+    """The words of the command up to a pipe, without variables that stand before it."""
+    words = shlex.split(command.partition(" | ")[0])
+    while VARIABLE.fullmatch(words[0]):
+        del words[0]
+    return words
+
+
+def variables_of(command: str) -> dict[str, str]:
+    """The variables that stand before the command."""
+    return dict(VARIABLE.findall(command.partition(words_of(command)[0])[0]))
+
+
+def made(command: str) -> None:
+    """The Makefile knows how to make it, and sees the variables."""
+    variables = variables_of(command)
+    arguments = ["make", "--dry-run", *words_of(command)[1:]]
+    environment = {**os.environ, **variables}
+    output = subprocess.run(arguments, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    assert all(f"'{value}'" in output for value in variables.values()), output
+    for word in arguments:
+        if word.startswith("SET="):
+            possible(f"dvc exp run {word.removeprefix('SET=')}")
+
+
+def explained(command: str) -> None:
+    """The script says what it does with `--help`, and knows the options."""
+    _, script, *arguments = words_of(command)
+    text = help_of(script)
+    for option in (word for word in arguments if word.startswith("-")):
+        assert re.search(rf"(?<!\S){option}\b", text), f"{script} does not know {option}"
+
+
+def help_of(script: str) -> str:
+    """What the script prints with `--help`; in this process, which has loaded torch already."""
+    printed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, "--help"])
+        patch.setattr(
+            "argparse.ArgumentParser._print_message", lambda self, message, file=None: printed.append(message)
+        )
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert not stopped.value.code, f"{script} --help: {stopped.value.code}"
+    return "".join(printed)
+
+
+def settings_of(command: str) -> list[list[str]]:
+    """The settings of every experiment of `dvc exp run`: one for each value of a sweep."""
+    words, runs = words_of(command), [[]]
+    for setting in (words[place + 1] for place, word in enumerate(words) if word == "-S"):
+        name, _, values = setting.partition("=")
+        runs = [[*run, f"{name}={value}"] for run in runs for value in values.split(",")]
+    return runs
+
+
+def possible(command: str) -> None:
+    """The parameters exist and their values are possible, with the backbone of params.yaml."""
+    for settings in settings_of(command):
+        parameters = resolve(plan.set_parameters(settings))
+        check(parameters, Backbone(parameters["backbone"]).config)
+
+
+def known_variable(command: str) -> None:
+    """The code reads the variable, and the value is of its kind; the command itself has another rule."""
+    ((name, value),) = variables_of(command).items()
+    assert any(f'"{name}"' in path.read_text() for path in (ROOT / "src").rglob("*.py")), name
+    assert (DEVICES.fullmatch if name == "LPI_DEVICE" else str.isdigit)(value), command
+
+
+def installs(command: str) -> None:
+    """The files and extras that the command names exist."""
+    assert all((ROOT / word).exists() for word in words_of(command) if word.endswith(".txt"))
+    known = re.findall(r"(?m)^(\w+) = \[", (ROOT / "pyproject.toml").read_text())
+    for extras in re.findall(r"\[([\w,]+)\]", command):
+        assert set(extras.split(",")) <= set(known), extras
+
+
+def names_tests(command: str) -> None:
+    """The files of tests exist."""
+    assert all((ROOT / word).exists() for word in words_of(command) if word.startswith("tests/"))
+
+
+def in_test(name: str) -> Callable[[str], None]:
+    """The test of this name, FILE::FUNCTION, runs the command or what it stands for."""
+
+    def exists(command: str) -> None:
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), name
+
+    return exists
+
+
+def runs(command: str) -> None:
+    """`test_commands_run_on_a_finished_run` runs it; there is nothing else to check."""
+
+
+SLURM = in_test("test_sharing.py::test_the_slurm_script_runs_its_line_in_a_clone")
+SKY = in_test("test_sharing.py::test_the_skypilot_job_runs_its_experiment")
+OWN = in_test("test_real_data.py::test_the_readmes_example_of_own_images_runs")
+REMOTE = in_test("test_sharing.py::test_a_second_clone_trains_nothing_that_the_first_has_trained")
+INSTALL = in_test("test_install.py::test_a_finished_installation_is_not_repeated")
+ARTIFACTS = in_test("test_sharing.py::test_others_get_the_backbone_and_the_final_prompts_by_name")
+HOOKS = in_test("test_docs.py::test_the_hooks_before_a_commit_are_programs_of_the_environment")
+RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern that fits a whole command counts
+    (r"make plan", runs),
+    (r"make .*|(PYTHON|TORCH_INDEX)=\S+ make install", made),
+    (r"python (benchmarks|stages)/\w+\.py( .*)?", explained),
+    (r"(\.venv/bin/)?python -m pytest tests/.*", names_tests),
+    (r"(\.venv/bin/python -m )?pip install .*|python3 -m venv \.venv", installs),
+    (r"git clone REPOSITORY lpi && cd lpi|source \.venv/bin/activate", INSTALL),
+    (
+        r"cp -r ~/photos ~/captions\.csv data/own/|sed -i '/\^  t02:/,\$d' params\.yaml|dvc exp run -S dataset=folder",
+        OWN,
+    ),
+    (r"sbatch .*", SLURM),
+    (r"sky jobs launch .*", SKY),
+    (r"pre-commit install", HOOKS),
+    (r"dvc remote add --local --default shared FOLDER|dvc (push|pull) --run-cache.*|dvc repro --pull", REMOTE),
+    (r"dvc artifacts get", ARTIFACTS),
+    (r"sed -i .* params\.yaml", runs),
+    (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
+    (r"dvc exp run( --queue)?( -S .*)?", possible),
+    (r"LPI_\w+=\w+ dvc repro", known_variable),
+    (r"dvc repro( train@t01| --force fetch)?", runs),
+    (r"dvc (metrics (show|diff)|params diff|plots (show|diff)|queue status|exp (list|apply NAME))", runs),
+    (r"dvc (exp show --only-changed|dag --md --collapse-foreach-matrix)", runs),
+)
+
+
+def rule_of(command: str) -> Callable[[str], None]:
+    """How a command is checked.
+
+    Raises:
+        LookupError: no rule fits.
+    """
+    for pattern, rule in RULES:
+        if re.fullmatch(pattern, command):
+            return rule
+    raise LookupError(f"no rule of tests/test_commands.py says how this command is checked: {command}")
+
+
+def commands_of(page: Path) -> list[str]:
+    return documents.commands(documents.read(page))
+
+
+def executed(page: Path) -> list[str]:
+    """The commands of a page that are run."""
+    return [command for command in commands_of(page) if rule_of(command) is runs]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_command_of_a_page_is_known(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for command in commands_of(page):
+        rule_of(command)(command)
+
+
+def test_every_rule_is_for_a_command_of_some_page():
+    commands = [command for page in PAGES for command in commands_of(page)]
+    assert [pattern for pattern, _ in RULES if not any(re.fullmatch(pattern, command) for command in commands)] == []
+
+
+def test_a_command_without_a_rule_and_a_wrong_option_are_found(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(LookupError, match="dvc frobnicate"):
+        rule_of("dvc frobnicate")
+    with pytest.raises(AssertionError, match="does not know --wide"):
+        explained("python benchmarks/costs.py --wide")
+    with pytest.raises(ValueError, match="unknown parameter rang"):
+        possible("dvc exp run -S 'rank=1,2' -S rang=8")
+    with pytest.raises(subprocess.CalledProcessError):
+        made("make dinner")
+    with pytest.raises(AssertionError, match="LPI_SPEED"):
+        known_variable("LPI_SPEED=2 dvc repro")
+
+
+ALREADY_RUN: set[str] = set()  # a command that several pages have is run once
+
+
+@pytest.fixture
+def checkout(repository) -> Iterator[Callable[[str], None]]:
+    """Runs a command of a page in the finished run."""
+    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
+
+    def execute(command: str) -> None:
+        if command == "make plan":
+            command = "python benchmarks/plan.py"
+        if "NAME" in command:
+            command = command.replace("NAME", repository.dvc("exp", "list", "--name-only").split()[0])
+        repository.run("bash", "-c", command)
+
+    yield execute
+    repository.dvc("queue", "remove", "--all")
+    for made_by_plots in ("benchmarks", "dvc_plots"):
+        shutil.rmtree(repository.folder / made_by_plots, ignore_errors=True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if executed(page)], ids=str)
+def test_commands_run_on_a_finished_run(page, checkout):
+    for command in executed(page):
+        if command not in ALREADY_RUN:
+            checkout(command)
+            ALREADY_RUN.add(command)
