@@ -154,7 +154,7 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"sky jobs launch .*", SKY),
     (r"pre-commit install", HOOKS),
     (r"dvc (remote add|cache dir|config) --local .*", configures),
-    (r"dvc (push|pull) --run-cache.*|dvc repro --pull", REMOTE),
+    (r"dvc (push|pull) --run-cache.*|dvc repro --pull( --allow-missing)?", REMOTE),
     (r"dvc (push|pull|checkout)|dvc exp (run --name narrow -S rank=2|(push|pull|list) origin.*|apply narrow)", CLONE),
     (r"(install|chgrp|find|cp) .*/shared/lpi-cache.*", CACHE),
     (r"git (tag --annotate|push origin) prompts@v1\.0\.0.*|dvc artifacts get.*", ARTIFACTS),
