@@ -178,4 +178,10 @@ def test_runs_are_compared_by_the_hashes_of_their_outputs_and_by_their_numbers()
     other = run_of({"split": "a", "train@t00": "x", "train@t01": "y", "evaluate": "z"}, 49.75)
     other.summary["routing"]["text"] = 97.5
     row = reproducibility.compared("other", "first", {"first": first, "other": other})
-    assert row == {"run": "other", "beside": "first", "stages": "train evaluate", "largest_change": 0.5, "r1_change": 0.25}
+    assert row == {
+        "run": "other",
+        "beside": "first",
+        "stages": "train evaluate",
+        "largest_change": 0.5,
+        "r1_change": 0.25,
+    }
