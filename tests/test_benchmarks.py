@@ -187,9 +187,15 @@ def run_of(hashes: dict[str, str], recall: float) -> reproducibility.Made:
 
 def test_runs_are_compared_by_the_hashes_of_their_outputs_and_by_their_numbers():
     first = run_of({"split": "a", "train@t00": "b", "train@t01": "c", "evaluate": "d"}, 50.0)
-    same = reproducibility.compared("again", first, first)
-    assert same == {"run": "again", "stages": "none", "largest_change": 0, "r1_change": 0}
+    same = reproducibility.compared("again", "first", {"first": first, "again": first})
+    assert same == {"run": "again", "beside": "first", "stages": "none", "largest_change": 0, "r1_change": 0}
     other = run_of({"split": "a", "train@t00": "x", "train@t01": "y", "evaluate": "z"}, 49.75)
     other.summary["routing"]["text"] = 97.5
-    row = reproducibility.compared("other", first, other)
-    assert row == {"run": "other", "stages": "train evaluate", "largest_change": 0.5, "r1_change": 0.25}
+    row = reproducibility.compared("other", "first", {"first": first, "other": other})
+    assert row == {
+        "run": "other",
+        "beside": "first",
+        "stages": "train evaluate",
+        "largest_change": 0.5,
+        "r1_change": 0.25,
+    }
