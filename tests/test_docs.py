@@ -41,6 +41,12 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
             assert anchor in documents.anchors(documents.read(target)), link
 
 
+@pytest.mark.parametrize("page", [page for page in documents.pages() if page.name != "CHANGELOG.md"], ids=str)
+def test_no_heading_of_a_page_stands_twice(page):
+    headings = documents.HEADING.findall(documents.prose(documents.read(page)))
+    assert len(headings) == len(set(headings))
+
+
 def test_links_anchors_and_commands_are_found_where_markdown_has_them():
     text = (
         "# A `b` page: c_d\n\n[x](one.md#two) ![y](three.png)\n\n```text\n[z](no.md)\n# no heading\n```\n\n"
