@@ -119,7 +119,7 @@ def is_document(path: Path) -> bool:
 
 
 def _automatic(home: Path, names: list[str]) -> Choice:
-    tables = _tables(home, names)
+    tables = _tables(names)
     first = {name: files for name, files in tables.items() if name.lower().partition(".")[0] == FIRST}
     known = first or {name: files for name, files in tables.items() if _known(home / files[0])}
     if known:
@@ -149,7 +149,7 @@ def _only(home: Path, candidates: list[str]) -> str:
     return candidates[0]
 
 
-def _tables(home: Path, names: list[str]) -> dict[str, list[str]]:
+def _tables(names: list[str]) -> dict[str, list[str]]:
     """Name or pattern -> files that may be tables; those that differ in split or number only are one table."""
     images = {stem_of(name) for name in names if is_image(name)}
     shards = {name[: -len(suffix)] for name in names for suffix in SHARDS if name.lower().endswith(suffix)}
