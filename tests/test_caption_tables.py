@@ -405,6 +405,9 @@ def test_files_of_one_split_each_are_one_table(tmp_path):
         "c.jpg": "test",
     }
     assert read(tmp_path, "rows_{split}.csv") == read(tmp_path) == read(tmp_path, "rows_*.csv")
+    (tmp_path / "rows_dev.csv").unlink()
+    assert {entry[2] for entry in read(tmp_path, "rows_{split}.csv").values()} == {"train", "test"}
+    put(tmp_path / "rows_dev.csv", "image,caption\nb.jpg,x\n")
     put(tmp_path / "rows_train.csv", "image,caption,split\na.jpg,x,val\n")
     with pytest.raises(DataError, match="rows_train.csv: line 2: split is val, but the name of the file says train"):
         read(tmp_path)

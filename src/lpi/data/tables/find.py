@@ -53,8 +53,9 @@ def find(home: Path, file: str) -> Choice:
 
     Args:
         home: the folder.
-        file: a name relative to it; with `{split}` for train, val and test or another word for them, or with `*`; "."
-            or a folder for its pairs; or "auto": the one caption table (`captions.*` first), else shards, else pairs.
+        file: a name relative to it; with `{split}` for train, val and test or another word for them (val may be
+            missing), or with `*`; "." or a folder for its pairs; or "auto": the one caption table (`captions.*` first),
+            else shards, else pairs.
 
     Raises:
         DataError: nothing is there, or more than one candidate; names them.
@@ -71,7 +72,8 @@ def find(home: Path, file: str) -> Choice:
 
 def _parts(home: Path, file: str, names: Sequence[str]) -> tuple[tuple[Path, str | None], ...]:
     if "{split}" in file:
-        return tuple((home / name, split) for split in SPLITS for name in _of_split(file, split, names))
+        parts = [(home / name, split) for split in SPLITS for name in _of_split(file, split, names)]
+        return tuple((path, split) for path, split in parts if split != "val" or path.exists())  # val: taken from train
     if "*" in file and not (home / file).exists():
         if found := fnmatch.filter(names, file):
             return _with_splits(home, found)
