@@ -3,7 +3,7 @@
     python benchmarks/neighbour.py              # docs/results/neighbour_cpu.csv, two minutes; on an idle machine
 
 One or two processes train on the embedded backbone. `wait`: what threads do that wait for others, `default` as OpenMP
-has it, `passive` as lpi sets it (OMP_WAIT_POLICY). The neighbour computes all the time, in a session of its own,
+has it, `passive` as lpi sets it (`src/lpi/__init__.py`). The neighbour computes all the time, in a session of its own,
 because some kernels share cores out by session. `slowest` is the slower of two trainings.
 """
 
@@ -32,7 +32,7 @@ BUSY = "while True: pass"
 WORKER = """
 import os, sys, lpi
 if sys.argv[1] == "default":
-    del os.environ["OMP_WAIT_POLICY"]  # before OpenMP is loaded
+    del os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]  # before OpenMP is loaded
 import neighbour
 step, pairs = neighbour.training_step()
 print("ready", flush=True)
@@ -110,7 +110,8 @@ def start_training(case: Case, seconds: float) -> subprocess.Popen[str]:
     """A process that says when it is ready and trains from the next line of its input on."""
     folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "OMP_NUM_THREADS": str(case.threads), "PYTHONPATH": os.pathsep.join(folders)}
-    environment.pop("OMP_WAIT_POLICY", None)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        environment.pop(name, None)
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, case.wait, str(seconds)],
         env=environment,

@@ -1,8 +1,11 @@
 """Stages import open_clip without timm and the compiler, and lose nothing that they use."""
 
+import ast
+import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 START = """
@@ -68,3 +71,32 @@ def test_only_the_stage_that_clusters_loads_scikit_learn():
     lines = dict(line.split() for line in done.stdout.splitlines())
     assert lines.pop("made") == "True"
     assert set(lines.values()) == {"False"}, lines
+
+
+def thread_settings(**given: str) -> list[str]:
+    """OMP_WAIT_POLICY and GOMP_SPINCOUNT after lpi was imported, "None" where not set."""
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    code = f"import lpi, os; print(*(os.environ.get(name) for name in {names}))"
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+def test_waiting_threads_give_up_their_core_unless_the_user_says_otherwise():
+    assert thread_settings() == ["PASSIVE", "5000"]
+    assert thread_settings(GOMP_SPINCOUNT="7") == ["PASSIVE", "7"]
+    assert thread_settings(OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "None"]
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("stages/*.py"), *ROOT.glob("benchmarks/*.py")], ids=lambda path: path.name)
+def test_programs_import_lpi_before_anything_that_loads_openmp(path):
+    names = [
+        name.partition(".")[0]
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    ]
+    others = [name for name in names if name not in sys.stdlib_module_names]
+    if {"torch", "numpy", "sklearn", "open_clip"} & set(others):
+        assert others[0] == "lpi"

@@ -2,8 +2,11 @@
 
 import os
 
-# Threads that wait give up their core: otherwise one other busy process makes training up to 60 times slower
-# (docs/performance.md). Read when OpenMP is loaded, so lpi is imported before torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait look for work for some microseconds and then give up their core. As OpenMP has it, they hold it for
+# milliseconds, which makes training many times slower beside one other busy process (docs/performance.md). Both are
+# read when OpenMP is loaded, so lpi is imported before torch.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"
