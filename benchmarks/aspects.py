@@ -2,11 +2,11 @@
 
     python benchmarks/aspects.py            # docs/results/aspects_probe.csv, docs/results/aspects_worth.csv
 
-First the probe: the right one of four scenes that differ in one fact is picked from a caption with a name and that fact
-(chance 25 %), with tokens that announce nothing, one aspect, or everything. Then R@1 in percent (the mean of both
-directions, in the gallery of the whole validation split of `scenes.captions: aspects`, all items with the same untrained
-tokens) by the aspect that a task's captions are right about: without tokens, and what tokens change. `zero` and `random`
-tokens (deviation 0.02) announce nothing.
+First the probe: the right one of four scenes that differ in one fact is picked from a caption with a name and that
+fact (chance 25 %), with tokens that announce nothing, one aspect, or everything. Then R@1 in percent (the mean of both
+directions, in the gallery of the whole validation split of `scenes.captions: aspects`, all items with the same
+untrained tokens) by the aspect that a task's captions are right about: without tokens, and what tokens change. `zero`
+and `random` tokens (deviation 0.02) and the neutral start of prompts announce nothing.
 """
 
 from collections.abc import Iterator
@@ -82,9 +82,10 @@ def worth(subject: Subject, codes: Codes, stream: AspectStream) -> list[dict[str
 
 
 def main() -> None:
-    import yaml
     from lpi.models.backbone import Backbone
     from lpi.runtime.devices import device_from_environment
+
+    import yaml
     from results import write_rows
 
     recipe = yaml.safe_load(Path("data/pretrain.yaml").read_text("utf-8"))

@@ -260,8 +260,13 @@ def choose_setting(rng: np.random.Generator, presence: float = 1.0) -> Backgroun
 
 def recolour(rng: np.random.Generator, background: Background) -> Background:
     """A background with the same things in colours drawn anew."""
-    there = {name: choose_colour(rng) for name in ("ground", "frame", "badge") if getattr(background, name)}
-    return replace(background, colour=choose_colour(rng), **there)
+    return replace(
+        background,
+        colour=choose_colour(rng),
+        ground=choose_colour(rng) if background.ground else None,
+        frame=choose_colour(rng) if background.frame else None,
+        badge=choose_colour(rng) if background.badge else None,
+    )
 
 
 def choose_parts(rng: np.random.Generator) -> Parts:

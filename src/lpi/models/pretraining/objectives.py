@@ -12,6 +12,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.facts import ASPECTS
@@ -30,11 +31,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BARE = 0.6  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
+BARE = 0.5  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
 GUIDANCE = 2.0  # weight of the text tower's answer beside the contrastive loss
 TELLING = {**dict.fromkeys(ASPECTS, 0.15), EVERYTHING: 0.1, "two": 0.08, "none": 0.22}
 SHOWING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.1, "none": 0.18}
-ANNOUNCING = {**dict.fromkeys(ASPECTS, 0.205), EVERYTHING: 0.1, "two": 0.08}
+ANNOUNCING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.2, "two": 0.08}
 SILENCE = {"none": 0.9, "two": 0.1}  # the first part of every batch
 TELLERS = 8  # announcements in a batch of texts
 PARTS = 3  # of a batch, which are not compared with each other
@@ -43,20 +44,33 @@ TOLD_TOO = 0.2  # share of the parts whose texts have the announcement too, whil
 
 @dataclass
 class Batch:
-    """Whole groups of variants, with the concepts that made-up texts may borrow and the step within the phase."""
+    """Images and scenes, with the concepts that made-up texts may borrow and the step within the phase.
+
+    parts: rows that are compared with each other; whole groups of variants, or single scenes.
+    """
 
     images: Pixels
     scenes: list[Scene]
-    groups: int
+    parts: list[slice]
     phase: Phase
     step: int
     concepts: list[Concept]
 
-    def parts(self) -> list[slice]:
-        """Rows of the parts, whole groups each."""
-        size = len(self.scenes) // self.groups
-        bounds = np.linspace(0, self.groups, PARTS + 1).round().astype(int) * size
-        return [slice(int(first), int(last)) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+
+def draw_rows(
+    rng: np.random.Generator, images: int, variants: int, groups: int, singles: bool
+) -> tuple[list[int], list[slice]]:
+    """Rows of a batch and its `PARTS` parts of whole groups, none twice; with `singles` the first part has none.
+
+    Of single scenes the names tell most apart, of groups the places and colours.
+    """
+    bounds = (np.linspace(0, groups, PARTS + 1).round().astype(int) * variants).tolist()
+    parts = [slice(first, last) for first, last in pairwise(bounds)]
+    chosen = rng.choice(images // variants, size=groups, replace=False)
+    rows = [int(group) * variants + variant for group in chosen for variant in range(variants)]
+    if singles:
+        rows[parts[0]] = rng.choice(images, size=bounds[1], replace=False).tolist()
+    return rows, parts
 
 
 @dataclass
@@ -70,7 +84,9 @@ class Outcome:
 class Pairs:
     """All pairs of the batch are compared."""
 
-    def __init__(self, student: Student, phase: Phase):
+    singles = False
+
+    def __init__(self, student: Student):
         self.student = student
 
     def parameters(self) -> list[nn.Parameter]:
@@ -87,7 +103,9 @@ class Pairs:
 class Told:
     """The text tower learns from a frozen copy of itself."""
 
-    def __init__(self, student: Student, phase: Phase):
+    singles = False
+
+    def __init__(self, student: Student):
         self.student = student
         self.teacher = PromptedCLIP(freeze(deepcopy(student.clip)))
 
@@ -118,7 +136,9 @@ class Told:
 class Shown:
     """The image tower learns from what the text tower makes of announcements."""
 
-    def __init__(self, student: Student, phase: Phase):
+    singles = False
+
+    def __init__(self, student: Student):
         self.student = student
         self.start = PromptedCLIP(freeze(deepcopy(student.clip)))
 
@@ -126,7 +146,7 @@ class Shown:
         return self.student.image_parameters()
 
     def __call__(self, batch: Batch, draws: Draws) -> Outcome:
-        student, parts = self.student, batch.parts()
+        student, parts = self.student, batch.parts
         said = [draw_announcement(draws.rng, SHOWING) for _ in parts]
         rows = _spread(said, parts)
         tokens = student.tokens(_texts(batch, draws, said), draws.rng)
@@ -150,14 +170,16 @@ class Shown:
 class Announced:
     """Parts of the batch with an announcement each are compared within themselves."""
 
-    def __init__(self, student: Student, phase: Phase):
+    singles = True
+
+    def __init__(self, student: Student):
         self.student = student
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.student.clip.parameters())
 
     def __call__(self, batch: Batch, draws: Draws) -> Outcome:
-        student, parts = self.student, batch.parts()
+        student, parts = self.student, batch.parts
         said = [draw_announcement(draws.rng, SILENCE)]
         said += [draw_announcement(draws.rng, ANNOUNCING) for _ in parts[1:]]
         rows = _spread(said, parts)
@@ -174,7 +196,8 @@ class Announced:
         return Outcome(_mean(losses, parts), right)
 
 
-OBJECTIVES: dict[str, Callable[[Student, Phase], Pairs | Told | Shown | Announced]] = {
+Objective = Pairs | Told | Shown | Announced
+OBJECTIVES: dict[str, Callable[[Student], Objective]] = {
     "pairs": Pairs,
     "told": Told,
     "shown": Shown,
@@ -187,7 +210,7 @@ def _texts(batch: Batch, draws: Draws, said: list[Announcement]) -> list[str]:
     lie = batch.phase.lie_at(batch.step)
     return [
         announced_text(draws.rng, scene, announcement.told, batch.phase, lie, batch.concepts)
-        for announcement, part in zip(said, batch.parts(), strict=True)
+        for announcement, part in zip(said, batch.parts, strict=True)
         for scene in batch.scenes[part]
     ]
 
@@ -207,7 +230,9 @@ def _bare(draws: Draws, said: list[Announcement]) -> Flags:
 def _mean(losses: list[Tensor], parts: list[slice]) -> Tensor:
     """The mean of the parts' losses, weighted by their pairs."""
     sizes = [part.stop - part.start for part in parts]
-    return torch.stack([loss * size for loss, size in zip(losses, sizes, strict=True)]).sum() / sum(sizes)
+    total: Tensor = torch.stack([loss * size for loss, size in zip(losses, sizes, strict=True)]).sum()
+    mean: Tensor = total / sum(sizes)
+    return mean
 
 
 @torch.no_grad()

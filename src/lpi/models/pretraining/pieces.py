@@ -43,7 +43,8 @@ def find_vocabulary(concepts: list[Concept], tokenizer: Tokenizer) -> Tensor:
         domain = concept.domain
         texts += [concept.name, concept.plural, f"an a {concept.noun},", domain.singular, domain.plural, domain.topic]
     texts += [web_caption(rng, sample_web_scene(rng, concepts, WORDY), WORDY) for _ in range(SAMPLE)]
-    return torch.cat([torch.arange(2 * BYTES), tokenizer(texts).flatten()]).unique()
+    ids: Tensor = torch.cat([torch.arange(2 * BYTES), tokenizer(texts).flatten()]).unique()
+    return ids
 
 
 def add_made_up_words(rng: np.random.Generator, tokens: Tensor) -> Tensor:

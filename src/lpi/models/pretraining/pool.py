@@ -29,8 +29,8 @@ def render_pool(
     Every group of variants is drawn from (seed, its number). Images are drawn at `render_size` and scaled to `size`.
     """
     render = partial(_render, concepts, pool, seed, render_size, size)
-    chunks = [range(first, min(first + CHUNK, groups)) for groups in [pool.images // pool.variants]
-              for first in range(0, groups, CHUNK)]
+    groups = pool.images // pool.variants
+    chunks = [range(first, min(first + CHUNK, groups)) for first in range(0, groups, CHUNK)]
     images, scenes = [], []
     with tqdm(total=pool.images, desc="rendering", unit="image", mininterval=5) as progress:
         for own_images, own_scenes in _each(render, chunks):

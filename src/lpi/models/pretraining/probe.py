@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.facts import ASPECTS, PARTS, Fact, stated, true_fact
@@ -60,11 +61,16 @@ def _one(rng: np.random.Generator, concepts: list[Concept]) -> Placed:
     return place_objects(rng, [_concept(rng, concepts)], 0.4, 0.7)[0]
 
 
+def _with(setting: Background, aspect: str, colour: str) -> Background:
+    """The setting with another colour of the aspect."""
+    changes: dict[str, Any] = {"colour" if aspect == "sky" else aspect: colour}
+    return replace(setting, **changes)
+
+
 def about_aspect(aspect: str, rng: np.random.Generator, concepts: list[Concept]) -> Question:
     """Four colours of a frame, sky, ground or badge; all else is the same."""
     placed, setting = _one(rng, concepts), choose_setting(rng)
-    field = "colour" if aspect == "sky" else aspect
-    scenes = tuple(Scene((placed,), replace(setting, **{field: c})) for c in _some(rng, list(COLOURS)))
+    scenes = tuple(Scene((placed,), _with(setting, aspect, colour)) for colour in _some(rng, list(COLOURS)))
     truth = true_fact(scenes[0], aspect)
     assert truth is not None
     return Question(scenes, (stated(rng, placed.concept.name, [truth]),))
@@ -175,7 +181,9 @@ def _answered(questions: list[Question], images: Tensor, texts: Tensor) -> Itera
         image, text = image + scenes, text + captions
 
 
-def probe(subject: Subject, codes: Codes, concepts: list[Concept], number: int, seed: int) -> dict[str, dict[str, float]]:
+def probe(
+    subject: Subject, codes: Codes, concepts: list[Concept], number: int, seed: int
+) -> dict[str, dict[str, float]]:
     """Fact -> announcement ("none" without tokens) -> percent of `number` questions that are answered."""
     renderer, device = Renderer(subject.render_size), next(subject.encoder.parameters()).device
     table = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.scenes import Scene
-from lpi.models.pretraining.objectives import OBJECTIVES, Batch
+from lpi.models.pretraining.objectives import OBJECTIVES, Batch, draw_rows
 from lpi.models.pretraining.pool import Pixels, render_pool
 from lpi.models.pretraining.recipe import Phase, Pool, Recipe
 from lpi.models.pretraining.schedule import learning_rate, parameter_groups
@@ -88,7 +88,7 @@ class Pretrainer:
         latest = {name: value.clone() for name, value in clip.state_dict().items()}
         start = within.get("start", latest)
         clip.load_state_dict(start)  # objectives learn from what the model was when the phase began
-        objective = OBJECTIVES[phase.objective](self.student, phase)
+        objective = OBJECTIVES[phase.objective](self.student)
         clip.load_state_dict(latest)
         clip.requires_grad_(False)
         for parameter in objective.parameters():
@@ -99,12 +99,13 @@ class Pretrainer:
             optimizer.load_state_dict(within["optimizer"])
         self._within = None
         images, scenes = self._images(phase)
-        since, right = time.perf_counter(), {}
+        since, right = time.perf_counter(), dict[str, float]()
         bar = tqdm(initial=self.step - first, total=phase.steps, desc=phase.name, unit="step", mininterval=10)
         with bar:
             while self.step < first + phase.steps:
                 draws = Draws.seeded(self.recipe.seed, number, self.step)
-                outcome = objective(self._batch(phase, images, scenes, draws, self.step - first), draws)
+                batch = self._batch(phase, images, scenes, draws, self.step - first, objective.singles)
+                outcome = objective(batch, draws)
                 self._update(optimizer, outcome.loss, phase, self.step - first)
                 for name, value in outcome.right.items():
                     right[name] = value if name not in right else 0.95 * right[name] + 0.05 * value
@@ -117,12 +118,12 @@ class Pretrainer:
                     since = time.perf_counter()
                     self.save(None if last else {"start": start, "optimizer": optimizer.state_dict()})
 
-    def _batch(self, phase: Phase, images: Pixels, scenes: list[Scene], draws: Draws, step: int) -> Batch:
-        """Whole groups of variants, none twice."""
-        variants, groups = self.recipe.pools[phase.pool].variants, self.recipe.groups(phase)
-        chosen = draws.rng.choice(len(images) // variants, size=groups, replace=False)
-        rows = [int(group) * variants + variant for group in chosen for variant in range(variants)]
-        return Batch(images[rows], [scenes[row] for row in rows], groups, phase, step, self.concepts)
+    def _batch(
+        self, phase: Phase, images: Pixels, scenes: list[Scene], draws: Draws, step: int, singles: bool
+    ) -> Batch:
+        variants = self.recipe.pools[phase.pool].variants
+        rows, parts = draw_rows(draws.rng, len(images), variants, self.recipe.groups(phase), singles)
+        return Batch(images[rows], [scenes[row] for row in rows], parts, phase, step, self.concepts)
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, phase: Phase, step: int) -> None:
         rate = learning_rate(step, phase.lr, self.recipe.final_lr, self.recipe.warmup, phase.steps)
