@@ -65,7 +65,7 @@ def draw_announcement(rng: np.random.Generator, weights: Mapping[str, float]) ->
 def random_prompts(generator: torch.Generator, batch: int, layers: int, length: int, width: int, std: float) -> Tensor:
     """Tokens to insert, (B, L, N, d): zero for a quarter of the samples, else of a random deviation up to `std`.
 
-    Small deviations are the likelier ones. Half of the samples have them in the first layer only; deeper layers get half
+    Small deviations are likelier. Half of the samples have them in the first layer only; deeper layers get half
     of the deviation.
     """
     deviation = std * torch.rand(batch, 1, 1, 1, generator=generator) ** 2
