@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BARE = 0.5  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
+NEUTRALITY = 2.0  # weight of giving the same scores with tokens that announce nothing as without tokens
 GUIDANCE = 2.0  # weight of the text tower's answer beside the contrastive loss
 TELLING = {**dict.fromkeys(ASPECTS, 0.15), EVERYTHING: 0.1, "two": 0.08, "none": 0.22}
 SHOWING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.1, "none": 0.18}
@@ -168,7 +169,11 @@ class Shown:
 
 
 class Announced:
-    """Parts of the batch with an announcement each are compared within themselves."""
+    """Parts of the batch with an announcement each are compared within themselves.
+
+    The first part mostly has none. It is encoded without tokens and with random ones, which have to give the same
+    scores: tokens that announce nothing change nothing.
+    """
 
     singles = True
 
@@ -186,12 +191,17 @@ class Announced:
         tokens = student.tokens(_texts(batch, draws, said), draws.rng)
         lengths = student.lengths(draws)
         prompts = {modality: student.inserted(draws, modality, lengths[modality], rows) for modality in lengths}
-        images = student.encode_images(batch.images, prompts["image"], _bare(draws, rows))
-        captions = student.encode_texts(tokens, prompts["text"], _bare(draws, rows))
-        losses, right = [], {}
+        images = student.encode_images(batch.images, prompts["image"])
+        captions = student.encode_texts(tokens, prompts["text"])
+        scale, losses, right = student.encoder.logit_scale, [], {}
         for announcement, part in zip(said, parts, strict=True):
-            logits = student.encoder.logit_scale * images[part] @ captions[part].T
-            losses.append(contrastive_loss(logits))
+            logits = scale * images[part] @ captions[part].T
+            loss = contrastive_loss(logits)
+            if not announcement.names:
+                plain = scale * student.encode_images(batch.images[part]) @ student.encode_texts(tokens[part]).T
+                neutral = distillation_loss(logits, plain.detach(), temperature=1.0)
+                loss, logits = (loss + contrastive_loss(plain)) / 2 + NEUTRALITY * neutral, plain
+            losses.append(loss)
             right[announcement.told or "nothing"] = _right(logits)
         return Outcome(_mean(losses, parts), right)
 

@@ -94,7 +94,8 @@ class Student:
     def inserted(self, draws: Draws, modality: str, length: int, announcements: Sequence[Announcement]) -> Tensor:
         """Tokens for B samples, each with its announcement: (B, L, length, d).
 
-        Samples with the same announcement must come in a row; their tokens differ in what is random.
+        Samples with the same announcement must come in a row. Half of the time they have the same tokens, as prompts
+        are, else these differ in what is random.
         """
         width = self.encoder.vision_width if modality == "image" else self.encoder.text_width
         deviation, parts, first = self.recipe.inserted.deviation, [], 0
@@ -104,7 +105,8 @@ class Student:
                 last += 1
             prompts = random_prompts(draws.generator, last - first, self.encoder.layers, length, width, deviation)
             codes = [deviation / 2 * self.codes[name][modality] for name in announcements[first].names]
-            parts.append(announce(draws.generator, prompts, announcements[first], codes))
+            own = announce(draws.generator, prompts, announcements[first], codes)
+            parts.append(own[:1].expand_as(own) if draws.rng.integers(2) else own)
             first = last
         return torch.cat(parts).to(self.device)
 
