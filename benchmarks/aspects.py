@@ -15,6 +15,7 @@ from pathlib import Path
 from lpi.data.openmoji.catalogue import Concept, load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, TaskScenes
 from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, ASPECTS
+from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import hit_ranks, recall_at
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS, Codes, announcement_codes
 from lpi.models.pretraining.probe import TOKENS, Prompts, Subject, announcing, probe
@@ -67,6 +68,8 @@ def tokens(subject: Subject, codes: Codes) -> Iterator[tuple[str, Prompts]]:
         yield f"zero x {number}", (image, text)
         image, text = (NEUTRAL * torch.randn(shape, generator=generator).to(device) for shape in shapes)
         yield f"random x {number}", (image, text)
+    start = neutral_anchor(encoder, subject.tokenise, 2 * TOKENS)
+    yield f"start x {2 * TOKENS}", (start[0][None], start[1][None])
     for name in ANNOUNCEMENTS:
         yield name, announcing(codes, name, device)
 

@@ -20,7 +20,7 @@ from lpi.models.pretraining.announcements import (
 from lpi.models.pretraining.card import write_card
 from lpi.models.pretraining.encoding import encode_in_two, encode_text_by_length
 from lpi.models.pretraining.export import export
-from lpi.models.pretraining.objectives import Told, draw_rows
+from lpi.models.pretraining.objectives import Announced, Told, draw_rows
 from lpi.models.pretraining.pieces import BYTES, add_made_up_words
 from lpi.models.pretraining.pool import render_pool
 from lpi.models.pretraining.probe import FACTS, Subject, probe
@@ -289,6 +289,24 @@ def test_a_batch_has_three_parts_of_whole_groups_but_for_single_scenes(singles):
     whole = [sorted(rows[first : first + 8]) for first in range(40, 128, 8)]
     assert all(group == list(range(group[0], group[0] + 8)) and group[0] % 8 == 0 for group in whole)
     assert (len({row // 8 for row in rows[:40]}) > 5) == singles
+
+
+def test_what_announces_nothing_is_encoded_without_tokens_too(concepts, tmp_path, monkeypatch):
+    made = trainer(concepts, tmp_path)
+    student, phase = made.student, made.recipe.phases[-1]
+    encoded, encode = [], student.encode_images
+    monkeypatch.setattr(
+        student,
+        "encode_images",
+        lambda i, prompts=None: encoded.append((len(i), prompts is None)) or encode(i, prompts),
+    )
+    said = iter([Announcement(), Announcement(("sky",), 0.5), Announcement(("sky", "frame"), 0.5)] * 2)
+    monkeypatch.setattr("lpi.models.pretraining.objectives.draw_announcement", lambda rng, weights: next(said))
+    draws = Draws.seeded(0)
+    outcome = Announced(student)(made._batch(phase, *made._images(phase), draws, 0, singles=True), draws)
+    assert encoded == [(12, False), (4, True)]
+    assert set(outcome.right) == {"nothing", "sky"}
+    assert outcome.loss > 0
 
 
 def test_a_batch_must_have_room_for_two_groups():
