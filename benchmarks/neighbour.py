@@ -22,6 +22,7 @@ from lpi.parameters import load_parameters
 from lpi.runtime.cpus import usable_cpus
 
 import torch
+from options import no_options
 from results import write_rows
 from throughput import synthetic
 
@@ -160,4 +161,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

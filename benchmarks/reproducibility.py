@@ -3,8 +3,8 @@
     python benchmarks/reproducibility.py            # docs/results/reproducibility_cpu.csv, a few minutes per run
 
 Every run is `dvc repro` in a fresh clone of the last commit with a cache of its own. Other CPUs are imitated by what
-torch, MKL, oneDNN and OpenBLAS may use of this one. `stages`: those that left anything else than the first run did.
-`largest_change`: of any number of metrics/summary.json, in points of percent; `r1_change`: of the mean average R@1.
+torch, MKL, oneDNN and OpenBLAS may use of this one. `stages`: those that left anything else than the run named in
+`beside` did. `largest_change`: of any number of metrics/summary.json, in points; `r1_change`: of the mean average R@1.
 """
 
 import json
@@ -35,13 +35,13 @@ SSE = {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "OPENBLAS_CORETYPE": "Nehalem",
 }
-RUNS = {
-    "1 thread": ONE,
-    "1 thread, again": ONE,
-    "2 threads": TWO,
-    "2 threads, again": TWO,
-    "1 thread, AVX2": {**ONE, **AVX2},
-    "1 thread, SSE": {**ONE, **SSE},
+RUNS = {  # name: variables of the environment, name of the run that it is compared with
+    "1 thread": (ONE, ""),
+    "1 thread, again": (ONE, "1 thread"),
+    "2 threads": (TWO, "1 thread"),
+    "2 threads, again": (TWO, "2 threads"),
+    "1 thread, AVX2": ({**ONE, **AVX2}, "1 thread"),
+    "1 thread, SSE": ({**ONE, **SSE}, "1 thread"),
 }
 
 
@@ -83,12 +83,13 @@ def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     return {name: abs(float(ours[name]) - float(theirs[name])) for name in ours}
 
 
-def compared(name: str, first: Made, made: Made) -> dict[str, str | float]:
-    """The row of a run beside the first one."""
-    moved = changes(first.summary, made.summary)
-    stages = changed_stages(first.lock, made.lock)
+def compared(name: str, beside: str, made: Mapping[str, Made]) -> dict[str, str | float]:
+    """The row of a run beside another one."""
+    moved = changes(made[beside].summary, made[name].summary)
+    stages = changed_stages(made[beside].lock, made[name].lock)
     return {
         "run": name,
+        "beside": beside,
         "stages": " ".join(stages) or "none",
         "largest_change": round(max(moved.values()), 2),
         "r1_change": round(moved["mean.average_recall.r1"], 2),
@@ -96,12 +97,13 @@ def compared(name: str, first: Made, made: Made) -> dict[str, str | float]:
 
 
 def main() -> None:
-    first, rows = None, []
-    for name, environment in RUNS.items():
-        made = run(environment)
-        first = first or made
-        rows.append(compared(name, first, made))
-        print(rows[-1], flush=True)
+    rows: list[dict[str, str | float]] = []
+    made: dict[str, Made] = {}
+    for name, (environment, beside) in RUNS.items():
+        made[name] = run(environment)
+        if beside:
+            rows.append(compared(name, beside, made))
+            print(rows[-1], flush=True)
     write_rows(CSV, rows)
 
 

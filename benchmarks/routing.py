@@ -2,23 +2,20 @@
 
     python benchmarks/routing.py            # docs/results/routing_cpu.csv
 
-Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of
-all queries to all centres of a task, which takes 10 GiB; `after` is `lpi.continual.routing`. `peak_mib` is what a
-process of its own needs at most above queries, centres and result, after a first call on one query, which loads
-libraries. `agreement` is the share of queries that both send to the same task.
+Random features of unit length, five random centres for each of twelve tasks. `before` writes out the differences of all
+queries to all centres of a task; `after` is `lpi.continual.routing`. Both run in turn, `seconds` are the least of some
+rounds. `peak_mib` is what is allocated at most besides queries, centres and result. `agreement` is the share of queries
+that both send to the same task. With very many queries, `before` routes one part of them after the other, untimed.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from lpi.continual.routing import METRICS, key_distances
-from lpi.runtime.cost import peak_memory
 
 import numpy as np
 from results import write_rows
@@ -26,8 +23,8 @@ from results import write_rows
 CSV = Path("docs/results/routing_cpu.csv")
 TASKS, CENTRES = 12, 5
 MIB = 2**20
-ROUNDS = 7
-ROUNDS_BELOW = 100_000  # queries; more are run once
+ROUNDS = 10
+WHOLE = 100_000  # queries up to which `before` is measured: each 100,000 take 2 GiB at a width of 512
 PART = 10_000  # queries whose differences are written out at a time, for the agreement
 
 
@@ -49,12 +46,31 @@ VERSIONS: dict[str, Callable] = {"before": whole_distances, "after": key_distanc
 
 
 def unit_rows(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, width) float32 of unit length, made without temporary arrays of this size."""
-    rows = np.empty((count, width), np.float32)
-    for start in range(0, count, 1000):
-        part = rng.standard_normal(rows[start : start + 1000].shape, np.float32)
-        rows[start : start + 1000] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    """(count, width) float32 of unit length."""
+    rows = rng.standard_normal((count, width), np.float32)
+    for part in np.array_split(rows, -(-count // PART)):
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
     return rows
+
+
+def peak_above_result(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, int]:
+    """What the function returns, and the bytes that it allocates at most besides."""
+    tracemalloc.start()
+    result = function()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return result, peak - result.nbytes
+
+
+def least_seconds(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least of some rounds, in which the functions run in turn."""
+    seconds = dict.fromkeys(functions, float("inf"))
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
 
 
 def agreement(distances: np.ndarray, features: np.ndarray, keys: list[np.ndarray], metric: str) -> float:
@@ -66,45 +82,33 @@ def agreement(distances: np.ndarray, features: np.ndarray, keys: list[np.ndarray
     return same / len(features)
 
 
-def measure(version: str, metric: str, queries: int, width: int) -> dict:
-    """One row; to be run in a process of its own, whose largest memory is this."""
+def compare(metric: str, queries: int, width: int) -> list[dict]:
+    """One row for `after`, before it one for `before` where that is measured."""
     rng = np.random.default_rng(0)
     features, keys = unit_rows(queries, width, rng), [unit_rows(CENTRES, width, rng) for _ in range(TASKS)]
-    distances_of = partial(VERSIONS[version], keys=keys, metric=metric)
-    distances_of(features[:1])
-    before, seconds = peak_memory(), []
-    for _ in range(ROUNDS if queries < ROUNDS_BELOW else 1):
-        start = time.perf_counter()
-        distances = distances_of(features)
-        seconds.append(time.perf_counter() - start)
-    above = peak_memory() - before - distances.nbytes
-    return {
-        "version": version,
-        "metric": metric,
-        "queries": queries,
-        "width": width,
-        "tasks": TASKS,
-        "centres": CENTRES,
-        "seconds": float(f"{min(seconds):.3g}"),
-        "peak_mib": round(max(0, above) / MIB, 1),
-        "agreement": "" if version == "before" else agreement(distances, features, keys, metric),
-    }
-
-
-def compared(rows: list[dict]) -> list[dict]:
-    """The rows of `after` get `times_faster`, where `before` was run with the same queries."""
-    before = {(row["metric"], row["queries"]): row["seconds"] for row in rows if row["version"] == "before"}
-    for row in rows:
-        slow = before.get((row["metric"], row["queries"]))
-        row["times_faster"] = round(slow / row["seconds"], 1) if slow and row["version"] == "after" else ""
+    measured = VERSIONS if queries <= WHOLE else {"after": key_distances}
+    functions = {name: partial(version, features, keys, metric) for name, version in measured.items()}
+    key_distances(features[:1], keys, metric)  # loads what it needs
+    seconds = least_seconds(functions, ROUNDS if queries <= WHOLE else 1)
+    rows = []
+    for name, function in functions.items():
+        distances, peak = peak_above_result(function)
+        after = name == "after"
+        rows.append(
+            {
+                "version": name,
+                "metric": metric,
+                "queries": queries,
+                "width": width,
+                "tasks": TASKS,
+                "centres": CENTRES,
+                "seconds": float(f"{seconds[name]:.3g}"),
+                "times_faster": round(seconds["before"] / seconds["after"], 1) if after and "before" in seconds else "",
+                "peak_mib": round(peak / MIB, 1),
+                "agreement": agreement(distances, features, keys, metric) if after else "",
+            }
+        )
     return rows
-
-
-def in_process(*arguments: object) -> dict:
-    """The row of `measure` with these arguments, made by another process."""
-    command = [sys.executable, __file__, "--one", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
 
 
 def main() -> None:
@@ -112,19 +116,13 @@ def main() -> None:
     parser.add_argument("--queries", nargs="+", type=int, default=[10_000, 500_000])
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--out", type=Path, default=CSV)
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)  # version, metric, queries, width: a process of main
     arguments = parser.parse_args()
-    if arguments.one:
-        version, metric, queries, width = arguments.one
-        print(json.dumps(measure(version, metric, int(queries), int(width))))
-        return
     rows = []
     for queries in arguments.queries:
         for metric in METRICS:
-            for version in VERSIONS:
-                rows.append(in_process(version, metric, queries, arguments.width))
-                print(rows[-1], flush=True)
-    write_rows(arguments.out, compared(rows))
+            rows += compare(metric, queries, arguments.width)
+            print(rows[-1], flush=True)
+    write_rows(arguments.out, rows)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def parameter_table() -> str:
     values = load_parameters()
     of_methods = (leaf for name in METHODS for leaf in leaves(method_class(name).Settings, f"{name}."))
     known = {**GENERAL, **{name: Parameter(field) for name, field in of_methods}}
-    lines = [[f"`{name}`", str(values[name]), kind.range, kind.help] for name, kind in known.items()]
+    lines = [[f"`{name}`", study.spelled(values[name]), kind.range, kind.help] for name, kind in known.items()]
     return markdown(["parameter", "value", "allowed", "meaning"], lines)
 
 

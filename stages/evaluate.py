@@ -8,7 +8,7 @@ from typing import Any
 
 from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
 from lpi.continual.ranks import FROZEN, METHOD
-from lpi.continual.state import load_state
+from lpi.continual.state import drop_states, load_state
 from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method, resolve
 from lpi.methods.common.base import Method
@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 MATRICES = Path("metrics/matrices")
 OUT = Path("data/evaluation")
+STATES = Path("data/states")
 SHOWN = 5  # retrieved images per example query
 
 
@@ -49,7 +50,7 @@ def write_result(prefix: str, result: StreamResult, names: list[str]) -> None:
 def states(method: Method, tasks: list[str]) -> Iterator[Method]:
     """The method as it was after each task."""
     for task in tasks:
-        load_state(Path("data/states") / task, method)
+        load_state(STATES / task, method)
         yield method
 
 
@@ -75,6 +76,7 @@ def main(parameters: Parameters) -> None:
     )
     keys = {modality: [np.load(f"data/keys/{task}_{modality}.npy") for task in tasks] for modality in MODALITIES}
     method = create_method(parameters, backbone, device)
+    drop_states(STATES, tasks)
     metric, oracle = parameters["routing.metric"], parameters["routing.oracle"]
     ahead = parameters["evaluation.forward_transfer"]
     result = evaluate_stream(states(method, tasks), gallery, keys, metric, backbone.normalise, device, oracle, ahead)

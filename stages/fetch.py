@@ -1,6 +1,7 @@
 """Fetch the data set in COCO's format, or bring the user's own into it; `openmoji` is rendered from a font.
 
-`--explain FOLDER` only prints how a folder of your own would be read; it needs neither DVC nor params.yaml.
+`--explain FOLDER` only prints how a folder of your own would be read; it needs neither DVC nor params.yaml. Where
+there is a params.yaml, it also says whether the folder has as many tasks as that lists.
 """
 
 import argparse
@@ -9,8 +10,7 @@ from pathlib import Path
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, write_dataset
 from lpi.data.sources import coco2014, karpathy, own
-from lpi.data.sources.explain import explain
-from lpi.parameters import Parameters, load_parameters
+from lpi.parameters import PARAMS_FILE, Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.paths import shipped
@@ -42,7 +42,10 @@ if __name__ == "__main__":
     options = arguments()
     with plain_errors():
         if options.explain:
-            print(explain(options.explain, options.file))
+            from lpi.data.sources.explain import explain  # with code of `split`, which this stage does not read
+
+            tasks = len(load_chain()) if PARAMS_FILE.exists() else None
+            print(explain(options.explain, options.file, tasks))
         else:
             with measured(OUT):
                 main(load_parameters())

@@ -13,7 +13,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
-from lpi.runtime.distributed import close
+from lpi.runtime.distributed import close, from_writer
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.launch import is_writer, relaunched
 from lpi.runtime.startup import import_open_clip
@@ -37,7 +37,8 @@ def main(task: str, previous: str) -> None:
 
     def verdict() -> Verdict:
         frozen = load_features(Path("data/features"), "val", task)
-        return judge(method, TaskData.load(Path("data/stream/val") / task), frozen, backbone.normalise, device)
+        found = judge(method, TaskData.load(Path("data/stream/val") / task), frozen, backbone.normalise, device)
+        return from_writer(found)
 
     records: Records = []
     verdicts: list[Verdict] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import ROOT
 
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"(?<=\n\n)(?: {4}\S.*\n)+")
+INDENTED = re.compile(r"(?<=\n\n)(?: {4,}\S.*\n)+")
 HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img [^>]*src=\"([^\"]+)\"")
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -68,7 +68,7 @@ def links(text: str) -> list[str]:
 
 def lines_of(script: str) -> list[str]:
     """The commands of a shell script, without comments; a command that goes on in the next line is one."""
-    joined = script.replace("\\\n", " ")
+    joined = re.sub(r"\s*\\\n\s*", " ", script)
     commands = (re.sub(r"(^|\s)#\s.*", "", line).strip() for line in joined.splitlines())
     return [command for command in commands if command]
 

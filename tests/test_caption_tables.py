@@ -14,9 +14,11 @@ from pathlib import Path
 
 from lpi.data.coco import Source, read_items
 from lpi.data.errors import DataError
+from lpi.data.selection import FROM_TRAIN
 from lpi.data.sources import own
 from lpi.data.sources.explain import explain
 from lpi.data.sources.own import read_folder
+from lpi.data.split import Rules, select
 from lpi.data.tables.captions import CAPTIONS
 from lpi.data.tables.columns import Columns
 from lpi.data.tables.find import find
@@ -403,6 +405,9 @@ def test_files_of_one_split_each_are_one_table(tmp_path):
         "c.jpg": "test",
     }
     assert read(tmp_path, "rows_{split}.csv") == read(tmp_path) == read(tmp_path, "rows_*.csv")
+    (tmp_path / "rows_dev.csv").unlink()
+    assert {entry[2] for entry in read(tmp_path, "rows_{split}.csv").values()} == {"train", "test"}
+    put(tmp_path / "rows_dev.csv", "image,caption\nb.jpg,x\n")
     put(tmp_path / "rows_train.csv", "image,caption,split\na.jpg,x,val\n")
     with pytest.raises(DataError, match="rows_train.csv: line 2: split is val, but the name of the file says train"):
         read(tmp_path)
@@ -447,6 +452,29 @@ def test_images_outside_the_folder_are_read_with_a_warning(tmp_path):
         "images outside the folder, where DVC does not see changes: 2 (../elsewhere"
         in read_folder(home, "auto").warnings[0]
     )
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_table_outside_the_folder_finds_the_images_beside_it(tmp_path, absolute):
+    home = tmp_path / "own"
+    home.mkdir()
+    photos(tmp_path / "elsewhere", "0.jpg", "1.jpg")
+    put(tmp_path / "elsewhere/captions.csv", "image,caption\n0.jpg,a dog\n1.jpg,two cats\n")
+    start = str(tmp_path / "elsewhere") if absolute else "../elsewhere"
+    found = read(home, f"{start}/captions.csv")
+    assert found == {f"{start}/0.jpg": (["a dog"], None, None), f"{start}/1.jpg": (["two cats"], None, None)}
+    assert "images outside the folder" in read_folder(home, f"{start}/captions.csv").warnings[0]
+
+
+def test_shards_outside_the_folder_have_names_inside_the_archive(tmp_path, monkeypatch):
+    home = tmp_path / "data/own"
+    home.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "data/x/0.tar", tar_of({"a.jpg": jpeg(), "a.txt": "a dog"}))
+    own.fetch(Path("raw"), "../x/0.tar")
+    with Source.load(Path("raw")).images(Path("raw")) as store:
+        (item,) = read_items(Path("raw"), "train")[0]
+        assert ".." not in item.file_name and store.open(item.file_name).size == (8, 6)
 
 
 def test_repeated_captions_count_once_and_tasks_that_look_alike_are_named(tmp_path):
@@ -717,6 +745,21 @@ def test_parquet_of_datasets_has_splits_in_its_names_and_class_labels(tmp_path):
         read(tmp_path)
 
 
+def test_a_class_label_that_stands_for_none_is_no_task(tmp_path):
+    photos(tmp_path)
+    features = {"label": {"names": ["cats", "dogs"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    schema = pyarrow.schema(
+        {"image": pyarrow.string(), "caption": pyarrow.string(), "label": pyarrow.int64()}, metadata
+    )
+    rows = {"image": ["photos/0.jpg", "photos/1.jpg"], "caption": ["a dog", "two cats"], "label": [-1, -1]}
+    parquet(tmp_path / "a.parquet", rows, schema=schema)
+    assert read(tmp_path) == TWO
+    parquet(tmp_path / "a.parquet", {**rows, "label": [1, -1]}, schema=schema)
+    with pytest.raises(DataError, match="row 2: task and split are given for all rows or for none; here no task"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -834,6 +877,76 @@ def test_explain_shows_areas_of_coco_by_super_category(tmp_path):
     assert "no splits: of every task a tenth" in text
 
 
+def warnings_of(text: str) -> list[str]:
+    return [line.strip() for line in text.partition("\nwarnings:\n")[2].splitlines()]
+
+
+def rows_of(tmp_path: Path, **counts: tuple[int, ...]) -> None:
+    """A table of so many images by task: in train, val and test, or without splits."""
+    rows = []
+    for task, numbers in counts.items():
+        for split, count in zip(("train", "val", "test") if len(numbers) == 3 else ("",), numbers, strict=True):
+            rows += [f"{task}{split}{n}.jpg,x,{task}" + (f",{split}" if split else "") for n in range(count)]
+    photos(tmp_path, *(row.partition(",")[0] for row in rows))
+    header = "image,caption,task" + (",split" if rows[0].count(",") == 3 else "")
+    put(tmp_path / "captions.csv", "\n".join([header, *rows]) + "\n")
+
+
+REFUSED = "the stage split will refuse this: "
+
+
+@pytest.mark.parametrize(
+    ("counts", "tasks", "told"),
+    [
+        ({"a": (2, 1, 1), "b": (1, 1, 1)}, 2, []),
+        ({"a": (2, 1, 1), "b": (1, 0, 1)}, 2, ["task b has no val images"]),
+        ({"a": (2, 1, 1), "b": (3, 1, 0)}, None, ["task b has no test images"]),
+        (
+            {"a": (2, 1, 1), "b": (0, 0, 1)},
+            2,
+            [
+                "params.yaml lists 2 tasks, but the data has 1: a; shorten tasks in params.yaml",
+                "task b has no train and no val images",
+            ],
+        ),
+        ({"a": (2, 0, 1), "b": (2, 0, 1)}, 2, []),  # val is taken from train
+        ({"a": (2, 0, 1), "b": (1, 0, 1)}, 2, ["task b has no val images"]),
+        ({"a": (3,), "b": (3,)}, 2, []),
+        ({"a": (3,), "b": (2,)}, 2, ["task b has no val and no test images; it needs at least 3 images"]),
+    ],
+)
+def test_explain_warns_of_what_the_stage_split_refuses(tmp_path, monkeypatch, counts, tasks, told):
+    """The stage itself says the same."""
+    monkeypatch.chdir(tmp_path)
+    rows_of(tmp_path / "data/own", **counts)
+    text = explain(Path("data/own"), "auto", tasks)
+    assert warnings_of(text) == [REFUSED + line for line in told]
+    assert (FROM_TRAIN in text) == (next(iter(counts.values()))[1:] == (0, 1))
+    own.fetch(Path("raw"), "auto")
+    run = lambda: select(Path("raw"), Source.load(Path("raw")), len(counts), Rules(), lambda texts: None)  # noqa: E731
+    if not told:
+        assert run().names == ["a", "b"]
+        return
+    with pytest.raises(DataError) as raised:
+        run()
+    assert str(raised.value) == f"raw: {told[0]} (stream.assignment=single)"
+
+
+def test_explain_warns_of_data_without_tasks_that_cannot_become_clusters(tmp_path):
+    photos(tmp_path, *(f"{n}.jpg" for n in range(5)))
+    put(tmp_path / "captions.csv", "image,caption\n" + "".join(f"{n}.jpg,x\n" for n in range(5)))
+    few = "5 training images cannot become 2 tasks of at least 3; shorten tasks in params.yaml"
+    assert warnings_of(explain(tmp_path, "auto", 2)) == [REFUSED + few]
+    assert "no warnings" in explain(tmp_path, "auto", 1) and "no warnings" in explain(tmp_path, "auto")
+    put(tmp_path / "captions.csv", "image,caption,split\n" + "".join(f"{n}.jpg,x,train\n" for n in range(5)))
+    told = [
+        "5 training images cannot become 6 tasks; shorten tasks in params.yaml",
+        "no image is in val",
+        "no image is in test",
+    ]
+    assert warnings_of(explain(tmp_path, "auto", 6)) == [REFUSED + line for line in told]
+
+
 def explained(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "stages" / "fetch.py"), "--explain", *arguments]
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -841,8 +954,8 @@ def explained(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def test_explain_needs_no_parameters_and_writes_nothing(tmp_path):
-    photos(tmp_path)
-    put(tmp_path / "a.csv", "image;caption;what\nphotos/0.jpg;a dog;x\nphotos/1.jpg;two cats;y\n")
+    photos(tmp_path, *(f"photos/{n}.jpg" for n in range(3)))
+    put(tmp_path / "a.csv", "image;caption;what\nphotos/0.jpg;a dog;x\nphotos/1.jpg;two cats;y\nphotos/2.jpg;a bus;\n")
     before = sorted(tmp_path.rglob("*"))
     done = explained(tmp_path, ".")
     assert (done.returncode, done.stderr) == (0, "")
@@ -856,6 +969,9 @@ def test_explain_needs_no_parameters_and_writes_nothing(tmp_path):
     ]
     assert "  photos/1.jpg | two cats | - | -" in lines
     assert lines[-2:] == ["warnings:", "  a.csv: columns that are not used: what"]
+    put(tmp_path / "params.yaml", "tasks:\n  t00: {prev: init}\n  t01: {prev: t00}\n")
+    assert "3 training images cannot become 2 tasks of at least 3" in explained(tmp_path, ".").stdout
+    (tmp_path / "params.yaml").unlink()
     (tmp_path / "photos/1.jpg").unlink()
     failed = explained(tmp_path, "a.csv")
     assert (failed.returncode, failed.stdout) == (1, "")

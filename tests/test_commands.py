@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -116,6 +117,15 @@ def in_test(name: str) -> Callable[[str], None]:
     return exists
 
 
+def configures(command: str) -> None:
+    """DVC takes it as a setting of a clone."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / ".dvc").mkdir()
+        (Path(folder) / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+        subprocess.run([sys.executable, "-m", *words_of(command)], cwd=folder, check=True)
+        assert (Path(folder) / ".dvc" / "config.local").read_text()
+
+
 def runs(command: str) -> None:
     """`test_commands_run_on_a_finished_run` runs it; there is nothing else to check."""
 
@@ -125,6 +135,8 @@ SKY = in_test("test_sharing.py::test_the_skypilot_job_runs_its_experiment")
 OWN = in_test("test_real_data.py::test_the_readmes_example_of_own_images_runs")
 REMOTE = in_test("test_sharing.py::test_a_second_clone_trains_nothing_that_the_first_has_trained")
 INSTALL = in_test("test_install.py::test_a_finished_installation_is_not_repeated")
+CACHE = in_test("test_sharing.py::test_a_shared_cache_is_open_to_the_group")
+CLONE = in_test("test_sharing.py::test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments")
 ARTIFACTS = in_test("test_sharing.py::test_others_get_the_backbone_and_the_final_prompts_by_name")
 HOOKS = in_test("test_docs.py::test_the_hooks_before_a_commit_are_programs_of_the_environment")
 RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern that fits a whole command counts
@@ -141,8 +153,11 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"sbatch .*", SLURM),
     (r"sky jobs launch .*", SKY),
     (r"pre-commit install", HOOKS),
-    (r"dvc remote add --local --default shared FOLDER|dvc (push|pull) --run-cache.*|dvc repro --pull", REMOTE),
-    (r"dvc artifacts get", ARTIFACTS),
+    (r"dvc (remote add|cache dir|config) --local .*", configures),
+    (r"dvc (push|pull) --run-cache.*|dvc repro --pull( --allow-missing)?", REMOTE),
+    (r"dvc (push|pull|checkout)|dvc exp (run --name narrow -S rank=2|(push|pull|list) origin.*|apply narrow)", CLONE),
+    (r"(install|chgrp|find|cp) .*/shared/lpi-cache.*", CACHE),
+    (r"git (tag --annotate|push origin) prompts@v1\.0\.0.*|dvc artifacts get.*", ARTIFACTS),
     (r"sed -i .* params\.yaml", runs),
     (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
     (r"dvc exp run( --queue)?( -S .*)?", possible),

@@ -1,10 +1,12 @@
 """What the pages show is what the repository's own files and commands say."""
 
+import json
 import re
 import subprocess
 import sys
 from functools import partial
 
+from lpi.metrics import DIRECTIONS
 from lpi.parameters import METHODS
 
 import documents
@@ -39,6 +41,12 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
             assert anchor in documents.anchors(documents.read(target)), link
 
 
+@pytest.mark.parametrize("page", [page for page in documents.pages() if page.name != "CHANGELOG.md"], ids=str)
+def test_no_heading_of_a_page_stands_twice(page):
+    headings = documents.HEADING.findall(documents.prose(documents.read(page)))
+    assert len(headings) == len(set(headings))
+
+
 def test_links_anchors_and_commands_are_found_where_markdown_has_them():
     text = (
         "# A `b` page: c_d\n\n[x](one.md#two) ![y](three.png)\n\n```text\n[z](no.md)\n# no heading\n```\n\n"
@@ -47,7 +55,18 @@ def test_links_anchors_and_commands_are_found_where_markdown_has_them():
     )
     assert documents.links(text) == ["one.md#two", "three.png"]
     assert documents.anchors(text) == {"a-b-page-c_d", "same", "same-1"}
-    assert documents.commands(text) == ["A=1 dvc repro", "make repro", "make          test", "make lint"]
+    assert documents.commands(text) == ["A=1 dvc repro", "make repro", "make test", "make lint"]
+
+
+def test_the_readme_shows_the_numbers_of_the_committed_run():
+    summary = json.loads((ROOT / "metrics" / "summary.json").read_text())
+    for direction in DIRECTIONS:
+        average, gain = (summary[direction][name]["r1"] for name in ("average_recall", "relative"))
+        line = next(line for line in README.splitlines() if line.startswith(f"{direction}: average R@1"))
+        assert f" {average:.2f} [" in line and f"({gain:+.2f} [" in line
+    first = summary[DIRECTIONS[0]]
+    assert f"For {first['average_recall']['r1']:.2f} % of" in README
+    assert re.search(rf"reaches {first['relative']['r1']:.2f} points\s+less", README)
 
 
 def test_the_readme_is_short():
@@ -57,8 +76,7 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize("page", [page for page in documents.pages() if page.parts[0] == "docs"], ids=str)
 def test_a_page_begins_with_what_its_reader_will_be_able_to_do(page):
     first = documents.read(page).split("\n\n")[1]
-    assert first.startswith("After this page you can "), first
-    assert documents.LINK.search(README.partition("## Where the rest is")[2])
+    assert first.startswith("After this page "), first
     assert f"](docs/{page.name})" in README, "the README leads to it"
 
 

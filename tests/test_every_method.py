@@ -35,6 +35,7 @@ for case, changes in json.loads(sys.argv[2]).items():
         sys.argv = [f"stages/{stage}.py", *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
     states = [Path("data/states") / name for name in ("init", "t00", "t01")]
+    verdicts = [json.loads(file.read_text()) for file in sorted(Path("data/states").glob("*/kept.json"))]
     files = [load_file(state / "state.safetensors") for state in states]
     tensors = [[file[name] for name in sorted(file)] for file in files]
     result = {
@@ -42,7 +43,7 @@ for case, changes in json.loads(sys.argv[2]).items():
         "states": [hashlib.sha256(b"".join(x.tobytes() for x in part)).hexdigest() for part in tensors],
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
         "kept": [line.split(",")[-1] for line in Path("metrics/stream.csv").read_text().splitlines()[1:]],
-        "tries": [len(json.loads(file.read_text())["tries"]) for file in sorted(Path("data").rglob("kept.json"))],
+        "tries": [len(verdict["tries"]) for verdict in verdicts],
         "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[2:],
     }
     print("RESULT", case, json.dumps(result))

@@ -1,31 +1,13 @@
-"""Adding a method: one file and one section of params.yaml, and nothing of other methods runs again."""
+"""Adding a method as CONTRIBUTING.md shows it: a file and a section, and nothing of other methods runs again."""
 
+import documents
+import yaml
 from repository import Repository, ran
 
-TOY = '''
-"""One vision prompt for all tasks, moved towards nothing: the smallest method there can be."""
-
-from lpi.methods.common.one_set import OneSet
-from lpi.parameters import Number, Section
-
-from pydantic import Field
-
-
-class Settings(Section):
-    """What `toy-method` alone reads."""
-
-    pull: Number = Field(0.5, ge=0, le=1, description="weight of the size of the prompts")
-
-
-class Toy(OneSet):
-    """Shared prompts that are kept small."""
-
-    Settings = Settings
-
-    def losses(self, images, tokens, reference=None):
-        size = self.own("pull") * self.current.vision.square().sum()
-        return {**super().losses(images, tokens, reference), "size": size}
-'''
+EXAMPLE = documents.read("CONTRIBUTING.md").partition("## A method\n")[2].partition("\n## ")[0]
+TOY, SECTION = (
+    block.content for kind in ("python", "yaml") for block in documents.blocks(EXAMPLE) if block.kind == kind
+)
 
 
 def add_toy(repository: Repository, **section: float) -> None:
@@ -39,7 +21,7 @@ def test_a_new_method_is_a_file_and_a_section(repository):
     refused = repository.dvc("repro", check=False)
     assert ran(refused) == ["validate"]
     assert "params.yaml: toy-method.pull must be from 0 to 1, not 2.0" in refused
-    add_toy(repository, pull=0.25)
+    add_toy(repository, **yaml.safe_load(SECTION)["toy-method"])
     assert ran(repository.dvc("repro")) == ["validate"]
     repository.set({"method": "toy-method"})
     assert ran(repository.dvc("repro")) == ["validate", "init", "train@t00", "train@t01", "evaluate", "summarize"]

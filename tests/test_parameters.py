@@ -64,7 +64,8 @@ def test_a_file_with_several_methods_is_refused(monkeypatch):
         ({"method": "l2p", "l2p.top": 0}, "l2p.top must be from 1 to 100, not 0"),
         ({"method": "l2p", "l2p.size": "x"}, "l2p.size must be an integer, not 'x'"),
         ({"method": "l2p", "l2p.topp": 1}, "unknown parameter l2p.topp; did you mean l2p.top"),
-        ({"method": "lpi", "lpi.size": 1}, "unknown parameter lpi.size; known are none there"),
+        ({"method": "frozen", "frozen.size": 1}, "unknown parameter frozen.size; known are none there"),
+        ({"method": "lpi", "lpi.size": 1}, "unknown parameter lpi.size; did you mean l2p.size"),
     ],
 )
 def test_the_section_of_a_method_is_checked_by_its_file(values, message):
@@ -98,6 +99,9 @@ def test_sections_of_methods_that_are_not_chosen_are_checked_too():
         ("loss.task", "high", "loss.task must be a number, not 'high'"),
         ("rnak", 4, "unknown parameter rnak; did you mean rank"),
         ("xyzzy", 4, "unknown parameter xyzzy; known are dataset, backbone, "),
+        ("ewc.weight", 1.0, "unknown parameter ewc.weight; did you mean shared-ewc.weight"),
+        ("shared_ewc.decay", 1.0, "did you mean shared-ewc.decay"),
+        ("lpi", 5, r"lpi must be a section of parameters, or \{\}, not 5"),
         ("loss.tsk", 1.0, "did you mean loss.task"),
     ],
 )

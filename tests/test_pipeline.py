@@ -208,6 +208,24 @@ def test_a_new_task_at_the_end_trains_only_itself(repository):
     assert (repository.folder / "metrics/matrices/i2t_r1.csv").read_text().startswith("after,tool,sport,place")
 
 
+def test_a_shorter_stream_has_the_hashes_of_one_that_was_never_longer(repository):
+    """DVC's hash of the states to evaluate must not depend on what other streams have left there."""
+
+    def lock() -> dict:
+        return yaml.safe_load(repository.read("dvc.lock"))["stages"]
+
+    before = lock()
+    repository.set({"tasks.t02": {"prev": "t01"}})
+    repository.dvc("repro", "train@t02")
+    assert (repository.folder / "data/states/t02").exists()
+    (repository.folder / "params.yaml").unlink()
+    repository.run("git", "checkout", "--quiet", "HEAD", "--", "params.yaml")
+    assert ran(repository.dvc("repro")) == ["evaluate"]
+    assert not (repository.folder / "data/states/t02").exists()
+    after = lock()
+    assert {name: after[name] for name in before} == before  # DVC forgets no stage
+
+
 def test_finished_tasks_survive_a_kill(repository):
     repository.set({"seed": 1, "epochs": 2})
     process = subprocess.Popen(

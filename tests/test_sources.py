@@ -10,6 +10,7 @@ from lpi.data.coco import Source, data_home, read_items
 from lpi.data.download import DownloadError
 from lpi.data.errors import DataError, ImageError
 from lpi.data.sources import coco2014, karpathy, own
+from lpi.data.sources.explain import explain
 
 import mini_coco
 import pytest
@@ -240,10 +241,14 @@ def test_flickr30k_comes_from_the_users_files(here):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "dev"}, "image 0 .*: split must be one of train, restval, val, test, not 'dev'"),
+        ({"split": "last"}, r"image 0 .*: split must be train, val or test \(.*\), not 'last'"),
+        ({"split": " "}, "image 0 .*: the split is empty"),
+        ({"split": ["val"]}, "image 0 .*: split must be text, not "),
         ({"sentences": []}, "image 0 .* has no caption"),
+        ({"sentences": ["x"]}, "image 0 .*: a sentence must be an object like .*, not 'x'"),
+        ({"sentences": "x"}, "image 0 .*: sentences must be a list, not 'x'"),
         ({"sentences": [{"raw": " "}]}, "image 0 .*: the caption is empty"),
-        ({"sentences": [{"tokens": []}]}, "image 0 .* lacks 'raw'"),
+        ({"sentences": [{"tokens": []}]}, "image 0 .*: a sentence lacks 'raw'"),
         ({"sentences": [{"raw": 5}]}, "image 0 .*: the caption must be text, not 5"),
     ],
 )
@@ -257,6 +262,12 @@ def test_broken_entries_of_karpathys_files_are_named(here, change, message):
         karpathy.fetch_flickr30k(here / "raw")
     flickr(here, [{"filename": "a.jpg", "split": "train", "sentences": [{"raw": "x"}]}])
     with pytest.raises(DataError, match=r"image 0 .* lacks 'imgid'"):
+        karpathy.fetch_flickr30k(here / "raw")
+    flickr(here, [{**entry, "sentences": [{"raw": "x"}], "split": "train", "filename": 5}])
+    with pytest.raises(DataError, match=r"image 0 \(5\): filename must be text, not 5"):
+        karpathy.fetch_flickr30k(here / "raw")
+    flickr(here, [{**entry, "sentences": [{"raw": "x"}], "split": "train", "imgid": [1]}])
+    with pytest.raises(DataError, match=r"image 0 .*: imgid must be a number or text, not \[1\]"):
         karpathy.fetch_flickr30k(here / "raw")
     flickr(here, ["a.jpg"])
     with pytest.raises(DataError, match=r"image 0 must be an object, not 'a.jpg'"):
@@ -374,6 +385,12 @@ def test_tasks_may_be_numbers_and_captions_have_any_character(here):
         ({}, "captions.json: line 1 must name the columns image, caption"),
         ([], "captions.json has no rows"),
         ({"images": []}, "captions.json lacks the list annotations of COCO's format"),
+        ({"images": [], "annotations": []}, "captions.json has no captions"),
+        (
+            {"images": [{"id": 1, "file_name": 5}], "annotations": []},
+            "captions.json: image 1: file_name must be text, not 5",
+        ),
+        ({"images": [{"id": [1], "file_name": "a"}], "annotations": []}, "captions.json: id must be a number or text"),
         ({"images": [{"id": 1}], "annotations": []}, "captions.json: {'id': 1} lacks file_name"),
         ({"images": [{"id": 1, "file_name": "photos/0.jpg"}], "annotations": []}, "image photos/0.jpg has no caption"),
         (
@@ -393,6 +410,80 @@ def test_wrong_coco_files_of_ones_own_are_named(here, content, message):
     mine(here, json.dumps(content), "captions.json")
     with pytest.raises(DataError, match=message):
         own.fetch(here / "raw", "captions.json")
+
+
+def coco(home, file: str, images: dict, things: list | None = None, kinds: list | None = None) -> None:
+    """A file of captions, `number NAME`, and that of objects; images: id -> file name; things: (id, category, area)."""
+    entries = [{"id": i, "file_name": name} for i, name in images.items()]
+    captions = [{"id": n, "image_id": i, "caption": f"of {name}"} for n, (i, name) in enumerate(images.items())]
+    (home / f"captions{file}.json").write_text(json.dumps({"images": entries, "annotations": captions}))
+    if things is not None:
+        objects = [{"id": n, "image_id": i, "category_id": c, "area": a} for n, (i, c, a) in enumerate(things)]
+        content = {"images": entries, "annotations": objects, "categories": kinds}
+        (home / f"instances{file}.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("ids", [(1, 2), ("a", "b"), ("0001", "0002")])
+def test_files_of_coco_may_use_the_same_ids_of_any_kind(here, ids):
+    mine(here)
+    home = here / "data/own"
+    first, second = ({i: f"photos/{n + start}.jpg" for n, i in enumerate(ids)} for start in (0, 2))
+    dog, bus = ({"id": 1, "name": name, "supercategory": group} for name, group in (("dog", "pets"), ("bus", "cars")))
+    coco(home, "_1", first, [(i, 1, 5) for i in ids], [dog])
+    coco(home, "_2", second, [(ids[1], 1, 5)], [bus])
+    own.fetch(here / "raw", "captions_*.json")
+    items = items_of(here / "raw")["train"]
+    assert [(item.file_name, item.captions) for item in items] == [
+        (f"photos/{n}.jpg", [f"of photos/{n}.jpg"]) for n in range(4)
+    ]
+    assert [item.task_name("area") for item in items] == ["pets", "pets", None, "cars"]
+    assert "images: 4, captions: 4" in explain(home, "captions_*.json")
+
+
+def test_an_image_of_coco_may_have_its_id_as_number_and_as_text(here):
+    mine(here)
+    content = {
+        "images": [{"id": "7", "file_name": "photos/0.jpg"}],
+        "annotations": [{"id": 1, "image_id": 7, "caption": "x"}],
+    }
+    (here / "data/own/captions.json").write_text(json.dumps(content))
+    own.fetch(here / "raw", "captions.json")
+    assert items_of(here / "raw")["train"][0].captions == ["x"]
+
+
+def test_files_of_coco_name_a_split_all_or_none(here):
+    """Else val and test would be lost beside a file that names no split."""
+    mine(here)
+    for number, file in enumerate(("_extra", "_test", "_train", "_val")):
+        coco(here / "data/own", file, {number: f"photos/{number}.jpg"})
+    with pytest.raises(DataError, match=r"_extra.json: split is given for all .*, in .*captions_test.json split test;"):
+        own.fetch(here / "raw", "captions_*.json")
+    (here / "data/own/captions_extra.json").unlink()
+    own.fetch(here / "raw", "captions_*.json")
+    assert {split: len(items) for split, items in items_of(here / "raw").items()} == {"train": 1, "val": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        ((1, 2, 5), "instances.json: object 0 has the category 2, which is not listed"),
+        ((1, 1, "5"), "instances.json: object 0: area must be a number, not '5'"),
+        ((3, 1, 5), "instances.json: entry 0 belongs to no image"),
+    ],
+)
+def test_wrong_objects_of_coco_are_named(here, thing, message):
+    mine(here)
+    coco(here / "data/own", "", {1: "photos/0.jpg"}, [thing], [{"id": 1, "name": "dog"}])
+    with pytest.raises(DataError, match=message):
+        own.fetch(here / "raw", "captions.json")
+
+
+def test_words_for_splits_are_the_same_in_karpathys_files(here):
+    words = ("restval", "Training", "dev", "validation", "testing")
+    entry = {"sentences": [{"raw": "x"}]}
+    flickr(here, [{**entry, "filename": f"{n}.jpg", "imgid": n, "split": word} for n, word in enumerate(words)])
+    entries = karpathy.read_karpathy(here / "data/flickr30k/dataset_flickr30k.json")
+    assert [found.split for found in entries] == ["train", "train", "val", "val", "test"]
 
 
 def test_an_image_in_two_splits_is_refused(here):

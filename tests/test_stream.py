@@ -8,7 +8,8 @@ from collections import Counter, namedtuple
 from lpi.data.clusters import cluster_names
 from lpi.data.coco import ImageStore, Item, Source, read_items
 from lpi.data.errors import DataError, ImageError
-from lpi.data.split import Rules, _save_images, capped, divide, select, split_stream, task_order
+from lpi.data.selection import FROM_TRAIN, capped, divide, task_order
+from lpi.data.split import Rules, _save_images, select, split_stream
 from lpi.data.stream import TaskData
 from lpi.parameters import GENERAL
 
@@ -377,8 +378,39 @@ def test_a_task_that_is_too_small_to_be_divided_is_named(tmp_path):
     for name in ("val", "test"):
         write_coco(tmp_path / "raw", name, {})
     Source("area", divided=False).save(tmp_path / "raw")
-    with pytest.raises(DataError, match=r"task animal has no val images .*; it needs at least three images"):
+    with pytest.raises(DataError, match=r"task animal has no val and no test images; it needs at least 3 images"):
         split(tmp_path / "raw", tmp_path / "stream")
+
+
+def without_val(folder):
+    """Ten training images of each of two tasks and one test image of each, and an empty val."""
+    write_coco(folder, "train", {i: [(1 if i <= 10 else 3, 9)] for i in range(1, 21)})
+    write_coco(folder, "val", {})
+    write_coco(folder, "test", {1: [(1, 9)], 20: [(3, 9)]})
+
+
+@pytest.mark.parametrize("rule", ["area", "cluster"])
+def test_without_images_in_val_a_share_of_the_training_images_is_taken(tmp_path, capsys, rule):
+    without_val(tmp_path)
+    selection = select(tmp_path, Source.load(tmp_path), 2, Rules(rule), embed)
+    assert capsys.readouterr().out.splitlines() == [FROM_TRAIN]
+    sizes = {name: [len(items) for items in parts] for name, parts in selection.images.items()}
+    assert sum(sizes["train"]) + sum(sizes["val"]) == 20 and sum(sizes["test"]) == 2
+    assert all(
+        val == max(1, round((train + val) / 10)) for train, val in zip(sizes["train"], sizes["val"], strict=True)
+    )
+    train, val = ({item.image_id for items in selection.images[name] for item in items} for name in ("train", "val"))
+    assert not train & val
+    again = select(tmp_path, Source.load(tmp_path), 2, Rules(rule), embed)
+    assert again == selection
+
+
+def test_a_val_of_one_task_only_is_no_reason_to_take_images_from_train(tmp_path, capsys):
+    without_val(tmp_path)
+    write_coco(tmp_path, "val", {1: [(1, 9)]})
+    with pytest.raises(DataError, match="task vehicle has no val images"):
+        select(tmp_path, Source.load(tmp_path), 2, Rules(), embed)
+    assert capsys.readouterr().out == ""
 
 
 def test_decoding_writes_block_by_block(tmp_path, monkeypatch):

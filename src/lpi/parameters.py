@@ -348,8 +348,11 @@ class Parameters(Mapping[str, Any]):
         }
 
     def _of_method(self, name: str, value: Any) -> Any:
-        if name.partition(".")[0] not in METHODS:
+        section, dot, _ = name.partition(".")
+        if section not in METHODS:
             raise unknown(self.source, name, self._known)
+        if not dot:
+            raise ParameterError(f"{self.source}: {name} must be a section of parameters, or {{}}, not {value!r}")
         return value
 
     def __getitem__(self, name: str) -> Any:
@@ -385,9 +388,16 @@ class Parameters(Mapping[str, Any]):
 
 def unknown(source: str, name: str, known: Mapping[str, Parameter]) -> ParameterError:
     """The error for a name that no parameter has, with those that are spelled alike."""
-    near = difflib.get_close_matches(name, known, 3)
+    near = difflib.get_close_matches(name, known, 3) or _in_other_sections(name)
     advice = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known) or 'none there'}"
     return ParameterError(f"{source}: unknown parameter {name}; {advice}")
+
+
+def _in_other_sections(name: str) -> list[str]:
+    """The same parameter in sections of methods whose names are alike, or end in the name of its section."""
+    section, dot, leaf = name.partition(".")
+    alike = difflib.get_close_matches(section, METHODS, 3) + [method for method in METHODS if method.endswith(section)]
+    return [f"{method}.{leaf}" for method in dict.fromkeys(alike) if dot and method != section]
 
 
 def parse_parameters(tree: Mapping[str, Any], source: str = str(PARAMS_FILE)) -> Parameters:

@@ -8,6 +8,7 @@ from lpi.continual.verdict import Verdict
 from lpi.data.stream import TaskData
 from lpi.methods.common.base import Method
 from lpi.metrics import feature_ranks
+from lpi.runtime.launch import is_writer
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def train_if_better(
     Args:
         method: before the task.
         train: trains it on the task with a seed.
-        verdict: judges the last task's prompts.
+        verdict: judges the last task's prompts; of several processes, all must come to the same verdict.
         seed: of the first try; the second has the next one.
         title: of the task, for messages.
 
@@ -85,11 +86,12 @@ def train_if_better(
     for number, attempt in enumerate(seeds, start=1):
         records = train(attempt)
         found.append(verdict())
-        if found[-1].kept:
-            print(f"{title}: {found[-1]}: kept", flush=True)
-            return records, found
         again = number < len(seeds)
-        print(f"{title}: {found[-1]}: {'trained once more' if again else 'rejected'}", flush=True)
+        decision = "kept" if found[-1].kept else "trained once more" if again else "rejected"
+        if is_writer():
+            print(f"{title}: {found[-1]}: {decision}", flush=True)
+        if found[-1].kept:
+            return records, found
         if again:
             method.drop_last()
     method.reject_last()

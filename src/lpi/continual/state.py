@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from lpi.data.errors import DataError
@@ -23,6 +25,16 @@ def save_state(folder: Path, method: Method, records: list[dict[str, float]]) ->
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in record.items()} for record in records)
+
+
+def drop_states(folder: Path, tasks: Collection[str]) -> None:
+    """Remove the states of tasks that a shorter stream no longer has; DVC's cache keeps them.
+
+    DVC sees the folder as a whole: with them, the hash of what is evaluated would be another one in every clone.
+    """
+    for path in folder.glob("t[0-9]*"):
+        if path.name not in tasks:
+            shutil.rmtree(path)
 
 
 def load_state(folder: Path, method: Method) -> None:

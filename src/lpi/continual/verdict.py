@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "kept.json"
+FEW_IMAGES = 30  # with fewer the message says that they are few
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Verdict:
         return self.gain > self.error
 
     def __str__(self) -> str:
-        where = f"on {self.images} validation images"
+        few = ", too few to be sure" if self.images < FEW_IMAGES else ""
+        where = f"on {self.images} validation images{few}"
         return f"{self.gain:+.2f} points R@1 to frozen {where}, standard error {self.error:.2f}"
 
 

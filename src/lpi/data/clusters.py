@@ -36,10 +36,8 @@ def cluster_items(
     """
     from sklearn.cluster import KMeans
 
-    if len(splits["train"]) < count:
-        raise DataError(
-            f"{len(splits['train'])} training images cannot become {count} tasks; shorten tasks in params.yaml"
-        )
+    for problem in unclustered(len(splits["train"]), count):
+        raise DataError(problem)
     means = {split: _means(items, embed) for split, items in splits.items() if items}
     model = KMeans(count, n_init=10, random_state=0).fit(means["train"])
     labels = {split: model.predict(values) for split, values in means.items()}
@@ -57,6 +55,15 @@ def cluster_items(
         for item, label in zip(splits[split], found.tolist(), strict=True)
     }
     return [names[k] for k in sorted(range(count), key=lambda k: (-sizes[k], names[k]))], task_of
+
+
+def unclustered(images: int, count: int, smallest: int = 1) -> list[str]:
+    """What is wrong where there are too few training images for so many tasks, each of at least `smallest`."""
+    if images >= count * smallest:
+        return []
+    noun = "task" if count == 1 else "tasks"
+    each = f" of at least {smallest}" if smallest > 1 else ""
+    return [f"{images} training images cannot become {count} {noun}{each}; shorten tasks in params.yaml"]
 
 
 def cluster_names(texts: list[str]) -> list[str]:

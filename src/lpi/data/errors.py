@@ -2,6 +2,8 @@
 
 from lpi.runtime.errors import UserError
 
+INSTALL_FORMATS = "pip install --editable '.[formats]'"  # what installs the extra for further forms of files
+
 
 class DataError(UserError, ValueError):
     """Something is wrong with a data file; the message names the file and the entry."""

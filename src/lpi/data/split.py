@@ -1,19 +1,19 @@
 """Make the stream of a data set: images become tasks, every image is decoded once, every caption tokenised once."""
 
-import hashlib
 import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lpi.data.clusters import Embed, cluster_items
+from lpi.data.clusters import Embed
 from lpi.data.coco import SPLITS, ImageStore, Item, Source, read_items
 from lpi.data.errors import DataError, ImageError
+from lpi.data.selection import FROM_TRAIN, assign, choose, completed, incomplete, lacks_val, task_order, too_few
 from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
@@ -22,58 +22,9 @@ from PIL import Image
 from tqdm import tqdm
 
 BLOCK = 256  # images that are decoded, by several threads, before they are written
-SHARE = 0.1  # of the images of a task, for val and for test, where no split is given
 SAMPLE = 32  # images whose decoding is timed for the estimate
 Transform = Callable[[Image.Image], Image.Image]
 Tokenize = Callable[[list[str]], npt.NDArray[np.int32]]
-Splits = dict[str, list[Item]]  # split -> its images
-
-
-def task_order(names: list[str], counts: Counter[str | None], order: str) -> list[str]:
-    """Names of the tasks in one of the orders of the parameter `stream.order`; those without images are left out.
-
-    Args:
-        names: in the order of the data set.
-        counts: training images.
-    """
-    names = [name for name in names if counts[name]]
-    if order == "rarest":
-        return sorted(names, key=lambda name: (counts[name], name))
-    if order == "shuffled":
-        return [names[i] for i in np.random.default_rng(0).permutation(len(names))]
-    return {"given": names, "reverse": names[::-1], "alphabetical": sorted(names)}[order]
-
-
-def capped(items: list[Item], cap: int) -> list[Item]:
-    """At most `cap` of the items, chosen by their ids alone, in the old order."""
-    chosen = sorted(items, key=lambda item: hashlib.sha256(str(item.image_id).encode()).digest())[:cap]
-    kept = {item.image_id for item in chosen}
-    return [item for item in items if item.image_id in kept]
-
-
-def divide(items: list[Item], task_of: dict[int, str | None]) -> tuple[Splits, dict[tuple[str, int], str | None]]:
-    """Divide images that have no splits: of every task a tenth each, at least one, becomes val and test.
-
-    Which images these are depends on their names alone. Tasks of one or two images are for training only.
-
-    Args:
-        items: all images.
-        task_of: image id -> task.
-
-    Returns:
-        The images by split in the old order, and (split, image id) -> task.
-    """
-    groups: dict[str | None, list[Item]] = {}
-    for item in items:
-        groups.setdefault(task_of[item.image_id], []).append(item)
-    split_of = {}
-    for group in groups.values():
-        count = max(1, round(SHARE * len(group))) if len(group) > 2 else 0
-        shuffled = sorted(group, key=lambda item: hashlib.sha256(item.file_name.encode()).digest())
-        for place, item in enumerate(shuffled):
-            split_of[item.image_id] = "val" if place < count else "test" if place < 2 * count else "train"
-    splits = {split: [item for item in items if split_of[item.image_id] == split] for split in SPLITS}
-    return splits, {(split_of[image], image): task for image, task in task_of.items()}
 
 
 @dataclass(frozen=True)
@@ -112,39 +63,6 @@ class Selection:
         return [item for parts in self.images.values() for items in parts for item in items]
 
 
-def assign(
-    splits: Splits, supercategories: list[str], rule: str, count: int, embed: Embed
-) -> tuple[list[str], Mapping[tuple[str, int], str | None]]:
-    """Find the task of every image.
-
-    Args:
-        splits: all images.
-        supercategories: in the order of the data set.
-        rule: "cluster", or see `Item.task_name`.
-        count: how many clusters; other rules give as many tasks as there are super-categories.
-        embed: see `split_stream`.
-
-    Returns:
-        The names of all tasks, and (split, image id) -> the name of its task, None for an image of no task.
-    """
-    if rule == "cluster":
-        return cluster_items(splits, count, embed)
-    return supercategories, {
-        (split, item.image_id): item.task_name(rule) for split, items in splits.items() for item in items
-    }
-
-
-def choose(
-    splits: Splits, task_of: Mapping[tuple[str, int], str | None], names: list[str], test_cap: int
-) -> dict[str, list[list[Item]]]:
-    """Split -> the images of every task of `names`; of the test images at most `test_cap` a task."""
-    chosen = {
-        split: [[item for item in items if task_of[split, item.image_id] == name] for name in names]
-        for split, items in splits.items()
-    }
-    return {**chosen, "test": [capped(items, test_cap) for items in chosen["test"]]}
-
-
 def select(raw: Path, source: Source, count: int, rules: Rules, embed: Embed) -> Selection:
     """Decide from the annotations alone which images become which task.
 
@@ -162,18 +80,14 @@ def select(raw: Path, source: Source, count: int, rules: Rules, embed: Embed) ->
     read = {split: read_items(raw, split) for split in SPLITS}
     splits = {split: items for split, (items, _) in read.items()}
     names, task_of = assign(splits, read["train"][1], rule, count, embed)
-    if not source.divided:
-        train = splits["train"]
-        splits, task_of = divide(train, {item.image_id: task_of["train", item.image_id] for item in train})
+    if lacks_val(splits, source.divided):
+        print(FROM_TRAIN, flush=True)
+    splits, task_of = completed(splits, task_of, source.divided)
     names = task_order(names, Counter(task_of["train", item.image_id] for item in splits["train"]), rules.order)
-    if len(names) < count:
-        raise DataError(f"{raw}: params.yaml lists {count} tasks, but the data has {len(names)}: {names}")
     selection = Selection(names[:count], choose(splits, task_of, names[:count], rules.test_cap))
-    for split, parts in selection.images.items():
-        for name, items in zip(selection.names, parts, strict=True):
-            if not items:
-                few = "" if source.divided else "; it needs at least three images"
-                raise DataError(f"{raw}: task {name} has no {split} images (stream.assignment={rule}){few}")
+    problems = [*too_few(names, count), *incomplete(selection.names, selection.images, source.divided)]
+    if problems:
+        raise DataError(f"{raw}: {problems[0]} (stream.assignment={rule})")
     return selection
 
 

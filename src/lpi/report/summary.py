@@ -76,7 +76,7 @@ def summarise(
     parameters_per_task: int,
     draws: Bootstrap | None = None,
 ) -> dict[str, Any]:
-    """The nested numbers of metrics/summary.json, in percent (README, "How results are measured").
+    """The nested numbers of metrics/summary.json, in percent (docs/protocol.md).
 
     `relative` is average recall minus the frozen model's under the same galleries; `mean` is over both directions. With
     `draws`, the 95 % intervals stand beside the values: r1_low and r1_high beside r1.

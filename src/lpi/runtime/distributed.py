@@ -5,12 +5,15 @@
 
 import os
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
+
+T = TypeVar("T")
 
 
 class Shard:
@@ -54,6 +57,15 @@ class Shard:
                 if parameter.grad is not None:
                     dist.all_reduce(parameter.grad)
                     parameter.grad /= self.size
+
+
+def from_writer(value: T) -> T:
+    """The value that the first process has, in all of them: what is decided must be the same everywhere."""
+    if not dist.is_initialized():
+        return value
+    shared = [value]
+    dist.broadcast_object_list(shared)
+    return shared[0]
 
 
 def close() -> None:

@@ -13,7 +13,7 @@ class Conversion(Enum):
     ANIMATION = "only the first picture of an animation is used"
     PAGES = "only the first of several pages is used"
     DEPTH = "more than 8 bits per channel are rounded to 8"
-    RANGE = "grey values beyond 0 to 255, or not finite, are scaled by their own range"
+    RANGE = "grey values beyond 0 to 1 or 0 to 255, or not finite, are clipped or scaled by their own range"
     FAINT = "the grey values use less than a sixteenth of the range of their type, so that little is seen"
     PROFILE = "a colour profile that is broken or does not fit is ignored"
 

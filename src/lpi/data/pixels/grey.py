@@ -12,6 +12,7 @@ from PIL import Image
 
 MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 FAINT = 16  # of 255: images that stay below are reported
+OVERSHOOT = 1.5  # the largest value where 1 is white
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # of TIFF
 Report = Callable[[Conversion], None]
 Values = npt.NDArray[np.float64]
@@ -67,19 +68,27 @@ def type_range(layout: str) -> tuple[int, int]:
 def float_levels(values: Values, report: Report) -> Values:
     """(H, W) floats -> (H, W) of 0..255.
 
-    Values within 0 to 1 are shares of white, those within 0 to 255 grey levels. Others are scaled by their own range,
-    0 or the smallest being black. What is not finite is black.
+    * Shares of white: values of at most `OVERSHOOT`, their negative part at most half as large. What lies beyond 0 and
+      1, as filters leave it where they resize, is clipped to black and white, and counted.
+    * Grey levels: other values within 0 to 255.
+    * Others are scaled by their own range, 0 or the smallest being black, and counted.
+
+    What is not finite is black, and counted.
     """
     finite = np.isfinite(values)
     known = values[finite]
     low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
-    if low < 0 or high > 255 or not finite.all():
+    shares = high <= OVERSHOOT and low >= -high / 2
+    if low < 0 or high > (1 if shares else 255) or not finite.all():
         report(Conversion.RANGE)
-    if low >= 0 and high <= 255:
-        white, black = (1.0 if high <= 1 else 255.0), 0.0
+    if shares:
+        black, white = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        black, white = 0.0, 255.0
     else:
-        white, black = high, min(low, 0.0)
-    return np.where(finite, (np.where(finite, values, black) - black) * (255 / ((white - black) or 1)), 0)
+        black, white = min(low, 0.0), high
+    levels = (np.where(finite, values, black) - black) * (255 / ((white - black) or 1))
+    return np.where(finite, np.clip(levels, 0, 255), 0)
 
 
 def _white_is_zero(image: Image.Image) -> bool:

@@ -7,12 +7,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
-from lpi.data.errors import ImageError
+from lpi.data.errors import INSTALL_FORMATS, ImageError
 
 from PIL import Image, UnidentifiedImageError
 
 ImageSource = bytes | Path | IO[bytes]
-INSTALL_FORMATS = "pip install 'lpi[formats]'"
 START = 16  # bytes from which Pillow knows a format
 HEIF_BRANDS = (b"hei", b"hev", b"mif", b"msf")
 
@@ -86,7 +85,9 @@ def _open_heif(file: IO[bytes], name: str) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise ImageError(f"{name} is a HEIC file, which needs the extra `formats`: {INSTALL_FORMATS}") from None
+        raise ImageError(
+            f"{name} is a HEIC file, which needs the extra `formats`; `{INSTALL_FORMATS}` installs it"
+        ) from None
     return HeifImageFile(file)  # type: ignore[no-untyped-call]
 
 

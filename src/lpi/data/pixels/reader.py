@@ -12,7 +12,7 @@ from lpi.data.pixels.turns import Turn, orientation_of, restored, transposed
 from PIL import Image, ImageChops
 
 ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF", "FLI")  # formats whose further pictures are frames, not pages
-FLATTENED = ("PSD",)  # the first picture shows all others
+COMPLETE = ("PSD", "MPO")  # the first picture is the whole: others are layers, or a phone's thumbnail or depth
 
 
 def read_rgb(
@@ -98,7 +98,7 @@ def _is_deep(image: Image.Image, layout: str) -> bool:
 
 def _several(image: Image.Image) -> Conversion | None:
     """What is lost where the file has more than one picture."""
-    if image.format in FLATTENED or not getattr(image, "is_animated", False):
+    if image.format in COMPLETE or not getattr(image, "is_animated", False):
         return None
     return Conversion.ANIMATION if image.format in ANIMATIONS else Conversion.PAGES
 

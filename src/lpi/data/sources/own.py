@@ -23,7 +23,7 @@ def fetch(out: Path, file: str) -> None:
     Images that are files stay where they are. Images that tables or shards hold are copied to `out/images.zip`, byte by
     byte, one at a time: so later stages find every image at once, whatever order they ask in, the user's files need not
     be unpacked, and memory does not grow with their number. Without splits the stage `split` divides every task
-    (`lpi.data.split.divide`). Without tasks these are clusters of captions.
+    (`lpi.data.selection.divide`). Without tasks these are clusters of captions.
 
     Args:
         out: the fetched data.

@@ -1,7 +1,7 @@
 """Your own captions in COCO's format: `captions*.json`, and the objects in `instances*.json` beside it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,28 @@ from lpi.data.errors import DataError
 from lpi.data.tables.text import read_text
 
 Locate = Callable[[str, Path], str]  # image, file that names it -> path of the image below the folder
+Entry = dict[str, Any]
+Known = dict[str, tuple[int, str]]  # id in a file, as text -> the number here, and the name
 
 
 @dataclass
 class CocoFiles:
-    """What the files hold.
+    """What the files hold, with numbers of its own: different files may use the same ids.
 
     Attributes:
         parts: split -> its annotations; what has no split is in train.
-        categories: id -> (id, name, super-category).
+        categories: (name, super-category) -> number.
         places: image -> the file that names it.
         objects: the files of objects.
     """
 
     parts: dict[str, Annotations] = field(default_factory=lambda: {split: Annotations() for split in SPLITS})
-    categories: dict[int, tuple[int, str, str]] = field(default_factory=dict)
+    categories: dict[tuple[str, str], int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     objects: list[Path] = field(default_factory=list)
 
 
-def read_coco(files: list[tuple[Path, str | None]], locate: Locate) -> CocoFiles:
+def read_coco(files: Sequence[tuple[Path, str | None]], locate: Locate) -> CocoFiles:
     """Read files of captions, and the objects beside them.
 
     Args:
@@ -38,8 +40,10 @@ def read_coco(files: list[tuple[Path, str | None]], locate: Locate) -> CocoFiles
         locate: see `Locate`.
 
     Raises:
-        DataError: a file is missing or not COCO's, an id or an image appears twice, or an image has no caption.
+        DataError: a file is missing or not COCO's, only some files have a split, an id appears twice in a file or an
+            image in all, an image has no caption, or there is none at all; names the file and the entry.
     """
+    _check_splits(files)
     found = CocoFiles()
     for path, split in files:
         part = found.parts[split or "train"]
@@ -49,47 +53,69 @@ def read_coco(files: list[tuple[Path, str | None]], locate: Locate) -> CocoFiles
         objects = path.with_name(path.name.replace("captions", "instances"))
         if objects != path and objects.exists():
             _add_objects(found, part, objects, known)
+    if not found.places:
+        raise DataError(f"{', '.join(str(path) for path, _ in files)} has no captions")
     return found
 
 
-def _add_images(
-    found: CocoFiles, part: Annotations, images: list[dict[str, Any]], path: Path, locate: Locate
-) -> dict[int, str]:
-    """Add the images to a part; returns id -> file name."""
-    known: dict[int, str] = {}
+def _check_splits(files: Sequence[tuple[Path, str | None]]) -> None:
+    """DataError where only some names of files say a split: what has none could not be told from train."""
+    without = [path for path, split in files if split is None]
+    others = [(path, split) for path, split in files if split is not None]
+    if without and others:
+        path, split = others[0]
+        raise DataError(
+            f"{without[0]}: split is given for all files or for none; here no split, in {path} split {split}; name each"
+            " file after its split, or say with folder.file which are read"
+        )
+
+
+def _add_images(found: CocoFiles, part: Annotations, images: list[Entry], path: Path, locate: Locate) -> Known:
+    """Add the images to a part."""
+    known: Known = {}
     for image in images:
-        number, name = _field(image, "id", path), locate(_field(image, "file_name", path), path)
-        if number in known:
-            raise DataError(f"{path}: image id {number} appears twice")
+        key = _id(image, "id", path)
+        file_name = _field(image, "file_name", path)
+        if not isinstance(file_name, str):
+            raise DataError(f"{path}: image {key}: file_name must be text, not {file_name!r}")
+        name = locate(file_name, path)
+        if key in known:
+            raise DataError(f"{path}: image id {key} appears twice")
         if name in found.places:
             raise DataError(f"{path}: image {name} stands in {found.places[name]} already")
-        known[number], found.places[name] = name, str(path)
-        part.images.append((number, name))
+        known[key] = len(found.places), name
+        found.places[name] = str(path)
+        part.images.append(known[key])
     return known
 
 
-def _add_captions(part: Annotations, captions: list[dict[str, Any]], known: dict[int, str], path: Path) -> None:
+def _add_captions(part: Annotations, captions: list[Entry], known: Known, path: Path) -> None:
     captioned = set()
     for entry in captions:
-        image = _known(entry, known, path)
+        image = _image(entry, known, path)
         part.captions.append((image, check_caption(entry.get("caption"), f"{path}: caption {entry.get('id')}")))
         captioned.add(image)
-    for number, name in known.items():
+    for number, name in known.values():
         if number not in captioned:
             raise DataError(f"{path}: image {name} has no caption")
 
 
-def _add_objects(found: CocoFiles, part: Annotations, path: Path, known: dict[int, str]) -> None:
+def _add_objects(found: CocoFiles, part: Annotations, path: Path, known: Known) -> None:
     content = _lists(path, "categories", "annotations")
+    number_of: dict[str, int] = {}
     for kind in content["categories"]:
-        number, title = (_field(kind, key, path) for key in ("id", "name"))
-        found.categories[number] = number, title, kind.get("supercategory", title)
+        title = str(_field(kind, "name", path))
+        named = title, str(kind.get("supercategory") or title)
+        number_of[_id(kind, "id", path)] = found.categories.setdefault(named, len(found.categories))
     for thing in content["annotations"]:
-        part.objects.append((_known(thing, known, path), _field(thing, "category_id", path), thing.get("area", 1.0)))
+        image, category = _image(thing, known, path), _id(thing, "category_id", path)
+        if category not in number_of:
+            raise DataError(f"{path}: object {thing.get('id')} has the category {category}, which is not listed")
+        part.objects.append((image, number_of[category], _area(thing, path)))
     found.objects.append(path)
 
 
-def _lists(path: Path, *names: str) -> dict[str, list[dict[str, Any]]]:
+def _lists(path: Path, *names: str) -> dict[str, list[Entry]]:
     """The content of a COCO file, which must have these lists of objects."""
     try:
         content: Any = json.loads(read_text(path).content)
@@ -99,18 +125,34 @@ def _lists(path: Path, *names: str) -> dict[str, list[dict[str, Any]]]:
         entries = content.get(name) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DataError(f"{path} lacks the list {name} of COCO's format")
-    lists: dict[str, list[dict[str, Any]]] = content
+    lists: dict[str, list[Entry]] = content
     return lists
 
 
-def _field(entry: dict[str, Any], name: str, path: Path) -> Any:
+def _field(entry: Entry, name: str, path: Path) -> Any:
     if name not in entry:
         raise DataError(f"{path}: {entry} lacks {name}")
     return entry[name]
 
 
-def _known(entry: dict[str, Any], known: dict[int, str], path: Path) -> int:
-    image: Any = entry.get("image_id")
+def _id(entry: Entry, name: str, path: Path) -> str:
+    """An id as text: programs write numbers, or texts such as 0001."""
+    value = _field(entry, name, path)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise DataError(f"{path}: {name} must be a number or text, not {value!r}")
+    return str(value)
+
+
+def _image(entry: Entry, known: Known, path: Path) -> int:
+    """The number of the image that an entry belongs to."""
+    image = str(entry.get("image_id"))
     if image not in known:
         raise DataError(f"{path}: entry {entry.get('id')} belongs to no image of the captions file")
-    return int(image)
+    return known[image][0]
+
+
+def _area(thing: Entry, path: Path) -> float:
+    area = thing.get("area", 1.0)
+    if isinstance(area, bool) or not isinstance(area, int | float):
+        raise DataError(f"{path}: object {thing.get('id')}: area must be a number, not {area!r}")
+    return area

@@ -62,10 +62,10 @@ def _from_coco(home: Path, choice: Choice) -> OwnData:
             starts[path] = start_of(image, home, path, choice.names)
         return joined(starts[path], image)
 
-    found = read_coco(list(choice.parts), locate)
+    found = read_coco(choice.parts, locate)
     facts = [("file", _files(choice)), ("form", "JSON as COCO's")]
     facts += [("objects", ", ".join(map(str, found.objects)))] if found.objects else []
     facts += told_of(starts.values(), home)
-    categories = list(found.categories.values())
-    divided = all(split is not None for _, split in choice.parts)
+    categories = [(number, *names) for names, number in found.categories.items()]
+    divided = choice.parts[0][1] is not None
     return OwnData(found.parts, categories, divided, "area" if categories else "cluster", found.places, facts, [])

@@ -138,7 +138,8 @@ def _shard_rows(home: Path, found: list[tuple[Path, str | None, Sample]]) -> tup
 
 def packed_name(shard: Path, member: str, home: Path) -> str:
     """The name of an image that is a member of a shard."""
-    return f"{PACKED}/{stem_of(relative(shard, home) or shard.name)}/{member}"
+    outside = "/".join(part for part in shard.parts if part not in ("..", shard.anchor))
+    return f"{PACKED}/{stem_of(relative(shard, home) or outside)}/{member}"
 
 
 def _images_of(home: Path, choice: Choice) -> Iterator[tuple[str, bytes]]:

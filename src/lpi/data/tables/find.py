@@ -53,8 +53,9 @@ def find(home: Path, file: str) -> Choice:
 
     Args:
         home: the folder.
-        file: a name relative to it; with `{split}` for train, val and test or another word for them, or with `*`; "."
-            or a folder for its pairs; or "auto": the one caption table (`captions.*` first), else shards, else pairs.
+        file: a name relative to it; with `{split}` for train, val and test or another word for them (val may be
+            missing), or with `*`; "." or a folder for its pairs; or "auto": the one caption table (`captions.*` first),
+            else shards, else pairs.
 
     Raises:
         DataError: nothing is there, or more than one candidate; names them.
@@ -71,7 +72,8 @@ def find(home: Path, file: str) -> Choice:
 
 def _parts(home: Path, file: str, names: Sequence[str]) -> tuple[tuple[Path, str | None], ...]:
     if "{split}" in file:
-        return tuple((home / name, split) for split in SPLITS for name in _of_split(file, split, names))
+        parts = [(home / name, split) for split in SPLITS for name in _of_split(file, split, names)]
+        return tuple((path, split) for path, split in parts if split != "val" or path.exists())  # val: taken from train
     if "*" in file and not (home / file).exists():
         if found := fnmatch.filter(names, file):
             return _with_splits(home, found)
@@ -119,7 +121,7 @@ def is_document(path: Path) -> bool:
 
 
 def _automatic(home: Path, names: list[str]) -> Choice:
-    tables = _tables(home, names)
+    tables = _tables(names)
     first = {name: files for name, files in tables.items() if name.lower().partition(".")[0] == FIRST}
     known = first or {name: files for name, files in tables.items() if _known(home / files[0])}
     if known:
@@ -149,7 +151,7 @@ def _only(home: Path, candidates: list[str]) -> str:
     return candidates[0]
 
 
-def _tables(home: Path, names: list[str]) -> dict[str, list[str]]:
+def _tables(names: list[str]) -> dict[str, list[str]]:
     """Name or pattern -> files that may be tables; those that differ in split or number only are one table."""
     images = {stem_of(name) for name in names if is_image(name)}
     shards = {name[: -len(suffix)] for name in names for suffix in SHARDS if name.lower().endswith(suffix)}

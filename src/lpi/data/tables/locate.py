@@ -25,7 +25,7 @@ def start_of(image: str, home: Path, table: Path, names: Sequence[str]) -> str:
     with ImageStore(home) as store:
         if store.exists(image):
             return ""
-        beside = relative(table.parent, home)
+        beside = relative(table.parent, home) or _outside(table.parent, home)
         if beside and store.exists(f"{beside}/{image}"):
             return beside
     places = [name.removesuffix(f"/{image}") for name in [*names, *_archived(home)] if name.endswith(f"/{image}")]
@@ -47,7 +47,16 @@ def told_of(starts: Iterable[str], home: Path) -> list[tuple[str, str]]:
 
 def relative(path: Path, home: Path) -> str:
     """The path below `home`; empty for `home` itself and for what is not below it."""
-    return path.relative_to(home).as_posix().removeprefix(".") if path.is_relative_to(home) else ""
+    below = path.relative_to(home) if path.is_relative_to(home) else Path()
+    return "" if ".." in below.parts or below == Path() else below.as_posix()
+
+
+def _outside(folder: Path, home: Path) -> str:
+    """The path of a folder that is not below `home`: relative with `..`, or absolute; empty for others."""
+    if not folder.is_relative_to(home):
+        return folder.resolve().as_posix()
+    above = folder.relative_to(home)
+    return above.as_posix() if ".." in above.parts else ""
 
 
 def _archived(home: Path) -> Iterator[str]:

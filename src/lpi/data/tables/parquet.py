@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lpi.data.errors import DataError
+from lpi.data.errors import INSTALL_FORMATS, DataError
 from lpi.data.tables.columns import Columns, Header
 from lpi.data.tables.table import Record, Table, empty, not_used
 
@@ -19,7 +19,7 @@ def read_parquet(path: Path, columns: Columns) -> Table:
     """Read a Parquet file without keeping its images in memory.
 
     An image that the file holds is named by its content, so that rows with the same image share it. Class labels of
-    `datasets` are read by their names.
+    `datasets` are read by their names; -1, which is none, is an empty cell.
 
     Raises:
         DataError: pyarrow is not installed, the file is broken, or a required column is missing.
@@ -49,8 +49,8 @@ def _plain(column: str, value: Any, labels: list[str] | None) -> Any:
         return _name_of(content, _path(value))
     if column == "image" and isinstance(value, dict):
         return _path(value)
-    if labels and isinstance(value, int) and 0 <= value < len(labels):
-        return labels[value]
+    if labels and isinstance(value, int) and value < len(labels):
+        return labels[value] if value >= 0 else None  # -1: no label
     return None if empty(value) else value
 
 
@@ -63,7 +63,7 @@ def _open(path: Path) -> Any:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise DataError(f"{path}: Parquet needs pyarrow; `pip install --editable '.[formats]'` installs it") from None
+        raise DataError(f"{path}: Parquet needs pyarrow; `{INSTALL_FORMATS}` installs it") from None
     try:
         return parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)  # else a whole column is held
     except (ArrowException, OSError) as error:
