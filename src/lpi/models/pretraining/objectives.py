@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BARE = 0.5  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
-NEUTRALITY = 2.0  # weight of giving the same scores with tokens that announce nothing as without tokens
+NEUTRALITY = 4.0  # weight of giving the same scores with tokens that announce nothing as without tokens
 GUIDANCE = 2.0  # weight of the text tower's answer beside the contrastive loss
 TELLING = {**dict.fromkeys(ASPECTS, 0.15), EVERYTHING: 0.1, "two": 0.08, "none": 0.22}
 SHOWING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.1, "none": 0.18}
