@@ -1022,7 +1022,7 @@ def test_a_documented_example_is_read_as_the_page_says(here, name, kind, content
     assert re.search(r"\blamp\b", captions[-1])
     assert len(found) == content.count("jpg") - content.count("photos/beach.jpg,dogs at the sea")
     if "holiday" in content:
-        assert {entry[1] for entry in found.values()} == {"holiday", "work"}
+        assert {entry[1] for entry in found.values()} == {"holiday", "office"}
 
 
 def test_the_documented_flickr30k_lines_are_those_of_kaggle(here):

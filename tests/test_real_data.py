@@ -72,7 +72,7 @@ def test_the_readmes_example_of_own_images_runs(tmp_path):
     (home / "photos").mkdir(parents=True)
     rows = list(csv.DictReader(sample.splitlines()))
     for i in range(40):
-        caption, task = f"photo {i} of a {('dog', 'desk')[i % 2]}", ("holiday", "work")[i % 2]
+        caption, task = f"photo {i} of a {('dog', 'desk')[i % 2]}", ("holiday", "office")[i % 2]
         rows.append(
             {"image": f"photos/{i}.jpg", "caption": caption, "task": task, "split": ("train", "val", "test")[i % 3]}
         )
@@ -87,7 +87,7 @@ def test_the_readmes_example_of_own_images_runs(tmp_path):
     repository.commit()
     repository.run("bash", "-ec", commands)
     stream = json.loads((repository.folder / "data/stream/stream.json").read_text())
-    assert stream["names"] == ["holiday", "work"]
+    assert stream["names"] == ["holiday", "office"]
     assert {"r1", "r5", "r10"} <= set(repository.summary()["i2t"]["last"])
 
 
