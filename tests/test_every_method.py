@@ -44,6 +44,8 @@ for case, changes in json.loads(sys.argv[2]).items():
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
         "kept": [line.split(",")[-1] for line in Path("metrics/stream.csv").read_text().splitlines()[1:]],
         "tries": [len(verdict["tries"]) for verdict in verdicts],
+        "starts": [row.split(",") for row in Path("metrics/start.csv").read_text().splitlines()],
+        "measured": [state.name for state in states if (state / "start.csv").exists()],
         "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[2:],
     }
     print("RESULT", case, json.dumps(result))
@@ -55,6 +57,7 @@ CASES = {
     "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
     "lpi+bare": BARE,
     "lpi+ahead": {"evaluation.forward_transfer": True},
+    "lpi+measured": {"prompts.warm_start": "measured", "prompts.warm_margin": 0.0, "prompts.warm_lr": 0.5},
     "lpi+better": {"keep": "better", "prompts.scale": 10.0},  # noise instead of prompts
 }
 
@@ -151,6 +154,18 @@ def test_prompts_that_do_harm_are_stored_but_not_used(results):
     assert result["terms"] == ["loss", "retrieval", "alignment"]
     assert len(set(result["states"])) == 3
     assert results["lpi"]["kept"] == ["1", "1"] and results["lpi"]["tries"] == []
+
+
+def test_the_measured_starts_are_in_the_report(results):
+    """Every task has its loss without prompts, the second also that under the first one's; the lower one wins."""
+    titles, first, second = results["lpi+measured"]["starts"]
+    assert titles == ["task", "start", "none", "tool"]
+    assert first[:2] == ["tool", "none"] and float(first[2]) > 0 and first[3] == ""
+    assert second[1] == ("tool" if float(second[3]) < float(second[2]) else "none")
+    assert results["lpi+measured"]["measured"] == ["t00", "t01"]
+    states = results["lpi+measured"]["states"]
+    assert states[:2] == results["lpi"]["states"][:2] and states[2] != results["lpi"]["states"][2]
+    assert results["lpi"]["starts"] == [titles] and results["lpi"]["measured"] == []
 
 
 def test_parts_of_lpi_can_be_switched_off(results):

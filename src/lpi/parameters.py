@@ -57,9 +57,16 @@ class Prompts(Section):
         le=10,
         description="standard deviation of the entries at the start: of prompts around their anchor, of prefixes",
     )
-    warm_start: Literal["none", "nearest", "previous"] = Field(
-        description="a new task starts from the prompts of the semantically nearest or of the previous task, or anew"
+    warm_start: Literal["none", "nearest", "previous", "measured"] = Field(
+        description="a new task starts anew (`none`), or from the prompts of the semantically `nearest` finished task,"
+        " of the `previous` one, or of the one under whose prompts the loss of its own pairs is `measured` to be lowest"
     )
+    warm_margin: Number = Field(
+        ge=0,
+        le=1000,
+        description="`measured`: by how much that loss must be lower than without prompts, or the task starts anew",
+    )
+    warm_lr: Number = Field(ge=1e-06, le=1000, description="factor on lr for a task that starts from another's prompts")
 
 
 class Interaction(Section):
