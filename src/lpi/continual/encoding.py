@@ -27,7 +27,7 @@ class RoutedEncoder:
 
     An item is encoded once under the same prompts, whichever routings and steps want it so, and again only when they
     have changed. Memory: 4 E bytes for every image and candidate of every routing (at most T of them), and for every
-    caption and routing, and as much again for what `pairs` returns.
+    caption and routing, and as much again for what `pairs` returns, each time.
 
     Args:
         gallery: the evaluation items of all tasks.
