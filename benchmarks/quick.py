@@ -114,7 +114,7 @@ class Trained:
 
     Attributes:
         tensors: the method's tensors after every task.
-        similarities: of every task's training pairs, when it was finished.
+        similarities: of every task's training pairs, when it was finished, if queries have routes.
     """
 
     tensors: list[dict]
@@ -213,8 +213,9 @@ class Stream:
                 rng = seed_all(parameters["seed"], task=number + 1)
                 train_task(method, self.train[number], self.similarity[number], *shared, rng, self.device, task)
             trained.tensors.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
-            how = self.backbone.normalise, self.device, parameters["stream.margin"]
-            trained.similarities.append(measure_similarity(method, self.train[number], *how))
+            if method.routed:
+                how = self.backbone.normalise, self.device, parameters["stream.margin"]
+                trained.similarities.append(measure_similarity(method, self.train[number], *how))
         return trained
 
     def _replay(self, parameters: Mapping[str, Any], after: list[dict]) -> Iterator[Method]:

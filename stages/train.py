@@ -52,8 +52,9 @@ def main(task: str, previous: str) -> None:
     if is_writer():
         save_state(STATES / task, method, records)
         save_verdicts(STATES / task, verdicts)
-        own = measure_similarity(method, data, backbone.normalise, device, parameters["stream.margin"])
-        save_similarities(STATES / task, [*load_similarities(STATES / previous), own])
+        if method.routed:
+            own = measure_similarity(method, data, backbone.normalise, device, parameters["stream.margin"])
+            save_similarities(STATES / task, [*load_similarities(STATES / previous), own])
     close()
 
 

@@ -118,6 +118,7 @@ def test_tasks_of_equal_prompts_share_the_mean():
     np.testing.assert_allclose(calibrated.gap, [0.65, 0.1, 0.65], rtol=1e-6)
     assert Calibration.of(SIMILARITIES, ["a", "a", "a"]) is None
     assert Calibration.of(SIMILARITIES[:1], ["a"]) is None
+    assert Calibration.of([], ["a", "a"]) is None
 
 
 def test_a_small_or_negative_gap_counts_as_the_least():

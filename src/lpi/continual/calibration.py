@@ -114,9 +114,16 @@ class Calibration:
         Tasks whose prompts are the same (`fingerprints`), as those without any, share the mean of their similarities:
         between scores under the same prompts there is nothing to make comparable. A gap below `LEAST_GAP` counts as
         that, so a task whose prompts tell nothing apart keeps the order of its scores, and they stay finite.
+
+        Raises:
+            ValueError: the prompts differ, and there are not the similarities of all of them.
         """
         if len(set(fingerprints)) == 1:
             return None
+        if len(similarities) < len(fingerprints):
+            raise ValueError(
+                f"routing.calibrate needs the similarities of all {len(fingerprints)} tasks, not of {len(similarities)}"
+            )
         prompts = np.array(fingerprints)
         own = np.array([[task.matching, task.other] for task in similarities])
         shared = np.stack([own[prompts == name].mean(axis=0) for name in prompts])

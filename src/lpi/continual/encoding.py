@@ -34,10 +34,7 @@ class RoutedEncoder:
         routings: how items find their tasks.
         normalise: uint8 images -> model input.
         device: where to encode.
-        similarities: of every task, for routings that calibrate.
-
-    Raises:
-        ValueError: a routing calibrates, but there are no similarities of every task.
+        similarities: of every task, for routings that calibrate; methods with one set of prompts need none.
     """
 
     def __init__(
@@ -48,10 +45,6 @@ class RoutedEncoder:
         device: torch.device,
         similarities: Sequence[PairSimilarity] = (),
     ):
-        if len(similarities) < gallery.tasks and any(routing.calibrate for routing in routings):
-            raise ValueError(
-                f"routing.calibrate needs the similarities of all {gallery.tasks} tasks, not of {len(similarities)}"
-            )
         self._gallery, self._routings, self._similarities = gallery, routings, similarities
         self._normalise, self._device = normalise, device
         self._routers = [
@@ -91,6 +84,9 @@ class RoutedEncoder:
         """The items of some tasks by every routing, when the first `known` tasks have been trained.
 
         Where all tasks have the same prompts, every image has one candidate: more would be encoded alike.
+
+        Raises:
+            ValueError: a routing calibrates scores under different prompts, and a task's similarities are missing.
         """
         prompts = [method.fingerprint(task) for task in range(known)]
         candidates: dict[str, list[Integers]] = {}
