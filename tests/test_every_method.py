@@ -24,13 +24,19 @@ Figure.savefig = lambda *arguments, **options: None  # test_pipeline.py draws
 STAGES = (("init",), ("train", "t00", "init"), ("train", "t01", "t00"), ("evaluate",), ("summarize",))
 whole = yaml.safe_load(Path("params.yaml").read_text())
 declared = json.loads(sys.argv[1])
+trained = None
 for case, changes in json.loads(sys.argv[2]).items():
     chosen = json.loads(json.dumps(whole))
     for name, value in changes.items():
         group, _, leaf = name.rpartition(".")
         (chosen[group] if group else chosen)[leaf] = value
-    shutil.rmtree("data/states")
-    for stage, *arguments in STAGES:
+    of_training = {name: value for name, value in changes.items() if not name.startswith("routing.")}
+    if case.endswith("+pairs"):  # the states of the case before
+        assert of_training == trained
+    else:
+        shutil.rmtree("data/states")
+    trained = of_training
+    for stage, *arguments in STAGES[3:] if case.endswith("+pairs") else STAGES:
         Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
         sys.argv = [f"stages/{stage}.py", *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -51,7 +57,10 @@ for case, changes in json.loads(sys.argv[2]).items():
     print("RESULT", case, json.dumps(result))
 """
 BARE = {"depth": 1, "interaction.rank": 0, "loss.alignment": 0.0, "loss.task": 0.0, "loss.distillation": 0.0}
-CASES = {
+PAIRS = {"routing.metric": "mahalanobis", "routing.candidates": 2, "routing.calibrate": True}
+ONE_SET = ("frozen", "joint", "shared", "l2p", "lpi+better")  # all tasks have the same prompts
+ROUTED = ("lpi", "sprompts", "dualprompt")
+BASES = {
     **{method: {"method": method} for method in METHODS},
     "lpi+oracle": {"routing.oracle": True},
     "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
@@ -59,6 +68,12 @@ CASES = {
     "lpi+ahead": {"evaluation.forward_transfer": True},
     "lpi+measured": {"prompts.warm_start": "measured", "prompts.warm_margin": 0.0, "prompts.warm_lr": 0.5},
     "lpi+better": {"keep": "better", "prompts.scale": 10.0},  # noise instead of prompts
+}
+CASES = {
+    name: changes
+    for base, own in BASES.items()
+    for name, changes in ((base, own), (f"{base}+pairs", {**own, **PAIRS}))
+    if name in BASES or base in (*ONE_SET, *ROUTED, "lpi-released")
 }
 
 
@@ -166,6 +181,21 @@ def test_the_measured_starts_are_in_the_report(results):
     states = results["lpi+measured"]["states"]
     assert states[:2] == results["lpi"]["states"][:2] and states[2] != results["lpi"]["states"][2]
     assert results["lpi"]["starts"] == [titles] and results["lpi"]["measured"] == []
+
+
+@pytest.mark.parametrize("case", ONE_SET)
+def test_where_all_tasks_have_the_same_prompts_no_routing_changes_recall(results, case):
+    plain, pairs = (results[name]["summary"] | {"routing_accuracy": {}} for name in (case, f"{case}+pairs"))
+    assert pairs == plain
+
+
+def test_the_published_method_keeps_its_routing(results):
+    assert results["lpi-released+pairs"]["summary"] == results["lpi-released"]["summary"]
+
+
+@pytest.mark.parametrize("case", ROUTED)
+def test_pairs_compare_prompts_of_a_tasks_own_otherwise(results, case):
+    assert results[f"{case}+pairs"]["summary"]["t2i"] != results[case]["summary"]["t2i"]
 
 
 def test_parts_of_lpi_can_be_switched_off(results):

@@ -114,8 +114,16 @@ class Similarity(Section):
 class Routing(Section):
     """Which task a query belongs to (docs/method.md 7)."""
 
-    clusters: int = Field(ge=1, le=1000, description="k-means centres per task and modality")
-    metric: Literal["l1", "l2", "cosine"] = Field(description="distance of a query to a centre")
+    clusters: int = Field(ge=1, le=1000, description="k-means centres per task and modality; 1 = the mean")
+    metric: Literal["l1", "l2", "cosine", "mahalanobis"] = Field(
+        description="distance of a query to a centre; `mahalanobis`: by one shrunk covariance of all tasks so far"
+    )
+    candidates: int = Field(
+        ge=1, le=1000, description="an image is encoded under so many of its nearest tasks, and compared by pair"
+    )
+    calibrate: bool = Field(
+        description="scores under the prompts of different tasks are made comparable by two numbers of each task"
+    )
     oracle: bool = Field(description="route by the true task instead of the keys: what routing costs")
 
 

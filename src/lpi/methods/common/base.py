@@ -36,6 +36,7 @@ class Method(nn.Module, ABC):
         fixed: parameters that the method sets whatever params.yaml says, by dotted name.
         keepable: a task's prompts are its own, so they can be left out where they do not help (`reject_last`).
         least_depth: the smallest number of prompted layers that the method can have.
+        routed: the prompts of a query depend on the task that it is routed to.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
         gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
@@ -51,6 +52,7 @@ class Method(nn.Module, ABC):
     fixed: Mapping[str, Any] = {}
     keepable = False
     least_depth = 1
+    routed = True
     offline = False
     gather: Callable[[Tensor], Tensor] = staticmethod(_same)
     reference: tuple[Tensor | None, Tensor | None] | None = None
