@@ -93,6 +93,7 @@ class Learned:
     """A method with one tensor."""
 
     tasks = 1
+    start = None
 
     def tensors(self):
         return {"prompt": torch.ones(2)}

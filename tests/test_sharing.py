@@ -153,7 +153,8 @@ def test_others_get_the_backbone_and_the_final_prompts_by_name(team, origin, tmp
         ("final", ("artifacts", "get", str(origin), "prompts", *named)),
     ):
         other.dvc(*arguments)
-        assert {path.name for path in (tmp_path / folder).iterdir()} == {"state.safetensors", "log.csv"}
+        files = {"state.safetensors", "log.csv", "calibration.json"}
+        assert {path.name for path in (tmp_path / folder).iterdir()} == files
         assert content_hash(tmp_path / folder) in hashes
         shutil.rmtree(tmp_path / folder)
 
