@@ -12,21 +12,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lpi.encoder import PromptedCLIP
 from lpi.methods import create_method
 from lpi.methods.common.base import Method
-from lpi.models.pretraining import source_codes
 
 import torch
 import yaml
 from options import no_options
 from quick import Stream, require_up_to_date
 from results import write_rows
+from torch import Tensor
 
 CSV = Path("docs/results/source.csv")
 RECIPE = Path("data/pretrain.yaml")
 TOKENS = (1, 2, 4, 8)
 STRENGTHS = (0.0, 0.15, 0.6)
 COLUMNS = ("i2t", "t2i", "mean", "forgetting")
+
+
+def source_codes(seed: int, encoder: PromptedCLIP) -> dict[str, Tensor]:
+    """Modality -> direction: image (d_v,) and text (d_t,), of tokens that announce the second source of pairs."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = {"image": encoder.vision_width, "text": encoder.text_width}
+    return {modality: torch.randn(width, generator=generator) for modality, width in widths.items()}
 
 
 def pointed(stream: Stream, parameters: Mapping[str, Any], strength: float) -> Method:

@@ -176,6 +176,10 @@ class Folder(Section):
 class Scenes(Section):
     """The rendered scenes of the embedded data set."""
 
+    captions: Literal["mixed", "aspects"] = Field(
+        description="`mixed`: true captions of many kinds; `aspects`: each task's are right about one of frame, sky,"
+        " ground and badge, and make up others"
+    )
     image_size: int = Field(ge=16, le=1024, description="side of the rendered scenes in pixels")
     train: int = Field(ge=2, le=10**6, description="training scenes of the most frequent domain")
     rarest: Number = Field(ge=0.01, le=1, description="training scenes of the rarest domain, as a share of that")

@@ -18,13 +18,15 @@ from lpi.data.coco import SPLITS, Source
 from lpi.data.openmoji.captions import CAPTIONS_PER_SCENE, names, scene_captions
 from lpi.data.openmoji.catalogue import Concept, domain_names
 from lpi.data.openmoji.expressions import EXPRESSIONS_PER_OBJECT, referring_expressions
+from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, aspect_caption
 from lpi.data.openmoji.language import is_bigger
-from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, place_objects
+from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, choose_setting, place_objects
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+CAPTIONS = ("mixed", "aspects")
 TASK_STREAM = 1  # last word of every seed here, so that no other user of the seed draws the same numbers
 COUNT_WEIGHTS = (0.2, 0.35, 0.25, 0.2)  # of 1, 2, 3, 4 objects
 SIZES = {1: (0.35, 0.75), 2: (0.28, 0.56), 3: (0.26, 0.46), 4: (0.24, 0.42)}
@@ -57,6 +59,8 @@ class SceneSettings:
     image_size: side in pixels. train: training images of the most frequent domain, which is the last of the
     catalogue. rarest: training images of the first domain as a share of that; those in between interpolate linearly.
     val, test: images of every domain. distractor: chance of one more, smaller object of another domain.
+    captions: "mixed", true captions of many kinds, or "aspects": scenes with a frame, sky, ground and badge, and
+    captions that are right about one of these, which the domain decides (`ASPECT_OF_DOMAIN`).
 
     Raises:
         ValueError: an impossible value; names the parameter and the value.
@@ -69,9 +73,12 @@ class SceneSettings:
     rarest: float
     distractor: float = 0.1
     seed: int
+    captions: str = "mixed"
 
     def __post_init__(self) -> None:
         """Reject impossible values."""
+        if self.captions not in CAPTIONS:
+            raise ValueError(f"captions must be one of {', '.join(CAPTIONS)}, not {self.captions!r}")
         for name, least in {"image_size": 16, "train": 1, "val": 1, "test": 1, "seed": 0}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
@@ -115,7 +122,8 @@ def sample_task_scene(
     objects = place_objects(rng, chosen, *SIZES[count])
     if len(objects) > count:
         objects = (*objects[:count], _shrink(rng, objects[count], objects[:count]))
-    return Scene(tuple(objects[i] for i in rng.permutation(len(objects))), choose_background(rng, PLAIN))
+    objects = tuple(objects[i] for i in rng.permutation(len(objects)))
+    return Scene(objects, choose_background(rng, PLAIN) if settings.captions == "mixed" else choose_setting(rng))
 
 
 def _sizes_agree(objects: tuple[Placed, ...], areas: list[int]) -> bool:
@@ -143,9 +151,14 @@ def is_acceptable(renderer: Renderer, scene: Scene, masks: Masks, domain: str) -
     )
 
 
-def task_captions(rng: np.random.Generator, scene: Scene, domain: str) -> list[str]:
-    """`CAPTIONS_PER_SCENE` captions of the domain's objects; where there is a distractor, one of them lists it too."""
+def task_captions(rng: np.random.Generator, scene: Scene, domain: str, kind: str) -> list[str]:
+    """`CAPTIONS_PER_SCENE` captions of the domain's objects.
+
+    "mixed": where there is a distractor, one of them lists it too. "aspects": see `aspect_caption`.
+    """
     own = Scene(tuple(placed for placed in scene.objects if placed.concept.domain.name == domain), scene.background)
+    if kind == "aspects":
+        return [aspect_caption(rng, own, ASPECT_OF_DOMAIN[domain]) for _ in range(CAPTIONS_PER_SCENE)]
     captions = scene_captions(rng, own)
     if len(own.objects) < len(scene.objects):
         captions[rng.integers(CAPTIONS_PER_SCENE)] = names(rng, scene)
@@ -203,7 +216,7 @@ class TaskScenes:
             masks = self._renderer.masks(scene)
             if is_acceptable(self._renderer, scene, masks, name):
                 break
-        captions = task_captions(rng, scene, name)
+        captions = task_captions(rng, scene, name, self.settings.captions)
         expressions = [referring_expressions(rng, scene, index) for index in range(len(scene.objects))]
         image_id = self.image_id(split, domain, number)
         return Example(image_id, split, scene, self._renderer.image(scene), masks, captions, expressions)
