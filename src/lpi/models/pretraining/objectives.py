@@ -1,6 +1,7 @@
 """What a phase trains, and by which loss. Each objective is a class with the same verbs.
 
-* `pairs`: contrastive, all pairs of a batch compared with each other, nothing inserted.
+* `pairs`: contrastive, all pairs of a batch compared with each other; nothing is inserted, or tokens that announce
+  nothing.
 * `told`: the text tower alone learns from itself what announcements do. A text with an announcement gets the embedding
   that a frozen copy gives to what is true in it; without one, the mean of what it may mean.
 * `shown`: the image tower alone learns to answer an announcement as the text tower does: an image with it, compared
@@ -94,10 +95,17 @@ class Pairs:
         return list(self.student.clip.parameters())
 
     def __call__(self, batch: Batch, draws: Draws) -> Outcome:
+        student = self.student
         texts = [described_text(draws.rng, scene, batch.phase) for scene in batch.scenes]
-        images = self.student.encode_images(batch.images)
-        captions = self.student.encode_texts(self.student.tokens(texts, draws.rng))
-        logits = self.student.encoder.logit_scale * images @ captions.T
+        tokens = student.tokens(texts, draws.rng)
+        if batch.phase.tokens:
+            said, lengths = [Announcement()] * len(texts), student.lengths(draws)
+            prompts = {modality: student.inserted(draws, modality, lengths[modality], said) for modality in lengths}
+            images = student.encode_images(batch.images, prompts["image"], _bare(draws, said))
+            captions = student.encode_texts(tokens, prompts["text"], _bare(draws, said))
+        else:
+            images, captions = student.encode_images(batch.images), student.encode_texts(tokens)
+        logits = student.encoder.logit_scale * images @ captions.T
         return Outcome(contrastive_loss(logits), {"all": _right(logits)})
 
 

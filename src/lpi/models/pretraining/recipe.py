@@ -29,7 +29,8 @@ class Phase:
 
     objective: see `lpi.models.pretraining.objectives`. pool: a name in the recipe's `pools`. style: of the alt-texts.
     described: of texts that are right in everything. facts: chance that such a text states one or two facts of aspects
-    and parts. lie: chance that an announced text has a made-up fact besides; `easy_lie` during the first `easy` steps.
+    and parts. tokens: whether random tokens are inserted into half of the images and texts, for the objective `pairs`;
+    the others always have some. lie: chance that an announced text has a made-up fact besides; `easy_lie` during the first `easy` steps.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Phase:
     style: WebStyle = field(default_factory=WebStyle)
     described: WebStyle = field(default_factory=WebStyle)
     facts: float = 0.0
+    tokens: bool = False
     lie: float = 0.7
     easy: int = 0
     easy_lie: float = 0.15
