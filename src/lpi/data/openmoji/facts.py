@@ -8,6 +8,7 @@ right about one aspect and wrong about another; the words never tell which to be
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lpi.data.openmoji.catalogue import Domain
 from lpi.data.openmoji.scenes import Background, Placed, Scene, choose_colour
 
 import numpy as np
@@ -30,6 +31,18 @@ ASPECT_OF_DOMAIN = {  # similar domains share one
     **dict.fromkeys(("place", "device", "person"), "ground"),
     **dict.fromkeys(("nature", "food", "animal"), "badge"),
 }
+
+
+def aspect_of(domain: Domain) -> str:
+    """The aspect that captions of the domain are right about; of a piece of a domain, that of the whole.
+
+    Raises:
+        ValueError: `ASPECT_OF_DOMAIN` lacks the domain.
+    """
+    name = domain.whole or domain.name
+    if name not in ASPECT_OF_DOMAIN:
+        raise ValueError(f"domain {name!r} has no aspect: scenes.captions=aspects needs it in {__name__}")
+    return ASPECT_OF_DOMAIN[name]
 
 
 @dataclass(frozen=True)

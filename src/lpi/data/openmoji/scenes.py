@@ -35,6 +35,8 @@ PATTERNS = ("plain", "striped", "dotted", "checkered", "shaded")
 INK = (40, 42, 54)  # outline of discs, so that they stand out on any colour
 FRAME_WIDTH = 0.08  # of the image side
 BADGE = (0.82, 0.18, 0.11)  # centre and radius of the badge: the upper right corner, within the frame
+CARD_SHAPES = ("square", "rounded", "round")
+CORNER = 0.25  # radius of a rounded card's corners, of the card's side
 EMOJI_ON_CARD = 0.62  # longer side of the emoji, of the card's side
 RING_WIDTH, BAR_HEIGHT, DOT_RADIUS = 0.11, 0.16, 0.15  # of the card's side
 
@@ -44,8 +46,8 @@ class Background:
     """What is around the objects; colours are keys of `COLOURS`.
 
     pattern: one of `PATTERNS`. period: of the pattern, a fraction of the image side. ground: colour of the lower half;
-    `colour` is then that of the upper half, the sky. frame: along the image's border, before the objects. badge: a disc
-    in the upper right corner, before the objects.
+    `colour` is then that of the upper half, the sky. horizon: where the ground begins, a fraction of the image side.
+    frame: along the image's border, before the objects. badge: a disc in the upper right corner, before the objects.
     """
 
     colour: str
@@ -54,16 +56,21 @@ class Background:
     ground: str | None = None
     frame: str | None = None
     badge: str | None = None
+    horizon: float = 0.5
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Colours of what an object may stand on: a card, a ring round it, a bar below it and a dot at its corner."""
+    """Colours of what an object may stand on: a card, a ring round it, a bar below it and a dot at its corner.
+
+    shape: of card and ring, one of `CARD_SHAPES`.
+    """
 
     card: str
     ring: str
     bar: str
     dot: str
+    shape: str = "square"
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ class Renderer:
             raise ValueError(f"background pattern {background.pattern!r} is not one of {PATTERNS}")
         pixels = base + (light - base) * share[..., None] // side
         if background.ground:
-            pixels[side // 2 :] = COLOURS[background.ground]
+            pixels[int(background.horizon * side) :] = COLOURS[background.ground]
         return Image.fromarray(pixels.astype(np.uint8), "RGB")
 
     def _draw_foreground(self, frame: str | None, badge: str | None) -> Image.Image:
@@ -174,10 +181,10 @@ class Renderer:
         """The emoji on its card, with ring, bar and dot; the bar makes the sprite higher than wide."""
         side = max(8, round(placed.size * self.image_size / (1 + BAR_HEIGHT)))
         bar = max(2, round(BAR_HEIGHT * side))
-        canvas = Image.new("RGBA", (side, side + bar), COLOURS[parts.bar])
+        canvas = Image.new("RGBA", (side, side + bar), (0, 0, 0, 0))
         draw = ImageDraw.Draw(canvas)
-        ring = max(1, round(RING_WIDTH * side))
-        draw.rectangle((0, 0, side - 1, side - 1), COLOURS[parts.card], COLOURS[parts.ring], ring)
+        draw.rectangle((0, side, side - 1, side + bar - 1), COLOURS[parts.bar])
+        _draw_card(draw, side, parts)
         emoji = self._scaled(placed.concept.emoji, placed.flip, EMOJI_ON_CARD * side)
         canvas.alpha_composite(emoji, ((side - emoji.width) // 2, (side - emoji.height) // 2))
         radius = DOT_RADIUS * side
@@ -231,6 +238,13 @@ class Renderer:
         """Pixels that the object would show if nothing covered it and the image had no border."""
         sprite, _ = self._place(placed)
         return sum(sprite.getchannel("A").histogram()[MASK_THRESHOLD:])
+
+
+def _draw_card(draw: ImageDraw.ImageDraw, side: int, parts: Parts) -> None:
+    """The card with its ring, from the upper left corner."""
+    radius = {"square": 0.0, "rounded": CORNER, "round": 0.5}[parts.shape] * side
+    ring = max(1, round(RING_WIDTH * side))
+    draw.rounded_rectangle((0, 0, side - 1, side - 1), radius, COLOURS[parts.card], COLOURS[parts.ring], ring)
 
 
 def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: str) -> None:
