@@ -12,7 +12,7 @@ import argparse
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,19 +75,26 @@ def require_up_to_date(*stages: str) -> None:
 
 
 class Stream:
-    """The stream in memory, and one split to evaluate on."""
+    """The stream in memory, and one split to evaluate on.
 
-    def __init__(self, split: str):
-        self.tasks, self.device = load_chain(), device_from_environment()
-        self.defaults = parse_parameters(read_yaml(PARAMS_FILE))
+    Attributes:
+        aspects: of every task, what its captions can be trusted in; empty where they can be trusted in everything.
+    """
+
+    def __init__(self, split: str, folder: Path = Path()):
+        """Load what the stages up to `keys` have left in `folder`, which has its params.yaml too."""
+        data = folder / DATA
+        self.tasks, self.device = load_chain(folder / PARAMS_FILE), device_from_environment()
+        self.defaults = parse_parameters(read_yaml(folder / PARAMS_FILE))
         self.backbone = Backbone(self.defaults["backbone"])
-        self.train = [TaskData.load(DATA / "stream" / "train" / task) for task in self.tasks]
+        self.train = [TaskData.load(data / "stream" / "train" / task) for task in self.tasks]
         self.gallery = Gallery.build(
-            [TaskData.load(DATA / "stream" / split / task) for task in self.tasks],
-            [load_features(DATA / "features", split, task) for task in self.tasks],
+            [TaskData.load(data / "stream" / split / task) for task in self.tasks],
+            [load_features(data / "features", split, task) for task in self.tasks],
         )
-        self.keys = {m: [np.load(DATA / "keys" / f"{task}_{m}.npy") for task in self.tasks] for m in MODALITIES}
-        self.similarity = [np.load(DATA / "distances" / f"{task}.npy") for task in self.tasks]
+        self.keys = {m: [np.load(data / "keys" / f"{task}_{m}.npy") for task in self.tasks] for m in MODALITIES}
+        self.similarity = [np.load(data / "distances" / f"{task}.npy") for task in self.tasks]
+        self.aspects: list[str] = json.loads((data / "stream" / "stream.json").read_text("utf-8")).get("aspects", [])
 
     @cached_property
     def frozen(self) -> StreamResult:
@@ -104,8 +111,8 @@ class Stream:
         seconds, and the parameters that were read, as JSON.
         """
         start, parameters = time.perf_counter(), Recorded(self.resolve(**settings))
-        after = self._train(parameters)
-        gains = self.gains(self._replay(parameters, after), parameters)
+        after = self.learn(parameters)
+        gains = self.gains(self.replay(parameters, after), parameters)
         return {**gains, "seconds": round(time.perf_counter() - start), "values": json.dumps(parameters.values)}
 
     def gains(self, states: Iterator[Method], parameters: Mapping[str, Any]) -> dict[str, float]:
@@ -127,24 +134,29 @@ class Stream:
             **summary["routing_accuracy"],
         }
 
-    def _train(self, parameters: Mapping[str, Any]) -> list[dict]:
-        """The method's tensors after every task."""
+    def learn_together(self, parameters: Mapping[str, Any], tasks: Sequence[int]) -> Method:
+        """The method before the first task; one that is trained offline has learned these tasks."""
         rng = seed_all(parameters["seed"], task=0)
         method = create_method(parameters, self.backbone, self.device)
-        shared = (parameters, self.backbone.normalise)
-        after = []
         if method.offline:
-            train_task(
-                method, TaskData.concatenate(self.train), np.ones((1, 1)), *shared, rng, self.device, "all tasks"
-            )
+            data = TaskData.concatenate([self.train[task] for task in tasks])
+            how = parameters, self.backbone.normalise, rng, self.device, f"{len(tasks)} tasks together", len(tasks)
+            train_task(method, data, np.ones((1, 1)), *how)
+        return method
+
+    def learn(self, parameters: Mapping[str, Any]) -> list[dict]:
+        """The method's tensors after every task."""
+        method, after = self.learn_together(parameters, range(len(self.tasks))), []
         for number, task in enumerate(self.tasks):
             if not method.offline:
                 rng = seed_all(parameters["seed"], task=number + 1)
-                train_task(method, self.train[number], self.similarity[number], *shared, rng, self.device, task)
+                how = parameters, self.backbone.normalise, rng, self.device, task
+                train_task(method, self.train[number], self.similarity[number], *how)
             after.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
         return after
 
-    def _replay(self, parameters: Mapping[str, Any], after: list[dict]) -> Iterator[Method]:
+    def replay(self, parameters: Mapping[str, Any], after: list[dict]) -> Iterator[Method]:
+        """The method as it was after every task; one object, which is reloaded."""
         method = create_method(parameters, self.backbone, self.device)
         for number, tensors in enumerate(after):
             method.load_tensors(tensors, number + 1)
