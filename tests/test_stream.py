@@ -116,7 +116,7 @@ def test_blocked_tasks_come_aspect_by_aspect_in_their_order():
     names = list(ASPECTS)
     order = ["tool", "office", "sport", "clothing", "place", "person"]
     assert task_order(names, Counter(names), "blocked", ASPECTS) == order
-    assert task_order(names[1:], Counter(names), "blocked", ASPECTS) == order[2:4] + ["office"] + order[4:]
+    assert task_order(names[1:], Counter(names), "blocked", ASPECTS) == [*order[2:4], "office", *order[4:]]
     assert task_order(names, Counter(names[:3]), "blocked", ASPECTS) == order[:3]
 
 
