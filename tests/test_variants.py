@@ -1,6 +1,8 @@
 """Variants of the embedded stream: lies, pieces of domains, drift."""
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +12,9 @@ from lpi.data.openmoji.division import divided
 from lpi.data.openmoji.drift import HORIZON, PERIOD, SHRINKAGE, drifted
 from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, ASPECTS, aspect_of, true_fact
 from lpi.data.openmoji.scenes import CARD_SHAPES, COLOURS, Background, Parts, Placed, Renderer, Scene, choose_setting
+from lpi.parameters import load_chain
 
+import documents
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -29,6 +33,12 @@ def captions(settings: SceneSettings, split: str = "train") -> list[str]:
 
 def stated(caption: str) -> list[str]:
     return [aspect for aspect, reader in SAYS.items() if re.search(reader, caption)]
+
+
+def test_the_page_names_the_aspect_of_every_task():
+    rows = re.findall(r"^\| (\w+) \| `(.*?)` \| ([\w, ]+) \|$", documents.read("docs/stream.md"), re.MULTILINE)
+    assert {name: aspect for aspect, _, tasks in rows for name in tasks.split(", ")} == ASPECT_OF_DOMAIN
+    assert all(stated(caption) == [aspect] for aspect, caption, _ in rows)
 
 
 # Lies
@@ -96,6 +106,13 @@ def test_scenes_of_a_piece_show_its_concepts_and_distractors_of_other_domains():
         wholes = {placed.concept.domain.whole for placed in objects}
         assert scenes.domains[domain] in names
         assert len(names) == len(wholes) == 2
+
+
+def test_the_command_of_the_page_makes_the_chain_of_forty_tasks(tmp_path):
+    (command,) = (line for line in documents.commands(documents.read("docs/stream.md")) if line.startswith("for "))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    assert load_chain(tmp_path / "params.yaml") == [f"t{number:02d}" for number in range(40)]
 
 
 def test_a_domain_without_an_aspect_is_named():
