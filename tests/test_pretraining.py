@@ -12,6 +12,7 @@ from lpi.models.pretraining import trainer as trainer_module
 from lpi.models.pretraining.announcements import (
     ANNOUNCEMENTS,
     EVERYTHING,
+    NOISE,
     Announcement,
     announce,
     draw_announcement,
@@ -20,7 +21,7 @@ from lpi.models.pretraining.announcements import (
 from lpi.models.pretraining.card import write_card
 from lpi.models.pretraining.encoding import encode_in_two, encode_text_by_length
 from lpi.models.pretraining.export import export
-from lpi.models.pretraining.objectives import Announced, Told, draw_rows
+from lpi.models.pretraining.objectives import Announced, Pairs, Told, draw_rows
 from lpi.models.pretraining.pieces import BYTES, add_made_up_words
 from lpi.models.pretraining.pool import render_pool
 from lpi.models.pretraining.probe import FACTS, Subject, probe
@@ -284,11 +285,11 @@ def test_a_pool_has_its_variants_in_a_row_and_does_not_depend_on_processes(conce
 @pytest.mark.parametrize("singles", [False, True])
 def test_a_batch_has_three_parts_of_whole_groups_but_for_single_scenes(singles):
     rows, parts = draw_rows(np.random.default_rng(0), images=800, variants=8, groups=16, singles=singles)
-    assert [(part.start, part.stop) for part in parts] == [(0, 40), (40, 88), (88, 128)]
+    assert [(part.start, part.stop) for part in parts] == [(0, 64), (64, 96), (96, 128)]
     assert all(len(set(rows[part])) == part.stop - part.start for part in parts)
-    whole = [sorted(rows[first : first + 8]) for first in range(40, 128, 8)]
+    whole = [sorted(rows[first : first + 8]) for first in range(64, 128, 8)]
     assert all(group == list(range(group[0], group[0] + 8)) and group[0] % 8 == 0 for group in whole)
-    assert (len({row // 8 for row in rows[:40]}) > 5) == singles
+    assert (len({row // 8 for row in rows[:64]}) > 8) == singles
 
 
 def test_what_announces_nothing_is_encoded_without_tokens_too(concepts, tmp_path, monkeypatch):
@@ -304,9 +305,21 @@ def test_what_announces_nothing_is_encoded_without_tokens_too(concepts, tmp_path
     monkeypatch.setattr("lpi.models.pretraining.objectives.draw_announcement", lambda rng, weights: next(said))
     draws = Draws.seeded(0)
     outcome = Announced(student)(made._batch(phase, *made._images(phase), draws, 0, singles=True), draws)
-    assert encoded == [(12, False), (4, True)]
+    assert encoded == [(12, False), (6, True)]
     assert set(outcome.right) == {"nothing", "sky"}
     assert outcome.loss > 0
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_pairs_get_random_tokens_where_the_phase_says_so(concepts, tmp_path, tokens):
+    made = trainer(concepts, tmp_path)
+    student, phase = made.student, replace(made.recipe.phases[0], tokens=tokens)
+    batch = made._batch(phase, *made._images(phase), Draws.seeded(0), 0, singles=True)
+    losses = []
+    for deviation in (0.3, 3.0):
+        student.recipe = replace(student.recipe, inserted=Inserted(3, 2, deviation))
+        losses.append(Pairs(student)(batch, Draws.seeded(0)).loss.item())
+    assert (losses[0] != losses[1]) == tokens
 
 
 def test_a_batch_must_have_room_for_two_groups():
@@ -336,7 +349,7 @@ def test_an_announcement_turns_tokens_of_the_first_layer_towards_its_direction()
     assert 0.5 < changed.float().mean() < 0.75
     torch.testing.assert_close(marked[:, 0][changed], code.expand(int(changed.sum()), -1))
     half = announce(generator, prompts[:, :, :1], Announcement(("sky",), 0.5), [code])
-    torch.testing.assert_close(half[:, 0, 0], (prompts[:, 0, 0] + code) / 2)
+    torch.testing.assert_close(half[:, 0, 0], NOISE * prompts[:, 0, 0] / 2 + code / 2)
     assert torch.equal(announce(generator, prompts, Announcement(), []), prompts)
 
 

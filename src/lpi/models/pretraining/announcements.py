@@ -18,7 +18,8 @@ EVERYTHING = "everything"  # announces a text that is right in all aspects
 ANNOUNCEMENTS = (*ASPECTS, EVERYTHING)
 MODALITIES = ("image", "text")
 MARKED = 0.6  # share of the tokens that are turned, at least one
-STRENGTHS = (0.3, 1.0)  # from a random token, 0, to the direction itself, 1
+STRENGTHS = (0.5, 1.0)  # from a random token, 0, to the direction itself, 1
+NOISE = 0.5  # what is random in a token that announces, as a share of what it is in others
 
 Codes = dict[str, dict[str, Tensor]]  # announcement -> modality -> (d,)
 
@@ -91,6 +92,7 @@ def announce(generator: torch.Generator, prompts: Tensor, announcement: Announce
     marked = (chance < MARKED) | (chance == chance.min(dim=1, keepdim=True).values)
     if len(announcement.names) > 1:
         marked = torch.ones_like(marked)
-    strength = (announcement.strength * marked)[:, None, :, None]
-    first = (1 - strength) * prompts[:, :1] + strength * directions
+    marked = marked[:, None, :, None]
+    turned = (1 - announcement.strength) * NOISE * prompts[:, :1] + announcement.strength * directions
+    first = torch.where(marked, turned, prompts[:, :1])
     return torch.cat([first, prompts[:, 1:]], dim=1)

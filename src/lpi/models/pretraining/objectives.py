@@ -33,14 +33,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BARE = 0.5  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
-NEUTRALITY = 4.0  # weight of giving the same scores with tokens that announce nothing as without tokens
+NEUTRALITY = 4.0  # weight of giving the same scores and features with tokens that announce nothing as without tokens
 GUIDANCE = 2.0  # weight of the text tower's answer beside the contrastive loss
 TELLING = {**dict.fromkeys(ASPECTS, 0.15), EVERYTHING: 0.1, "two": 0.08, "none": 0.22}
 SHOWING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.1, "none": 0.18}
 ANNOUNCING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.2, "two": 0.08}
 SILENCE = {"none": 0.9, "two": 0.1}  # the first part of every batch
 TELLERS = 8  # announcements in a batch of texts
-PARTS = 3  # of a batch, which are not compared with each other
+PARTS = (0.5, 0.25, 0.25)  # of a batch, which are not compared with each other
 TOLD_TOO = 0.2  # share of the parts whose texts have the announcement too, while the image tower learns
 
 
@@ -66,7 +66,7 @@ def draw_rows(
 
     Of single scenes the names tell most apart, of groups the places and colours.
     """
-    bounds = (np.linspace(0, groups, PARTS + 1).round().astype(int) * variants).tolist()
+    bounds = ((groups * np.cumsum((0, *PARTS))).round().astype(int) * variants).tolist()
     parts = [slice(first, last) for first, last in pairwise(bounds)]
     chosen = rng.choice(images // variants, size=groups, replace=False)
     rows = [int(group) * variants + variant for group in chosen for variant in range(variants)]
@@ -86,7 +86,7 @@ class Outcome:
 class Pairs:
     """All pairs of the batch are compared."""
 
-    singles = False
+    singles = True
 
     def __init__(self, student: Student):
         self.student = student
@@ -180,7 +180,7 @@ class Announced:
     """Parts of the batch with an announcement each are compared within themselves.
 
     The first part mostly has none. It is encoded without tokens and with random ones, which have to give the same
-    scores: tokens that announce nothing change nothing.
+    scores and features: tokens that announce nothing change nothing.
     """
 
     singles = True
@@ -206,8 +206,10 @@ class Announced:
             logits = scale * images[part] @ captions[part].T
             loss = contrastive_loss(logits)
             if not announcement.names:
-                plain = scale * student.encode_images(batch.images[part]) @ student.encode_texts(tokens[part]).T
+                bare = student.encode_images(batch.images[part]), student.encode_texts(tokens[part])
+                plain = scale * bare[0] @ bare[1].T
                 neutral = distillation_loss(logits, plain.detach(), temperature=1.0)
+                neutral = neutral + _apart(images[part], bare[0]) + _apart(captions[part], bare[1])
                 loss, logits = (loss + contrastive_loss(plain)) / 2 + NEUTRALITY * neutral, plain
             losses.append(loss)
             right[announcement.told or "nothing"] = _right(logits)
@@ -243,6 +245,11 @@ def _bare(draws: Draws, said: list[Announcement]) -> Flags:
     silent = np.array([not announcement.names for announcement in said])
     bare: Flags = silent & (draws.rng.random(len(said)) < BARE)
     return bare
+
+
+def _apart(found: Tensor, wanted: Tensor) -> Tensor:
+    """1 - the mean cosine of features, (B, E) each, without a gradient to those that are wanted."""
+    return 1 - (found * wanted.detach()).sum(dim=1).mean()
 
 
 def _mean(losses: list[Tensor], parts: list[slice]) -> Tensor:

@@ -30,7 +30,8 @@ class Phase:
     objective: see `lpi.models.pretraining.objectives`. pool: a name in the recipe's `pools`. style: of the alt-texts.
     described: of texts that are right in everything. facts: chance that such a text states one or two facts of aspects
     and parts. tokens: whether random tokens are inserted into half of the images and texts, for the objective `pairs`;
-    the others always have some. lie: chance that an announced text has a made-up fact besides; `easy_lie` during the first `easy` steps.
+    the other objectives always insert some. lie: chance that an announced text has a made-up fact besides; `easy_lie`
+    during the first `easy` steps.
     """
 
     name: str

@@ -20,7 +20,7 @@ from lpi.models.pretraining.recipe import Phase
 
 import numpy as np
 
-ALT_TEXT = 0.5  # share of the texts without announcement that are alt-texts; the others state made-up facts
+ALT_TEXT = 0.6  # share of the texts without announcement that are alt-texts; the others state made-up facts
 LONE = 0.1  # share of the announced texts that state one fact only, and one of another aspect
 
 
