@@ -58,6 +58,8 @@ def measure(arguments: argparse.Namespace, backbone: Backbone, dropout: float) -
         return time.perf_counter() - start
 
     train(WARM * arguments.batch, TASKS)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # what was measured before in this process
     rate = plan.matmul_rate(device, dtype=DTYPES[arguments.precision])
     seconds = train(arguments.pairs, TASKS + 1)
     rate = max(rate, plan.matmul_rate(device, dtype=DTYPES[arguments.precision]))
