@@ -11,11 +11,13 @@ import numpy as np
 
 HORIZON = 0.25  # of the image side: how far the border of sky and ground moves, up or down
 PERIOD = 0.07  # of patterns, finer than any in training scenes
-SHRINKAGE = 0.45  # share of their size that objects lose
+SHRINKAGE = 0.35  # share of their size that objects lose; on a card they are smaller anyway
 
 
 def drifted(rng: np.random.Generator, scene: Scene, drift: float) -> Scene:
     """The scene with another horizon, smaller objects and, each with chance `drift`, a fine pattern and cards.
+
+    A card is as large as the object was that now stands on it.
 
     The numbers drawn do not depend on `drift`: from the same state of `rng` a larger one changes the same things
     further, and more of them.
@@ -23,7 +25,7 @@ def drifted(rng: np.random.Generator, scene: Scene, drift: float) -> Scene:
     Args:
         rng: decides on the direction of the horizon, the pattern and the cards.
         scene: as in training.
-        drift: 0 changes nothing; 1 moves the horizon by up to `HORIZON` and takes `SHRINKAGE` off every size.
+        drift: 0 changes nothing; 1 moves the horizon by up to `HORIZON` and puts all objects on cards.
     """
     background = _background(rng, scene.background, drift)
     on_cards = rng.random() < drift
@@ -44,7 +46,8 @@ def _background(rng: np.random.Generator, background: Background, drift: float) 
 
 
 def _object(rng: np.random.Generator, placed: Placed, drift: float, card: str | None) -> Placed:
-    """The object, smaller, and on a card of that shape if there is one."""
+    """The object on a card of that shape, or, where there is none, smaller."""
     parts = choose_parts(rng)
-    smaller = replace(placed, size=placed.size * (1 - SHRINKAGE * drift))
-    return smaller if card is None else replace(smaller, angle=0, parts=replace(parts, shape=card))
+    if card is None:
+        return replace(placed, size=placed.size * (1 - SHRINKAGE * drift))
+    return replace(placed, angle=0, parts=replace(parts, shape=card))
