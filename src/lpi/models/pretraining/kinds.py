@@ -1,4 +1,4 @@
-"""What kind of thing a picture shows: features lie near the phrase of its kind, and less near those of related kinds."""
+"""Kinds of things: features lie near the phrase of what is shown, and less near those of related kinds."""
 
 from collections.abc import Sequence
 
