@@ -285,11 +285,11 @@ def test_a_pool_has_its_variants_in_a_row_and_does_not_depend_on_processes(conce
 @pytest.mark.parametrize("singles", [False, True])
 def test_a_batch_has_three_parts_of_whole_groups_but_for_single_scenes(singles):
     rows, parts = draw_rows(np.random.default_rng(0), images=800, variants=8, groups=16, singles=singles)
-    assert [(part.start, part.stop) for part in parts] == [(0, 64), (64, 96), (96, 128)]
+    assert [(part.start, part.stop) for part in parts] == [(0, 48), (48, 88), (88, 128)]
     assert all(len(set(rows[part])) == part.stop - part.start for part in parts)
-    whole = [sorted(rows[first : first + 8]) for first in range(64, 128, 8)]
+    whole = [sorted(rows[first : first + 8]) for first in range(48, 128, 8)]
     assert all(group == list(range(group[0], group[0] + 8)) and group[0] % 8 == 0 for group in whole)
-    assert (len({row // 8 for row in rows[:64]}) > 8) == singles
+    assert (len({row // 8 for row in rows[:48]}) > 6) == singles
 
 
 def test_what_announces_nothing_is_encoded_without_tokens_too(concepts, tmp_path, monkeypatch):
@@ -305,7 +305,7 @@ def test_what_announces_nothing_is_encoded_without_tokens_too(concepts, tmp_path
     monkeypatch.setattr("lpi.models.pretraining.objectives.draw_announcement", lambda rng, weights: next(said))
     draws = Draws.seeded(0)
     outcome = Announced(student)(made._batch(phase, *made._images(phase), draws, 0, singles=True), draws)
-    assert encoded == [(12, False), (6, True)]
+    assert encoded == [(12, False), (4, True)]
     assert set(outcome.right) == {"nothing", "sky"}
     assert outcome.loss > 0
 

@@ -22,6 +22,7 @@ from lpi.encoder import PromptedCLIP, freeze
 from lpi.losses import contrastive_loss, distillation_loss
 from lpi.models.pretraining.announcements import EVERYTHING, Announcement, draw_announcement
 from lpi.models.pretraining.encoding import Flags, encode_text_by_length
+from lpi.models.pretraining.kinds import Kinds, kind_loss
 from lpi.models.pretraining.pool import Pixels
 from lpi.models.pretraining.recipe import Phase
 from lpi.models.pretraining.student import Draws, Student
@@ -34,13 +35,14 @@ from torch import Tensor, nn
 
 BARE = 0.5  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
 NEUTRALITY = 4.0  # weight of giving the same scores and features with tokens that announce nothing as without tokens
+KINDS = 1.0  # weight of the kinds of what is shown
 GUIDANCE = 2.0  # weight of the text tower's answer beside the contrastive loss
 TELLING = {**dict.fromkeys(ASPECTS, 0.15), EVERYTHING: 0.1, "two": 0.08, "none": 0.22}
 SHOWING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.1, "none": 0.18}
 ANNOUNCING = {**dict.fromkeys(ASPECTS, 0.18), EVERYTHING: 0.2, "two": 0.08}
 SILENCE = {"none": 0.9, "two": 0.1}  # the first part of every batch
 TELLERS = 8  # announcements in a batch of texts
-PARTS = (0.5, 0.25, 0.25)  # of a batch, which are not compared with each other
+PARTS = (0.375, 0.3125, 0.3125)  # of a batch, which are not compared with each other
 TOLD_TOO = 0.2  # share of the parts whose texts have the announcement too, while the image tower learns
 
 
@@ -84,12 +86,13 @@ class Outcome:
 
 
 class Pairs:
-    """All pairs of the batch are compared."""
+    """All pairs of the batch are compared; features also have to lie near the kinds of what is shown."""
 
     singles = True
 
     def __init__(self, student: Student):
         self.student = student
+        self.kinds = Kinds(student.concepts)
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.student.clip.parameters())
@@ -106,7 +109,8 @@ class Pairs:
         else:
             images, captions = student.encode_images(batch.images), student.encode_texts(tokens)
         logits = student.encoder.logit_scale * images @ captions.T
-        return Outcome(contrastive_loss(logits), {"all": _right(logits)})
+        kinds = _kind_loss(student, self.kinds, (images, captions), batch.scenes)
+        return Outcome(contrastive_loss(logits) + KINDS * kinds, {"all": _right(logits)})
 
 
 class Told:
@@ -180,13 +184,15 @@ class Announced:
     """Parts of the batch with an announcement each are compared within themselves.
 
     The first part mostly has none. It is encoded without tokens and with random ones, which have to give the same
-    scores and features: tokens that announce nothing change nothing.
+    scores and features: tokens that announce nothing change nothing. Its features without tokens also have to lie near
+    the kinds of what is shown.
     """
 
     singles = True
 
     def __init__(self, student: Student):
         self.student = student
+        self.kinds = Kinds(student.concepts)
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.student.clip.parameters())
@@ -211,6 +217,7 @@ class Announced:
                 neutral = distillation_loss(logits, plain.detach(), temperature=1.0)
                 neutral = neutral + _apart(images[part], bare[0]) + _apart(captions[part], bare[1])
                 loss, logits = (loss + contrastive_loss(plain)) / 2 + NEUTRALITY * neutral, plain
+                loss = loss + KINDS * _kind_loss(student, self.kinds, bare, batch.scenes[part])
             losses.append(loss)
             right[announcement.told or "nothing"] = _right(logits)
         return Outcome(_mean(losses, parts), right)
@@ -245,6 +252,14 @@ def _bare(draws: Draws, said: list[Announcement]) -> Flags:
     silent = np.array([not announcement.names for announcement in said])
     bare: Flags = silent & (draws.rng.random(len(said)) < BARE)
     return bare
+
+
+def _kind_loss(student: Student, kinds: Kinds, features: tuple[Tensor, Tensor], scenes: list[Scene]) -> Tensor:
+    """Of the features of images and captions, (B, E) each."""
+    phrases = student.encode_texts(student.tokens(kinds.phrases))
+    wanted = kinds.wanted(scenes).to(phrases.device)
+    image, text = (kind_loss(part, phrases, wanted) for part in features)
+    return (image + text) / 2
 
 
 def _apart(found: Tensor, wanted: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Student:
 
         torch.manual_seed(recipe.seed)
         text = recipe.model["text_cfg"]
-        self.recipe, self.device = recipe, device
+        self.recipe, self.concepts, self.device = recipe, concepts, device
         self.tokenizer = SimpleTokenizer(context_length=text["context_length"])
         self.vocabulary = find_vocabulary(concepts, self.tokenizer)
         compact = recipe.model | {"text_cfg": text | {"vocab_size": len(self.vocabulary)}}
