@@ -28,7 +28,7 @@ class TokensOnly:
 
     inserted, lengths = Student.inserted, Student.lengths
     device, encoder = torch.device("cpu"), ENCODER
-    recipe = SimpleNamespace(inserted=Inserted(4, 4, 0.3))
+    recipe, concepts = SimpleNamespace(inserted=Inserted(4, 4, 0.3)), ()
 
     def __init__(self):
         generator = torch.Generator().manual_seed(1)
@@ -63,6 +63,8 @@ PHASE = SimpleNamespace(lie_at=lambda step: 0.5)
 def right(monkeypatch, steps: int) -> float:
     """How often an image's caption is found by the tokens, in mean over the parts of so many steps."""
     monkeypatch.setattr(objectives, "_texts", lambda batch, draws, said: [""] * ROWS)
+    monkeypatch.setattr(objectives, "Kinds", lambda concepts: None)
+    monkeypatch.setattr(objectives.Announced, "_kind_loss", lambda self, features, scenes: torch.tensor(0.0))
     objective, found = objectives.Announced(TokensOnly()), []
     images = np.zeros((ROWS, 8, 8, 3), np.uint8)
     draws = Draws(np.random.default_rng(0), torch.Generator().manual_seed(0))
