@@ -6,6 +6,8 @@ against each other. It compares how far the tokens of both are turned towards ea
 
 from types import SimpleNamespace
 
+from lpi.data.openmoji.catalogue import load_catalogue
+from lpi.data.openmoji.scenes import Placed, Scene
 from lpi.models.pretraining import objectives
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS, Announcement
 from lpi.models.pretraining.recipe import Inserted
@@ -14,7 +16,10 @@ from lpi.models.pretraining.student import Draws, Student
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
+CONCEPTS = load_catalogue(ROOT / "data" / "catalogue.csv", ROOT / "data" / "domains.csv")
+SCENE = Scene((Placed(CONCEPTS[0], 0.5, 0.5, 0.5),))
 WIDTH, LAYERS, ROWS = 64, 2, 36
 PARTS = [slice(0, 12), slice(12, 24), slice(24, 36)]
 CHANCE = 1 / 12
@@ -28,7 +33,7 @@ class TokensOnly:
 
     inserted, lengths = Student.inserted, Student.lengths
     device, encoder = torch.device("cpu"), ENCODER
-    recipe, concepts = SimpleNamespace(inserted=Inserted(4, 4, 0.3)), ()
+    recipe, concepts = SimpleNamespace(inserted=Inserted(4, 4, 0.3)), CONCEPTS
 
     def __init__(self):
         generator = torch.Generator().manual_seed(1)
@@ -63,14 +68,12 @@ PHASE = SimpleNamespace(lie_at=lambda step: 0.5)
 def right(monkeypatch, steps: int) -> float:
     """How often an image's caption is found by the tokens, in mean over the parts of so many steps."""
     monkeypatch.setattr(objectives, "_texts", lambda batch, draws, said: [""] * ROWS)
-    monkeypatch.setattr(objectives, "Kinds", lambda concepts: None)
-    monkeypatch.setattr(objectives.Announced, "_kind_loss", lambda self, features, scenes: torch.tensor(0.0))
     objective, found = objectives.Announced(TokensOnly()), []
     images = np.zeros((ROWS, 8, 8, 3), np.uint8)
     draws = Draws(np.random.default_rng(0), torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     for _ in range(steps):
-        batch = objectives.Batch(images, [None] * ROWS, PARTS, PHASE, 0, [])
+        batch = objectives.Batch(images, [SCENE] * ROWS, PARTS, PHASE, 0, [])
         outcome = objective(batch, draws)
         found += [share for name, share in outcome.right.items() if name != "nothing"]
     return float(np.mean(found))
