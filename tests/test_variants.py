@@ -85,6 +85,11 @@ def test_every_concept_is_in_one_piece_of_its_domain_with_its_neighbours(tasks):
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+def test_domains_without_a_group_are_cut_too():
+    names = domain_names(divided(CONCEPTS, 30, {}))
+    assert names[24:] == [f"{name} 3" for name in domain_names(CONCEPTS)[:6]]
+
+
 def test_as_many_tasks_as_domains_change_nothing():
     assert divided(CONCEPTS, 12, ASPECT_OF_DOMAIN) is CONCEPTS
 

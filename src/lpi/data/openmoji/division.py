@@ -22,7 +22,7 @@ def divided(concepts: list[Concept], tasks: int, groups: Mapping[str, str]) -> l
     Args:
         concepts: the catalogue.
         tasks: the number of domains wanted.
-        groups: domain -> its group. All groups get equally many pieces, as far as that is possible.
+        groups: domain -> its group; others are by themselves. Groups get equally many pieces, as far as possible.
 
     Raises:
         ValueError: fewer tasks than domains, or so many that a piece has fewer than `LEAST` concepts.
@@ -45,9 +45,9 @@ def pieces_of_domains(names: list[str], tasks: int, groups: Mapping[str, str]) -
     pieces: Counter[str] = Counter()
     of_groups: Counter[str] = Counter()
     for _ in range(tasks):
-        chosen = min(names, key=lambda name: (pieces[name], of_groups[groups[name]]))
+        chosen = min(names, key=lambda name: (pieces[name], of_groups[groups.get(name, name)]))
         pieces[chosen] += 1
-        of_groups[groups[chosen]] += 1
+        of_groups[groups.get(chosen, chosen)] += 1
     return pieces
 
 
