@@ -17,8 +17,8 @@ SHRINKAGE = 0.35  # share of their size that objects lose; on a card they are sm
 def drifted(rng: np.random.Generator, scene: Scene, drift: float) -> Scene:
     """The scene with another horizon, smaller objects and, each with chance `drift`, a fine pattern and cards.
 
-    A card is as large as the object was that now stands on it. The numbers drawn do not depend on `drift`: from the same
-    state of `rng` a larger one changes the same things further, and more of them.
+    A card is as large as the object was that now stands on it. The numbers drawn do not depend on `drift`: from the
+    same state of `rng` a larger one changes the same things further, and more of them.
 
     Args:
         rng: decides on the direction of the horizon, the pattern and the cards.
