@@ -10,9 +10,11 @@ and how many queries of each modality go to the right task.
 import argparse
 from pathlib import Path
 
-from lpi.continual.evaluation import Gallery
 from lpi.continual.features import encode
-from lpi.continual.routing import route
+from lpi.continual.gallery import Gallery
+from lpi.continual.keys import load_keys
+from lpi.continual.pairs import RoutedPairs
+from lpi.continual.routing import TaskRouter
 from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import recall_at
@@ -39,15 +41,15 @@ def main() -> None:
     with torch.inference_mode():
         images = encode(lambda x: encoder.encode_image(backbone.normalise(x), vision), gallery.data.images, device)
         captions = encode(lambda x: encoder.encode_text(x.long(), text), gallery.data.tokens, device)
-    frozen = gallery.ranks(gallery.frozen)
-    neutral = gallery.ranks({"image": images, "text": captions})
+    frozen = gallery.ranks(RoutedPairs.plain(gallery.frozen["image"], gallery.frozen["text"]))
+    neutral = gallery.ranks(RoutedPairs.plain(images, captions))
     print(f"| {split} split | image to text | text to image |\n| --- | --- | --- |")
     for title, ranks in (("frozen R@1", frozen), ("untrained neutral prompts R@1", neutral)):
         print(f"| {title} | {recall_at(ranks['i2t'], 1):.1f} | {recall_at(ranks['t2i'], 1):.1f} |")
-    right = []
+    right, keys = [], load_keys(Path("data/keys"), tasks)
     for modality in MODALITIES:
-        keys = [np.load(f"data/keys/{task}_{modality}.npy") for task in tasks]
-        routes = route(gallery.frozen[modality], keys, parameters["routing.metric"])
+        router = TaskRouter(gallery.frozen[modality], keys[modality], parameters["routing.metric"])
+        routes = router.nearest(slice(None), len(tasks))[:, 0]
         right.append(f"{100 * np.mean(routes == gallery.task[modality]):.1f}")
     print(f"| routed to the right task | {right[0]} | {right[1]} |")
 

@@ -27,10 +27,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from lpi.continual.evaluation import RoutedEncoder
+from lpi.continual.features import encode
+from lpi.continual.pairs import RoutedPairs
 from lpi.data.openmoji.facts import ASPECTS
 from lpi.data.stream import MODALITIES
-from lpi.methods import method_class
 from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS, average_recall, recall_at
 from lpi.parameters import PARAMS_FILE, read_yaml
@@ -41,14 +41,14 @@ import numpy as np
 import study
 import yaml
 from options import no_options
-from quick import Recorded, Stream
+from quick import ROUTINGS, Stream, routings_of
 from results import Rows, append_row, read_rows, write_rows
 
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, MATRIX = (RESULTS / f"conflict{name}.csv" for name in ("_runs", "", "_aspects"))
 WEIGHTS = Path("data/backbone/open_clip_model.safetensors")
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("validate", "fetch", "split", "features", "distances", "keys")
+STAGES = ("validate", "fetch", "split", "features", "distances")
 TASKS = 12
 SEEDS = (0, 1, 2)
 SIZES = (5, 20, 100)  # training scenes per task that are compared at `UPDATES` updates per task
@@ -59,9 +59,8 @@ STREAM = {
     "stream.order": "given",
     "scenes.tasks": TASKS,
     "scenes.test": 1,
-    "routing.clusters": 5,  # as S-Prompts have been published
-    "routing.metric": "l1",
 }
+ROUTING = {"published": ROUTINGS["published"], "oracle": {**ROUTINGS["published"], "routing.oracle": True}}
 DATA: dict[str, dict[str, Any]] = {
     "aspects": {**STREAM, "scenes.captions": "aspects"},
     "mixed": {**STREAM, "scenes.captions": "mixed"},
@@ -154,13 +153,12 @@ def load(folder: Path) -> Stream:
 def measure(trial: Trial, folder: Path) -> list[Row]:
     """The rows of a trial: one for each way of routing."""
     start, stream = time.perf_counter(), load(folder)
-    parameters = Recorded(stream.resolve(**trial.settings))
     kind = of_frozen if trial.method == "frozen" else of_stream if trial.trained == "stream" else of_aspect
-    rows = list(kind(stream, parameters, trial))
+    rows = list(kind(stream, trial))
     return [{**trial.identity, **row, "seconds": round(time.perf_counter() - start)} for row in rows]
 
 
-def of_frozen(stream: Stream, parameters: Recorded, trial: Trial) -> Iterator[Row]:
+def of_frozen(stream: Stream, trial: Trial) -> Iterator[Row]:
     """Average R@1, and how often the nearest earlier task has the same aspect where there is one."""
     recall = {direction: round(average_recall(stream.frozen.recall[direction][1]), 2) for direction in DIRECTIONS}
     yield {"routing": "none", **recall, "nearest": round(100 * same_aspect(stream), 2) if stream.aspects else ""}
@@ -176,30 +174,26 @@ def same_aspect(stream: Stream) -> float:
     return sum(found) / len(found)
 
 
-def of_stream(stream: Stream, parameters: Recorded, trial: Trial) -> Iterator[Row]:
-    """Gains, forgetting and routing accuracy, by keys and, for methods that route, with the true tasks."""
-    after = stream.learn(parameters)
-    for oracle in (False, True) if method_class(trial.method).keepable else (False,):
-        found = stream.gains(stream.replay(parameters, after), {**parameters, "routing.oracle": oracle})
-        yield {"routing": "oracle" if oracle else "published", "gain": found.pop("mean"), **found}
+def of_stream(stream: Stream, trial: Trial) -> Iterator[Row]:
+    """Gains, forgetting and routing accuracy; of methods whose queries have routes, with the true tasks too."""
+    found = stream.measure_routings(routings_of(trial.method, ROUTING), **trial.settings)
+    for routing, row in found.items():
+        yield {"routing": routing, "gain": row["mean"], **{name: row[name] for name in row if name in COLUMNS}}
 
 
-def of_aspect(stream: Stream, parameters: Recorded, trial: Trial) -> Iterator[Row]:
+def of_aspect(stream: Stream, trial: Trial) -> Iterator[Row]:
     """Gain by the aspect of the tasks, in the gallery of all tasks."""
     tasks = [task for task, aspect in enumerate(stream.aspects) if aspect == trial.trained]
-    method = stream.learn_together(parameters, tasks)
+    method = stream.before_stream(stream.resolve(**trial.settings), tasks)
     ours, frozen = by_aspect(stream, method), by_aspect(stream, None)
     yield {"routing": "none", **{aspect: round(ours[aspect] - frozen[aspect], 2) for aspect in ASPECTS}}
 
 
 def by_aspect(stream: Stream, method: Method | None) -> dict[str, float]:
-    """R@1 (mean of both directions) on the tasks of each aspect; None: the frozen model."""
-    gallery, tasks = stream.gallery, range(len(stream.tasks))
-    features = gallery.frozen
-    if method:
-        encoder = RoutedEncoder(gallery, stream.keys, "l1", stream.backbone.normalise, stream.device, oracle=False)
-        features = encoder.features(method, tasks, len(tasks))
-    ranks, aspects = gallery.ranks(features), np.array(stream.aspects)
+    """R@1 (mean of both directions) on the tasks of each aspect under one set of prompts; None: the frozen model."""
+    gallery, aspects = stream.gallery, np.array(stream.aspects)
+    features = [gallery.frozen[m] for m in MODALITIES] if method is None else encoded(stream, method)
+    ranks = gallery.ranks(RoutedPairs.plain(*features))
     of_items = {m: aspects[gallery.task[m]] for m in MODALITIES}
     return {
         aspect: float(
@@ -209,6 +203,15 @@ def by_aspect(stream: Stream, method: Method | None) -> dict[str, float]:
         )
         for aspect in ASPECTS
     }
+
+
+def encoded(stream: Stream, method: Method) -> list[np.ndarray]:
+    """The gallery's images and captions under a method's only set of prompts, (n, E) and (m, E)."""
+    data, normalise = stream.gallery.data, stream.backbone.normalise
+    return [
+        encode(lambda batch: method.encode_image(normalise(batch), 0), data.images, stream.device),
+        encode(lambda batch: method.encode_text(batch.long(), 0), data.tokens, stream.device),
+    ]
 
 
 def without_bars() -> None:
@@ -278,17 +281,17 @@ def between(what: str, low: float, high: float, measured: float) -> Check:
 def checks(found: Findings) -> list[Check]:
     """What was wanted of the stream, and what it has."""
     frozen = {name: found.mean(name, method="frozen", data="aspects") for name in (*DIRECTIONS, "nearest")}
-    along = {"data": "aspects", "routing": "published", "trained": "stream"}
-    routed = {modality: found.mean(modality, method="sprompts", **along) for modality in MODALITIES}
-    lost = {method: found.mean("forgetting", method=method, **along) for method in ("shared", "sprompts")}
-    per_task, together = found.gain("sprompts", "oracle"), found.gain("joint", "published")
+    published = {"data": "aspects", "method": "sprompts", "routing": "published"}
+    routed = {modality: found.mean(modality, **published) for modality in MODALITIES}
+    lost = found.mean("forgetting", data="aspects", method="shared") - found.mean("forgetting", **published)
+    above = found.gain("sprompts", "oracle") - found.gain("joint", "own")
     sizes = f"S-Prompts, true tasks, {UPDATES} updates a task"
     return [
         between("frozen model, R@1 image to text", 15, 60, frozen["i2t"]),
         between("frozen model, R@1 text to image", 15, 60, frozen["t2i"]),
         at_least("prompts trained on one aspect: gain on it above that on the others", 10, found.ahead()),
-        at_least("prompts per task, true tasks: gain above that of one set trained on all", 3, per_task - together),
-        at_least("one shared set: forgetting above that of S-Prompts", 5, lost["shared"] - lost["sprompts"]),
+        at_least("prompts per task, true tasks: gain above that of one set trained on all", 3, above),
+        at_least("one shared set: forgetting above that of S-Prompts", 5, lost),
         at_least("images routed to their task (%)", 75, routed["image"]),
         at_least("captions routed to their task (%)", 75, routed["text"]),
         at_least("tasks whose nearest earlier task has their aspect, where one has (%)", 75, frozen["nearest"]),

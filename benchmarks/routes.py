@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lpi.continual.evaluation import record_recall
 from lpi.continual.features import encode
-from lpi.continual.routing import key_distances
+from lpi.continual.pairs import RoutedPairs
+from lpi.continual.routing import TaskRouter
 from lpi.continual.state import load_state
 from lpi.data.stream import MODALITIES
 from lpi.methods import create_method
@@ -101,8 +102,8 @@ def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) ->
         rule: None gives every query the prompts of the newest task.
     """
     gallery, count = stream.gallery, len(stream.tasks)
-    metric = stream.resolve()["routing.metric"]
-    far = {m: key_distances(gallery.frozen[m], stream.keys[m], metric) for m in MODALITIES}
+    routing = stream.routing(stream.resolve())
+    routers = {m: TaskRouter(gallery.frozen[m], routing.keys[m], routing.metric) for m in MODALITIES}
     recall: dict = {}
     for after in range(count):
         rows = {modality: gallery.items(modality, range(after + 1)) for modality in MODALITIES}
@@ -111,10 +112,11 @@ def measure(stream: Stream, tables: dict[str, np.ndarray], rule: Rule | None) ->
             if rule is None:
                 made[m] = tables[m][rows[m], after]
                 continue
-            weights = rule.weights(far[m][rows[m], : after + 1], gallery.task[m][rows[m]])
+            weights = rule.weights(routers[m].distances(rows[m], after + 1), gallery.task[m][rows[m]])
             features = {task: tables[m][rows[m], task] for task in range(after + 1)}
             made[m] = rule.mix(weights, features, gallery.frozen[m][rows[m]])
-        record_recall(recall, gallery, made, after, range(after + 1))
+        ranks = gallery.ranks(RoutedPairs.plain(made["image"], made["text"]), range(after + 1))
+        record_recall(recall, gallery, ranks, after, range(after + 1))
     gains = {d: average_recall(recall[d][1]) - average_recall(stream.frozen.recall[d][1]) for d in DIRECTIONS}
     lost = np.mean([forgetting(recall[d][1]) for d in DIRECTIONS])
     values = {**gains, "mean": np.mean(list(gains.values())), "forgetting": lost}

@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(space["own"]), choices=list(space["own"]))
     methods = parser.parse_args().methods
-    require_up_to_date("keys", "distances")
+    require_up_to_date("features", "distances")
     stream = Stream("val")
     for method in methods:
         search(method, space, stream)

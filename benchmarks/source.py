@@ -19,7 +19,7 @@ from lpi.methods.common.base import Method
 import torch
 import yaml
 from options import no_options
-from quick import Stream, require_up_to_date
+from quick import OWN, Stream, require_up_to_date
 from results import write_rows
 from torch import Tensor
 
@@ -55,7 +55,8 @@ def main() -> None:
         parameters = stream.resolve(method="shared", depth=1, prompt_length=tokens, **{"prompts.scale": 0.0})
         for strength in STRENGTHS:
             method = pointed(stream, parameters, strength)
-            gains = stream.gains(iter([method] * len(stream.tasks)), parameters)
+            states = iter([method] * len(stream.tasks))
+            gains = stream.gains(states, {OWN: stream.routing(parameters)}, [])[OWN]
             rows.append({"tokens": tokens, "strength": strength, **{name: gains[name] for name in COLUMNS}})
             print(rows[-1], flush=True)
     write_rows(CSV, rows)

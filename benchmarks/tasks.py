@@ -16,9 +16,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lpi.continual.calibration import PairSimilarity, measure_similarity
 from lpi.continual.distances import similarity_matrix, task_vector
-from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream
-from lpi.continual.routing import task_keys
+from lpi.continual.evaluation import StreamResult, evaluate_stream
+from lpi.continual.gallery import Gallery
+from lpi.continual.keys import task_keys
+from lpi.continual.routing import Routing
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.clusters import cluster_items
@@ -105,6 +108,7 @@ def measure(division: str, tasks: int) -> dict:
     (data, features), (test, test_features) = (zip(*made[split], strict=True) for split in SPLITS)
     tasks = len(data)
     seconds, sizes, vectors = [], [], []
+    similarities: list[PairSimilarity] = []
     with tempfile.TemporaryDirectory() as place:
         states = Path(place)
         save_state(states / "-1", create_method(parameters, backbone, device), [])
@@ -116,6 +120,7 @@ def measure(division: str, tasks: int) -> dict:
             rng = seed_all(parameters["seed"], task + 1)
             train_task(method, own, similarity, parameters, backbone.normalise, rng, device, f"task {task}")
             save_state(states / str(task), method, [])
+            similarities.append(measure_similarity(method, own, backbone.normalise, device))
             seconds.append((time.perf_counter() - start) / len(own.tokens))
             sizes.append((states / str(task) / "state.safetensors").stat().st_size)
 
@@ -125,12 +130,12 @@ def measure(division: str, tasks: int) -> dict:
                 load_state(states / str(task), method)
                 yield method
 
-        keys = {m: [task_keys(own[m], parameters["routing.clusters"], seed=0) for own in features] for m in MODALITIES}
+        keys = {m: [task_keys(own[m], parameters["routing.clusters"]) for own in features] for m in MODALITIES}
         gallery = Gallery.build(test, test_features)
 
         def evaluated(forward_transfer: bool) -> StreamResult:
-            how = parameters["routing.metric"], backbone.normalise, device
-            return evaluate_stream(replayed(), gallery, keys, *how, forward_transfer=forward_transfer)
+            how = Routing.of(parameters, keys), backbone.normalise, device, similarities
+            return evaluate_stream(replayed(), gallery, *how, forward_transfer=forward_transfer)
 
         start = time.perf_counter()
         result = evaluated(False)

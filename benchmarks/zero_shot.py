@@ -13,8 +13,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lpi.continual.evaluation import Gallery
 from lpi.continual.features import BATCH, encode
+from lpi.continual.gallery import Gallery
+from lpi.continual.pairs import RoutedPairs
 from lpi.data.coco import ImageStore, data_home
 from lpi.data.errors import DataError
 from lpi.data.sources.coco2014 import NAME
@@ -49,7 +50,7 @@ def zero_shot_recall(backbone: Backbone, entries: list[Entry], home: Path) -> di
     texts = encode(lambda batch: encoder.encode_text(batch.long()), tokens, device)
     vectors = np.concatenate(images)
     gallery = Gallery(TaskData(vectors, tokens, owners, captions), task={}, frozen={})  # the pixels are not kept
-    ranks = gallery.ranks({"image": vectors, "text": texts})
+    ranks = gallery.ranks(RoutedPairs.plain(vectors, texts))
     return {direction: {k: recall_at(found, k) for k in CUTOFFS} for direction, found in ranks.items()}
 
 

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lpi.continual.evaluation import Gallery, StreamResult, evaluate_stream, frozen_result
+from lpi.continual.calibration import load_similarities
+from lpi.continual.evaluation import StreamResult, evaluate_stream, frozen_result
+from lpi.continual.gallery import Gallery
+from lpi.continual.keys import load_keys
 from lpi.continual.ranks import FROZEN, METHOD
+from lpi.continual.routing import Routing
 from lpi.continual.state import drop_states, load_state
 from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method, resolve
@@ -59,7 +63,8 @@ def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict[st
     chosen = []
     for task in range(tasks):
         query = int(np.flatnonzero(gallery.task["text"] == task)[0])
-        scores = result.features["image"] @ result.features["text"][query]
+        asked = slice(query, query + 1)
+        scores = result.pairs.images.scores(result.pairs.captions[asked], result.pairs.tasks[asked])[0]
         best = np.argsort(-scores, kind="stable")[:SHOWN]
         right = [bool(image == gallery.data.owners[query]) for image in best]
         chosen.append({"caption": gallery.data.captions[query], "images": best.tolist(), "right": right})
@@ -74,22 +79,23 @@ def main(parameters: Parameters) -> None:
         [TaskData.load(Path("data/stream") / split / task) for task in tasks],
         [load_features(Path("data/features"), split, task) for task in tasks],
     )
-    keys = {modality: [np.load(f"data/keys/{task}_{modality}.npy") for task in tasks] for modality in MODALITIES}
+    routing = Routing.of(parameters, load_keys(Path("data/keys"), tasks))
     method = create_method(parameters, backbone, device)
     drop_states(STATES, tasks)
-    metric, oracle = parameters["routing.metric"], parameters["routing.oracle"]
-    ahead = parameters["evaluation.forward_transfer"]
-    result = evaluate_stream(states(method, tasks), gallery, keys, metric, backbone.normalise, device, oracle, ahead)
+    similarities, ahead = load_similarities(STATES / tasks[-1]), parameters["evaluation.forward_transfer"]
+    how = routing, backbone.normalise, device, similarities, ahead
+    result = evaluate_stream(states(method, tasks), gallery, *how)
     frozen = frozen_result(gallery, len(tasks), ahead)
     write_result("", result, names)
     write_result("frozen_", frozen, names)
     OUT.mkdir(parents=True, exist_ok=True)
-    gallery.stream_ranks({METHOD: result, FROZEN: frozen}).save(OUT / "ranks.npz")
+    gallery.stream_ranks({METHOD: result.ranks, FROZEN: frozen.ranks}).save(OUT / "ranks.npz")
     for modality in MODALITIES:
         write_matrix(OUT / f"confusion_{modality}.csv", result.confusion[modality].astype(float), names)
     facts = {
         "parameters_per_task": method.parameters_per_task,
         "task_threshold": parameters["loss.task_threshold"],
+        "encoded": result.encoded,
         "examples": examples(gallery, result, len(tasks)),
     }
     (OUT / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")

@@ -1,13 +1,11 @@
-"""Routing keys: k-means centres of every task's frozen training features, images and captions apart."""
+"""Routing keys: centres and sums of every task's frozen training features, images and captions apart."""
 
 from pathlib import Path
 
-from lpi.continual.routing import task_keys
+from lpi.continual.keys import task_keys
 from lpi.data.stream import MODALITIES, load_features
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.errors import plain_errors
-
-import numpy as np
 
 OUT = Path("data/keys")
 
@@ -18,9 +16,7 @@ def main() -> None:
     for task in load_chain():
         features = load_features(Path("data/features"), "train", task)
         for modality in MODALITIES:
-            np.save(
-                OUT / f"{task}_{modality}.npy", task_keys(features[modality], parameters["routing.clusters"], seed=0)
-            )
+            task_keys(features[modality], parameters["routing.clusters"]).save(OUT, task, modality)
 
 
 if __name__ == "__main__":

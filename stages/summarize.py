@@ -16,6 +16,7 @@ from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report import figures
 from lpi.report.results import Results
+from lpi.report.starts import Starts
 from lpi.report.summary import lower, read_log, read_matrix, seen_recall, summarise
 from lpi.report.tables import recall_rows, stream_rows
 from lpi.runtime.errors import plain_errors
@@ -34,6 +35,14 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def report_starts(starts: Starts, names: list[str]) -> None:
+    """The table and the figure of the losses before training; the table is empty where none were measured."""
+    with (METRICS / "start.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(starts.table(names))
+    if starts.measured:
+        figures.start_losses(starts.losses, starts.chosen.tolist(), names, PLOTS / "start.png")
 
 
 def bounded(entry: dict[str, float], sign: str = "") -> str:
@@ -91,6 +100,7 @@ def main(parameters: Parameters) -> None:
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     draw_recall(results, parameters["method"])
+    report_starts(Starts.load(DATA / "states", tasks), names)
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
     figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
     for modality, counts in confusion.items():

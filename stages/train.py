@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from lpi.continual.calibration import load_similarities, measure_similarity, save_similarities
 from lpi.continual.keeping import Records, judge, train_if_better
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
@@ -51,6 +52,9 @@ def main(task: str, previous: str) -> None:
     if is_writer():
         save_state(STATES / task, method, records)
         save_verdicts(STATES / task, verdicts)
+        if method.routed:
+            own = measure_similarity(method, data, backbone.normalise, device, parameters["stream.margin"])
+            save_similarities(STATES / task, [*load_similarities(STATES / previous), own])
     close()
 
 

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +25,28 @@ def pytest_collection_modifyitems(items):
     for item in items:
         group = "pipeline" if "first_run" in item.fixturenames else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def noted_commands():
+    """What the tests of a module run is noted in `claims.RUN`."""
+    import claims
+
+    claims.RUN.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", claims.noting(subprocess.Popen.__init__))
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A test with the marker `runs` fails unless the commands that it names were run."""
+    import claims
+
+    result = yield
+    named = [command for marker in pyfuncitem.iter_markers("runs") for command in marker.args]
+    assert claims.missing(named) == [], f"{pyfuncitem.name} claims to run these commands"
+    return result
 
 
 @pytest.fixture(scope="session")

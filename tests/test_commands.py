@@ -9,15 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from lpi.methods import check, resolve
 from lpi.models.backbone import Backbone
 from lpi.runtime.devices import NAMES as DEVICES
 
+import claims
 import documents
 import plan
 import pytest
+import yaml
 from conftest import ROOT
 
 PAGES = [page for page in documents.pages() if page.parts[0] in ("README.md", "CONTRIBUTING.md", "docs")]
@@ -108,13 +111,30 @@ def names_tests(command: str) -> None:
 
 
 def in_test(name: str) -> Callable[[str], None]:
-    """The test of this name, FILE::FUNCTION, runs the command or what it stands for."""
+    """The test of this name, MODULE::FUNCTION, claims to run the command; it fails if it does not (tests/claims.py)."""
 
-    def exists(command: str) -> None:
-        file, _, function = name.partition("::")
-        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), name
+    def claimed(command: str) -> None:
+        module, _, function = name.partition("::")
+        marks = getattr(getattr(import_module(module), function), "pytestmark", [])
+        assert command in [claim for mark in marks if mark.name == "runs" for claim in mark.args], (name, command)
 
-    return exists
+    return claimed
+
+
+def known_to_dvc(command: str) -> None:
+    """DVC has the command; what follows it stands on another page."""
+    subprocess.run([sys.executable, "-m", *words_of(command), "--help"], check=True, capture_output=True)
+
+
+def has_hooks(command: str) -> None:
+    """The hooks are programs of the environment; pre-commit itself is the reader's."""
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    known = (ROOT / "constraints.txt").read_text()
+    for hook in local["hooks"]:
+        program, *_ = hook["entry"].split()
+        assert hook["language"] == "system"
+        assert re.search(rf"(?m)^{program.removeprefix('.venv/bin/')}==", known), program
 
 
 def configures(command: str) -> None:
@@ -130,16 +150,15 @@ def runs(command: str) -> None:
     """`test_commands_run_on_a_finished_run` runs it; there is nothing else to check."""
 
 
-SLURM = in_test("test_sharing.py::test_the_slurm_script_runs_its_line_in_a_clone")
-SKY = in_test("test_sharing.py::test_the_skypilot_job_runs_its_experiment")
-OWN = in_test("test_real_data.py::test_the_readmes_example_of_own_images_runs")
-REMOTE = in_test("test_sharing.py::test_a_second_clone_trains_nothing_that_the_first_has_trained")
-INSTALL = in_test("test_install.py::test_a_finished_installation_is_not_repeated")
-CACHE = in_test("test_sharing.py::test_a_shared_cache_is_open_to_the_group")
-CLONE = in_test("test_sharing.py::test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments")
-ARTIFACTS = in_test("test_sharing.py::test_others_get_the_backbone_and_the_final_prompts_by_name")
-HOOKS = in_test("test_docs.py::test_the_hooks_before_a_commit_are_programs_of_the_environment")
-CHAIN = in_test("test_variants.py::test_the_command_of_the_page_makes_the_chain_of_forty_tasks")
+SLURM = in_test("test_sharing::test_the_slurm_script_runs_its_line_in_a_clone")
+SKY = in_test("test_sharing::test_the_skypilot_job_runs_its_experiment")
+OWN = in_test("test_real_data::test_the_readmes_example_of_own_images_runs")
+REMOTE = in_test("test_sharing::test_a_second_clone_trains_nothing_that_the_first_has_trained")
+INSTALL = in_test("test_install::test_a_clone_is_installed_and_activated_as_the_pages_say")
+CACHE = in_test("test_sharing::test_a_shared_cache_is_open_to_the_group")
+CLONE = in_test("test_sharing::test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments")
+ARTIFACTS = in_test("test_sharing::test_others_get_the_backbone_and_the_final_prompts_by_name")
+CHAIN = in_test("test_variants::test_the_command_of_the_page_makes_the_chain_of_forty_tasks")
 RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern that fits a whole command counts
     (r"make plan", runs),
     (r"make .*|(PYTHON|TORCH_INDEX)=\S+ make install", made),
@@ -154,12 +173,13 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"for i in \$\(seq 12 39\); do .* >> params\.yaml", CHAIN),
     (r"sbatch .*", SLURM),
     (r"sky jobs launch .*", SKY),
-    (r"pre-commit install", HOOKS),
+    (r"pre-commit install", has_hooks),
     (r"dvc (remote add|cache dir|config) --local .*", configures),
     (r"dvc (push|pull) --run-cache.*|dvc repro --pull( --allow-missing)?", REMOTE),
-    (r"dvc (push|pull|checkout)|dvc exp (run --name narrow -S rank=2|(push|pull|list) origin.*|apply narrow)", CLONE),
+    (r"dvc (push|pull|checkout)|dvc exp (run --name narrow -S rank=3|(push|pull|list) origin.*|apply narrow)", CLONE),
     (r"(install|chgrp|find|cp) .*/shared/lpi-cache.*", CACHE),
-    (r"git (tag --annotate|push origin) prompts@v1\.0\.0.*|dvc artifacts get.*", ARTIFACTS),
+    (r"git (tag --annotate|push origin) prompts@v1\.0\.0.*|dvc artifacts get .*", ARTIFACTS),
+    (r"dvc artifacts get", known_to_dvc),
     (r"sed -i .* params\.yaml", runs),
     (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
     (r"dvc exp run( --queue)?( -S .*)?", possible),
@@ -215,6 +235,39 @@ def test_a_command_without_a_rule_and_a_wrong_option_are_found(monkeypatch):
         made("make dinner")
     with pytest.raises(AssertionError, match="LPI_SPEED"):
         known_variable("LPI_SPEED=2 dvc repro")
+
+
+def test_a_claim_needs_the_command_itself():
+    name = "test_sharing::test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments"
+    in_test(name)("dvc pull")
+    with pytest.raises(AssertionError, match="dvc pull --force"):
+        in_test(name)("dvc pull --force")
+    with pytest.raises(AssertionError, match="dvc pull"):
+        in_test("test_sharing::test_a_second_clone_with_the_same_cache_runs_nothing")("dvc pull")
+
+
+@pytest.mark.parametrize(
+    ("call", "command", "same"),
+    [
+        ([sys.executable, "-m", "dvc", "push"], "dvc push", True),
+        ([sys.executable, "-m", "dvc", "push", "--quiet"], "dvc push", False),
+        ([sys.executable, "-m", "dvc", "push"], "dvc push --run-cache", False),
+        (["bash", "-ec", "cd x\ndvc push   # all of it"], "dvc push", True),
+        ("cp -r x /tmp/cache/", "cp -r x /shared/lpi-cache/", True),
+        ("cp -r y /tmp/cache/", "cp -r x /shared/lpi-cache/", False),
+        ("git clone /tmp/origin lpi", "git clone REPOSITORY lpi", True),
+        ("git tag --message 'rank 4'", 'git tag --message "rank 4"', True),
+    ],
+)
+def test_a_command_is_run_if_all_its_words_are_but_for_places(monkeypatch, call, command, same):
+    monkeypatch.setattr(claims, "RUN", claims.commands_in(call))
+    assert claims.missing([command]) == ([] if same else [command])
+
+
+def test_what_a_test_runs_is_noted():
+    assert claims.missing(["true REPOSITORY"]) == ["true REPOSITORY"]
+    subprocess.run(["bash", "-c", "true somewhere"], check=True)
+    assert claims.missing(["true REPOSITORY"]) == []
 
 
 ALREADY_RUN: set[str] = set()  # a command that several pages have is run once

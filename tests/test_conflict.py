@@ -35,8 +35,8 @@ def made_up_rows():
     rows = [row(frozen, i2t=30, t2i=61, nearest=75)]
     rows += of("aspects", "sprompts", "published", [14, 16, 18], 4, image=74, text=96)
     rows += of("aspects", "sprompts", "oracle", [19, 20, 21], 2)
-    rows += of("aspects", "shared", "published", [3, 5, 4], 12)
-    rows += of("aspects", "joint", "published", [15, 16, 17], 1)
+    rows += of("aspects", "shared", "own", [3, 5, 4], 12)
+    rows += of("aspects", "joint", "own", [15, 16, 17], 1)
     rows += of("mixed", "sprompts", "published", [4, 6, 5])
     rows += of("5", "sprompts", "oracle", [8, 9, 10])
     rows += of("20", "sprompts", "oracle", [12, 13, 14])
@@ -120,10 +120,10 @@ def test_data_is_made_by_the_stages_in_a_folder_of_its_own(in_the_repository, tm
 
     def called(command, cwd, env, **_):
         calls.append((command[1], cwd, env["PYTHONPATH"]))
-        return SimpleNamespace(returncode=int("keys" in command[1]), stdout="no ", stderr="keys")
+        return SimpleNamespace(returncode=int("distances" in command[1]), stdout="no ", stderr="features")
 
     monkeypatch.setattr(subprocess, "run", called)
-    with pytest.raises(RuntimeError, match="stage keys for the data '20' failed:\nno keys"):
+    with pytest.raises(RuntimeError, match="stage distances for the data '20' failed:\nno features"):
         conflict.make_data("20", tmp_path)
     assert calls == [(str(ROOT / "stages" / f"{s}.py"), tmp_path / "20", str(ROOT / "src")) for s in conflict.STAGES]
     made, shipped = (load_parameters(folder / "params.yaml") for folder in (tmp_path / "20", ROOT))
@@ -169,18 +169,19 @@ def test_a_method_that_routes_is_measured_with_the_true_tasks_too(folder):
         "lr": "0.5",
     }
     (shared,) = conflict.measure(Trial("aspects", "shared", updates=2), folder)
+    assert shared["routing"] == "own"
     assert set(conflict.COLUMNS) >= set(shared)
 
 
 def test_prompts_of_one_aspect_are_tested_on_all(folder, monkeypatch):
     learned = []
-    together = conflict.Stream.learn_together
+    together = conflict.Stream.before_stream
 
     def noted(self, parameters, tasks):
         learned.append(list(tasks))
         return together(self, parameters, tasks)
 
-    monkeypatch.setattr(conflict.Stream, "learn_together", noted)
+    monkeypatch.setattr(conflict.Stream, "before_stream", noted)
     (found,) = conflict.measure(Trial("aspects", "joint", trained="sky", updates=2), folder)
     assert learned == [[1]]
     assert {"frame", "sky"} <= set(found)

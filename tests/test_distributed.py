@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 
+from lpi.continual.verdict import load_verdicts
 from lpi.report.summary import read_log
 from lpi.runtime import launch
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.torch import load_file
 
 
 def test_every_method_learns_the_same_in_two_processes(tmp_path):
@@ -38,6 +40,35 @@ def test_every_method_learns_the_same_in_two_processes(tmp_path):
         for key, value in expected["tensors"].items():
             torch.testing.assert_close(found["tensors"][key], value, atol=1e-5, rtol=1e-4, msg=f"{name}: {key}")
         assert any(not torch.equal(value, torch.zeros_like(value)) for value in found["tensors"].values())
+
+
+@pytest.mark.parametrize(
+    ("task", "previous", "kindly", "kept", "start"),
+    [
+        ("t00", "init", "1", [False, False], None),  # the other process would keep the first try
+        ("t01", "t00", "0", [True], 0),  # the other process would start anew, and reject it
+    ],
+)
+def test_processes_that_judge_differently_all_do_as_the_first_one(
+    repository, tmp_path, task, previous, kindly, kept, start
+):
+    repository.set({"keep": "better", "prompts.warm_start": "measured"})
+    script = str(ROOT / "tests" / "agreement_worker.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**repository.environment, "OMP_NUM_THREADS": "1"}
+    repository.run(*torchrun, script, task, previous, str(tmp_path), kindly, environment=environment)
+    first, second = (torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2))
+    assert first["verdicts"] == kept
+    assert second["verdicts"] == [not verdict for verdict in kept]
+    assert first["losses"] != second["losses"]
+    assert first["rejected"] == second["rejected"] == ([] if kept[-1] else [int(task[1:])])
+    assert first["start"] == second["start"] == start
+    state = repository.folder / "data" / "states" / task
+    stored = load_file(state / "state.safetensors")
+    assert stored.keys() == first["tensors"].keys() == second["tensors"].keys()
+    for name, tensor in stored.items():
+        assert torch.equal(first["tensors"][name], tensor) and torch.equal(second["tensors"][name], tensor), name
+    assert [verdict.kept for verdict in load_verdicts(state)] == kept
 
 
 def worker(launched: int, rank: int) -> psutil.Process | None:

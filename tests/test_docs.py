@@ -128,16 +128,6 @@ def test_the_variables_of_the_environment_are_those_that_the_code_reads():
     assert set(re.findall(r"^\| `(LPI_\w+)` \|", table, re.MULTILINE)) == set(re.findall(r'"(LPI_\w+)"', source))
 
 
-def test_the_hooks_before_a_commit_are_programs_of_the_environment():
-    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    assert local["repo"] == "local"
-    known = (ROOT / "constraints.txt").read_text()
-    for hook in local["hooks"]:
-        program, *_ = hook["entry"].split()
-        assert hook["language"] == "system"
-        assert re.search(rf"(?m)^{program.removeprefix('.venv/bin/')}==", known), program
-
-
 def rows_of(method: str, values: list[float]) -> list[dict[str, str]]:
     names = [name for _, name, _ in tables.RECALL]
     return [

@@ -24,13 +24,19 @@ Figure.savefig = lambda *arguments, **options: None  # test_pipeline.py draws
 STAGES = (("init",), ("train", "t00", "init"), ("train", "t01", "t00"), ("evaluate",), ("summarize",))
 whole = yaml.safe_load(Path("params.yaml").read_text())
 declared = json.loads(sys.argv[1])
+trained = None
 for case, changes in json.loads(sys.argv[2]).items():
     chosen = json.loads(json.dumps(whole))
     for name, value in changes.items():
         group, _, leaf = name.rpartition(".")
         (chosen[group] if group else chosen)[leaf] = value
-    shutil.rmtree("data/states")
-    for stage, *arguments in STAGES:
+    of_training = {name: value for name, value in changes.items() if not name.startswith("routing.")}
+    if case.endswith("+pairs"):  # the states of the case before
+        assert of_training == trained
+    else:
+        shutil.rmtree("data/states")
+    trained = of_training
+    for stage, *arguments in STAGES[3:] if case.endswith("+pairs") else STAGES:
         Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
         sys.argv = [f"stages/{stage}.py", *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -44,18 +50,30 @@ for case, changes in json.loads(sys.argv[2]).items():
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
         "kept": [line.split(",")[-1] for line in Path("metrics/stream.csv").read_text().splitlines()[1:]],
         "tries": [len(verdict["tries"]) for verdict in verdicts],
+        "starts": [row.split(",") for row in Path("metrics/start.csv").read_text().splitlines()],
+        "measured": [state.name for state in states if (state / "start.csv").exists()],
         "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[2:],
     }
     print("RESULT", case, json.dumps(result))
 """
 BARE = {"depth": 1, "interaction.rank": 0, "loss.alignment": 0.0, "loss.task": 0.0, "loss.distillation": 0.0}
-CASES = {
+PAIRS = {"routing.metric": "mahalanobis", "routing.candidates": 2, "routing.calibrate": True}
+ONE_SET = ("frozen", "joint", "shared", "l2p", "lpi+better")  # all tasks have the same prompts
+ROUTED = ("lpi", "sprompts", "dualprompt")
+BASES = {
     **{method: {"method": method} for method in METHODS},
     "lpi+oracle": {"routing.oracle": True},
     "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
     "lpi+bare": BARE,
     "lpi+ahead": {"evaluation.forward_transfer": True},
+    "lpi+measured": {"prompts.warm_start": "measured", "prompts.warm_margin": 0.0, "prompts.warm_lr": 0.5},
     "lpi+better": {"keep": "better", "prompts.scale": 10.0},  # noise instead of prompts
+}
+CASES = {
+    name: changes
+    for base, own in BASES.items()
+    for name, changes in ((base, own), (f"{base}+pairs", {**own, **PAIRS}))
+    if name in BASES or base in (*ONE_SET, *ROUTED, "lpi-released")
 }
 
 
@@ -151,6 +169,33 @@ def test_prompts_that_do_harm_are_stored_but_not_used(results):
     assert result["terms"] == ["loss", "retrieval", "alignment"]
     assert len(set(result["states"])) == 3
     assert results["lpi"]["kept"] == ["1", "1"] and results["lpi"]["tries"] == []
+
+
+def test_the_measured_starts_are_in_the_report(results):
+    """Every task has its loss without prompts, the second also that under the first one's; the lower one wins."""
+    titles, first, second = results["lpi+measured"]["starts"]
+    assert titles == ["task", "start", "none", "tool"]
+    assert first[:2] == ["tool", "none"] and float(first[2]) > 0 and first[3] == ""
+    assert second[1] == ("tool" if float(second[3]) < float(second[2]) else "none")
+    assert results["lpi+measured"]["measured"] == ["t00", "t01"]
+    states = results["lpi+measured"]["states"]
+    assert states[:2] == results["lpi"]["states"][:2] and states[2] != results["lpi"]["states"][2]
+    assert results["lpi"]["starts"] == [titles] and results["lpi"]["measured"] == []
+
+
+@pytest.mark.parametrize("case", ONE_SET)
+def test_where_all_tasks_have_the_same_prompts_no_routing_changes_recall(results, case):
+    plain, pairs = (results[name]["summary"] | {"routing_accuracy": {}} for name in (case, f"{case}+pairs"))
+    assert pairs == plain
+
+
+def test_the_published_method_keeps_its_routing(results):
+    assert results["lpi-released+pairs"]["summary"] == results["lpi-released"]["summary"]
+
+
+@pytest.mark.parametrize("case", ROUTED)
+def test_pairs_compare_prompts_of_a_tasks_own_otherwise(results, case):
+    assert results[f"{case}+pairs"]["summary"]["t2i"] != results[case]["summary"]["t2i"]
 
 
 def test_parts_of_lpi_can_be_switched_off(results):

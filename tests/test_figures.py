@@ -96,6 +96,12 @@ DRAW = {
     "aspect_matrix": lambda path: figures.aspect_matrix(GAINS, ASPECTS, path),
     "spread_bars": lambda path: figures.spread_bars(SPREAD, path, "forgetting (points)", 1.6),
     "distance_matrix": lambda path: figures.distance_matrix(similarities(), NAMES, path, 0.4),
+    "start_losses": lambda path: figures.start_losses(
+        np.where(np.tri(T, dtype=bool), np.linspace(0.5, 4, T * T).reshape(T, T), np.nan),
+        [0] * T,
+        NAMES,
+        path,
+    ),
     "routing_confusion": lambda path: figures.routing_confusion(np.eye(T) * 270 + 1, NAMES, path, "images"),
     "training_curves": lambda path: figures.training_curves(losses(), path),
     "retrieval_sheet": lambda path: figures.retrieval_sheet(

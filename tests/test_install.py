@@ -83,10 +83,20 @@ def make(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 # With pip.
 
 
+def commit(folder: Path) -> Path:
+    """The folder as a Git repository with one commit."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "state"]):
+        subprocess.run([*git, *arguments], cwd=folder, check=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def with_pip(tmp_path_factory):
-    """A project and what `make install` printed; torch came from an index beside one that pip is configured for."""
+    """A clone and what `make install` printed; torch came from an index beside one that pip is configured for."""
     root = tmp_path_factory.mktemp("installed")
+    clone = f"git clone {commit(write_project(root / 'origin'))} lpi && cd lpi"
+    subprocess.run(["bash", "-ec", clone], cwd=root, check=True, capture_output=True)
     (root / "bin").mkdir()
     for command in ("make", "sh", "cat"):  # no uv on the PATH
         (root / "bin" / command).symlink_to(shutil.which(command))
@@ -99,8 +109,16 @@ def with_pip(tmp_path_factory):
         "PIP_EXTRA_INDEX_URL": usual,
         "PIP_FIND_LINKS": usual,
     }
-    project = write_project(root / "project")
-    return project, variables, make(project, **variables)
+    return root / "lpi", variables, make(root / "lpi", **variables)
+
+
+@pytest.mark.runs("git clone REPOSITORY lpi && cd lpi", "source .venv/bin/activate")
+def test_a_clone_is_installed_and_activated_as_the_pages_say(with_pip):
+    project, _, done = with_pip
+    assert done.returncode == 0, done.stdout + done.stderr
+    script = "source .venv/bin/activate\ncommand -v python"
+    found = subprocess.run(["bash", "-ec", script], cwd=project, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(project / ".venv/bin/python")
 
 
 def test_torch_comes_from_the_index_that_is_named_and_from_no_other(with_pip):

@@ -85,7 +85,7 @@ def trained(**settings):
     tasks = settings.pop("tasks", 1)
     guess = torch.nn.Parameter(torch.tensor([9.0, 9.0]))
     cpu = Shard(torch.device("cpu"))
-    return guess, fit(Boxes(), box_losses(guess), [guess], {**SETTINGS, **settings}, cpu, "boxes", tasks)
+    return guess, fit(Boxes(), box_losses(guess), [guess], {**SETTINGS, **settings}, cpu, "boxes", tasks=tasks)
 
 
 def test_a_number_of_updates_takes_the_place_of_epochs():

@@ -25,6 +25,12 @@ from repository import STAGES, declared, keep_only, ran, restored
 from stages import summarize
 
 TRAIN = ["train@t00", "train@t01"]
+PAIRS = {
+    "routing.clusters": 1,
+    "routing.metric": "mahalanobis",
+    "routing.candidates": 2,
+    "routing.calibrate": True,
+}
 
 CURVES = ("i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
 BOUNDS = ("low", "high")
@@ -202,9 +208,18 @@ def test_a_wrong_value_is_refused_before_anything_runs(repository, change, messa
 
 
 def test_a_new_task_at_the_end_trains_only_itself(repository):
+    """And leaves earlier rows as they were, also where routing and scores depend on all tasks so far."""
+    repository.set(PAIRS)
+    for stage in ("keys", "evaluate"):
+        repository.run(sys.executable, f"stages/{stage}.py")
+    before = StreamRanks.load(repository.folder / "data/evaluation/ranks.npz")
     repository.set({"tasks.t02": {"prev": "t01"}})
     output = repository.dvc("repro")
     assert [stage for stage in ran(output) if stage.startswith("train")] == ["train@t02"]
+    after = StreamRanks.load(repository.folder / "data/evaluation/ranks.npz")
+    assert after.tasks == 3
+    for direction, rows in before.ranks[METHOD].items():
+        assert all(np.array_equal(a, b) for a, b in zip(rows, after.ranks[METHOD][direction], strict=False))
     assert (repository.folder / "metrics/matrices/i2t_r1.csv").read_text().startswith("after,tool,sport,place")
 
 

@@ -63,6 +63,9 @@ def test_coco_arrives_from_a_server_that_was_killed_and_restarted(tmp_path):
     assert "Traceback" not in failed
 
 
+@pytest.mark.runs(
+    "cp -r ~/photos ~/captions.csv data/own/", "sed -i '/^  t02:/,$d' params.yaml", "dvc exp run -S dataset=folder"
+)
 def test_the_readmes_example_of_own_images_runs(tmp_path):
     """Its commands to the letter, with photos of two tasks at home and a captions file that begins as the README's."""
     section = documents.read("README.md").partition("## Your own images")[2].partition("\n## ")[0]

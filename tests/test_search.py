@@ -34,7 +34,7 @@ def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
     assert not any(name.startswith(("pool.", "lwf.", "scenes.")) for name in read)
     repository.set({"scenes.train": 9})
     refused = repository.run(*command, check=False)
-    assert "error: data/ does not belong to params.yaml; run `dvc repro keys distances`" in refused.stderr
+    assert "error: data/ does not belong to params.yaml; run `dvc repro features distances`" in refused.stderr
     (repository.folder / "runs.csv").unlink()
 
 
@@ -50,6 +50,39 @@ def test_settings_of_a_quick_run():
             quick.parse_settings(f"{name}=1")
     with pytest.raises(SystemExit, match=r"scenes.train cannot be set here"):
         quick.parse_settings("scenes.train=9")
+
+
+def test_routings_of_a_quick_run():
+    asked = quick.parse_routings(["own", "published", "two: routing.candidates=2 routing.metric=l2"])
+    assert list(asked) == ["own", "published", "two"]
+    assert asked["own"] == {} and asked["two"] == {"routing.candidates": 2, "routing.metric": "l2"}
+    published = {"routing.clusters": 5, "routing.metric": "l1", "routing.candidates": 1}
+    assert published.items() <= asked["published"].items()
+    assert quick.routings_of("sprompts", asked) == asked
+    assert quick.routings_of("shared", asked) == quick.routings_of("l2p", asked) == {"own": {}}
+    with pytest.raises(SystemExit, match="no routing is called mine; give own, published, oracle or NAME: "):
+        quick.parse_routings(["mine"])
+    with pytest.raises(SystemExit, match="lr is no part of a routing"):
+        quick.parse_routings(["mine: lr=0.1"])
+
+
+def test_only_routings_without_a_row_are_evaluated():
+    defaults = load_parameters(ROOT / "params.yaml")
+    stream = SimpleNamespace(resolve=lambda **settings: Parameters({**defaults, **settings}))
+    asked = quick.parse_routings(["own", "oracle"])
+
+    def row(routing, oracle):
+        return {"split": "val", "routing": routing, "values": json.dumps({"lr": 0.5, "routing.oracle": oracle})}
+
+    settings = {"lr": 0.5}
+    assert list(quick.missing(asked, settings, stream, [], "val")) == ["own", "oracle"]
+    assert list(quick.missing(asked, settings, stream, [row("own", False)], "val")) == ["oracle"]
+    assert list(quick.missing(asked, settings, stream, [row("oracle", True)], "val")) == ["own"]
+    both = [row("own", False), row("oracle", True)]
+    assert quick.missing(asked, settings, stream, both, "val") == {}
+    assert list(quick.missing(asked, {"lr": 0.1}, stream, both, "val")) == ["own", "oracle"]
+    unnamed = {"split": "val", "values": json.dumps({"lr": 0.5, "routing.oracle": False})}
+    assert list(quick.missing(asked, settings, stream, [unnamed], "val")) == ["oracle"]
 
 
 def test_a_row_stands_for_all_runs_that_read_the_same_values():

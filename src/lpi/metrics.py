@@ -4,7 +4,7 @@ A recall matrix R is (T, T), in percent: R[i, j] is the recall on the queries of
 lower triangle must be finite; what lies above the diagonal is ignored, except by `forward_transfer`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -50,10 +50,24 @@ def feature_ranks(queries: Features, gallery: Features, positives: Positives) ->
     """`hit_ranks` of queries @ gallery.T, (Q, E) and (G, E), block by block: never more than `BLOCK_SCORES` at once."""
     if len(positives) != len(queries):
         raise ValueError(f"{len(queries)} queries but positives for {len(positives)}")
-    items, starts = _flatten(positives, len(gallery))
-    step = max(1, BLOCK_SCORES // max(1, len(gallery)))
-    blocks = range(0, len(queries), step)
-    parts = [_block_ranks(queries[first : first + step] @ gallery.T, items, starts, first) for first in blocks]
+    return block_ranks(lambda rows: queries[rows] @ gallery.T, positives, len(gallery))
+
+
+def block_ranks(
+    scores: Callable[[slice], Numbers], positives: Positives, gallery: int, at_once: int | None = None
+) -> Ranks:
+    """`hit_ranks` of scores that are made block by block.
+
+    Args:
+        scores: some of the Q queries -> their (B, G) scores.
+        positives: of every query, see `hit_ranks`.
+        gallery: G.
+        at_once: the largest number of scores in a block of more than one query; None: `BLOCK_SCORES`.
+    """
+    items, starts = _flatten(positives, gallery)
+    step = max(1, (at_once or BLOCK_SCORES) // max(1, gallery))
+    blocks = (slice(first, min(first + step, len(positives))) for first in range(0, len(positives), step))
+    parts = [_block_ranks(scores(block), items, starts, block.start) for block in blocks]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 

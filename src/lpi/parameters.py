@@ -58,9 +58,16 @@ class Prompts(Section):
         le=10,
         description="standard deviation of the entries at the start: of prompts around their anchor, of prefixes",
     )
-    warm_start: Literal["none", "nearest", "previous"] = Field(
-        description="a new task starts from the prompts of the semantically nearest or of the previous task, or anew"
+    warm_start: Literal["none", "nearest", "previous", "measured"] = Field(
+        description="a new task starts anew (`none`), or from the prompts of the semantically `nearest` finished task,"
+        " of the `previous` one, or of the one under whose prompts the loss of its own pairs is `measured` to be lowest"
     )
+    warm_margin: Number = Field(
+        ge=0,
+        le=1000,
+        description="`measured`: by how much that loss must be lower than without prompts, or the task starts anew",
+    )
+    warm_lr: Number = Field(ge=1e-06, le=1000, description="factor on lr for a task that starts from another's prompts")
 
 
 class Interaction(Section):
@@ -108,8 +115,16 @@ class Similarity(Section):
 class Routing(Section):
     """Which task a query belongs to (docs/method.md 7)."""
 
-    clusters: int = Field(ge=1, le=1000, description="k-means centres per task and modality")
-    metric: Literal["l1", "l2", "cosine"] = Field(description="distance of a query to a centre")
+    clusters: int = Field(ge=1, le=1000, description="k-means centres per task and modality; 1 = the mean")
+    metric: Literal["l1", "l2", "cosine", "mahalanobis"] = Field(
+        description="distance of a query to a centre; `mahalanobis`: by one shrunk covariance of all tasks so far"
+    )
+    candidates: int = Field(
+        ge=1, le=1000, description="an image is encoded under so many of its nearest tasks, and compared by pair"
+    )
+    calibrate: bool = Field(
+        description="scores under the prompts of different tasks are made comparable by two numbers of each task"
+    )
     oracle: bool = Field(description="route by the true task instead of the keys: what routing costs")
 
 

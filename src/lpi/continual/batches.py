@@ -70,6 +70,7 @@ class PairBatches:
     Attributes:
         images: (n, H, W, 3) uint8, `margin` pixels larger on every side than what is cropped from them.
         tokens: (m, context) int64.
+        owners: (m,) int64, the image row of every caption.
         margin: 0 where nothing is cropped.
         normalise: see above.
         items: pairs of an epoch, m.
@@ -89,7 +90,7 @@ class PairBatches:
     ):
         self.images = torch.from_numpy(np.array(data.images)).to(device)
         self.tokens = torch.from_numpy(data.tokens).long().to(device)
-        self._owners = torch.from_numpy(data.owners).to(device)
+        self.owners, self._owners = data.owners, torch.from_numpy(data.owners).to(device)
         self._order = data.owners, parameters["batch_size"]
         self._unique = parameters["loss.retrieval_form"] == "unique"
         self.margin, self.normalise, self._rng = parameters["stream.margin"], normalise, rng

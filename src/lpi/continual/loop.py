@@ -58,12 +58,20 @@ class Updater:
         parameters: lr and optimizer.*.
         total: how many updates there will be.
         shard: the processes whose gradients are averaged.
+        lr_factor: by which lr is multiplied.
     """
 
-    def __init__(self, trained: list[nn.Parameter], parameters: Mapping[str, Any], total: int, shard: Shard):
+    def __init__(
+        self,
+        trained: list[nn.Parameter],
+        parameters: Mapping[str, Any],
+        total: int,
+        shard: Shard,
+        lr_factor: float = 1.0,
+    ):
         self._trained, self._shard = trained, shard
         self._optimizer = build_optimizer(parameters, trained)
-        self._schedule, self._done = cosine(parameters["lr"], total), 0
+        self._schedule, self._done = cosine(lr_factor * parameters["lr"], total), 0
 
     def update(self, loss: Tensor) -> None:
         """One step down the gradient of the loss, a scalar."""
@@ -104,6 +112,7 @@ def fit(
     parameters: Mapping[str, Any],
     shard: Shard,
     title: str,
+    lr_factor: float = 1.0,
     tasks: int = 1,
 ) -> list[Record]:
     """Train for some epochs or updates; returns per epoch the means of the loss and of every weighted term.
@@ -117,13 +126,14 @@ def fit(
         parameters: epochs, updates, lr and optimizer.*.
         shard: the processes that share every batch.
         title: shown beside the progress bar and in errors.
+        lr_factor: by which lr is multiplied.
         tasks: how many tasks the data is of, each of which gets `updates`.
 
     Raises:
         FloatingPointError: the loss is not finite; names the epoch and the terms.
     """
     total, records = tasks * parameters["updates"] or parameters["epochs"] * batches.updates, []
-    updater = Updater(trained, parameters, total, shard)
+    updater = Updater(trained, parameters, total, shard, lr_factor)
     shown: dict[str, Any] = {"desc": title, "unit": batches.unit, "mininterval": 1, "disable": not is_writer()}
     with tqdm(total=round(total / batches.updates * batches.items), **shown) as progress:
         for epoch, first in enumerate(range(0, total, batches.updates)):

@@ -1,4 +1,7 @@
-"""What a method has learned, on disk: `state.safetensors` and the training log `log.csv` of one task."""
+"""What a method has learned, on disk: `state.safetensors` and the training log `log.csv` of one task.
+
+Where the task's start was measured, `start.csv` beside them has the losses.
+"""
 
 import csv
 import json
@@ -8,9 +11,20 @@ from pathlib import Path
 
 from lpi.data.errors import DataError
 from lpi.methods.common.base import Method
+from lpi.methods.common.start import Start
 
 from safetensors import safe_open
 from safetensors.torch import save
+
+
+def save_start(path: Path, start: Start) -> None:
+    """Write the measured losses: a row `none`, and one for each finished task, whose state has that name."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["prompts", "loss", "start"])
+        for task, loss in start.losses.items():
+            name = "none" if task is None else f"t{task:02d}"
+            writer.writerow([name, f"{loss:.6g}", int(task == start.task)])
 
 
 def save_state(folder: Path, method: Method, records: list[dict[str, float]]) -> None:
@@ -25,6 +39,8 @@ def save_state(folder: Path, method: Method, records: list[dict[str, float]]) ->
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in record.items()} for record in records)
+    if method.start is not None:
+        save_start(folder / "start.csv", method.start)
 
 
 def drop_states(folder: Path, tasks: Collection[str]) -> None:

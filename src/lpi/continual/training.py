@@ -6,9 +6,10 @@ from typing import Any
 
 from lpi.continual.batches import PairBatches
 from lpi.continual.loop import Record, Terms, fit
+from lpi.continual.transfer import transfer_losses
 from lpi.data.stream import TaskData
 from lpi.methods.common.base import Features, Method
-from lpi.runtime.distributed import Shard
+from lpi.runtime.distributed import Shard, from_writer
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,16 @@ def pair_losses(method: Method, batches: PairBatches) -> Callable[[Tensor, Tenso
     return losses
 
 
+def measure_start(method: Method, batches: PairBatches, rng: np.random.Generator) -> None:
+    """Let a method that asks for it start the task from the best of its `candidates`; in all processes the same.
+
+    The draw leaves `rng` as it is: a task that starts anew is trained as if nothing had been measured.
+    """
+    if method.candidates is not None:
+        losses = transfer_losses(method, batches, method.candidates, rng.spawn(1)[0])
+        method.start_by(from_writer(losses))
+
+
 @contextmanager
 def training_mode(method: Method, shard: Shard, patch_dropout: float) -> Iterator[None]:
     """In this block the method sees the batches of all processes, and its encoder leaves out a share of the patches."""
@@ -93,9 +104,10 @@ def train_task(
     """
     batches, shard, records = PairBatches(data, parameters, normalise, rng, device), Shard(device), []
     trained = method.begin_task(torch.as_tensor(similarity, dtype=torch.float32, device=device))
+    measure_start(method, batches, rng)
     if trained:
         losses = pair_losses(method, batches)  # before training_mode: the reference sees all patches
         with training_mode(method, shard, parameters["patch_dropout"]):
-            records = fit(batches, losses, trained, parameters, shard, title, tasks)
+            records = fit(batches, losses, trained, parameters, shard, title, method.lr_factor, tasks)
     method.end_task(batches.loaded())
     return records

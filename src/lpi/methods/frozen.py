@@ -8,6 +8,8 @@ from torch import Tensor, nn
 class Frozen(Method):
     """Features without prompts, whatever the route."""
 
+    routed = False
+
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         self.tasks += 1
         return []

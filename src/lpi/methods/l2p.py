@@ -54,6 +54,7 @@ class L2P(Method):
     """One pool per modality that all tasks train; the query is the frozen feature, so there is no route to choose."""
 
     Settings = Settings
+    routed = False
     reference = (None, None)
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):

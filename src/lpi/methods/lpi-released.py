@@ -21,6 +21,8 @@ class LPIReleased(LowRankPerTask):
         "loss.task_threshold": 0.4,
         "loss.distillation": 0.0,
         "routing.metric": "l1",
+        "routing.candidates": 1,
+        "routing.calibrate": False,
         "optimizer.name": "sgd",
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 2e-4,

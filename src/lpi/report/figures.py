@@ -293,10 +293,43 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
     limit = max(0.1, math.ceil(10 * np.abs(pairs).max()) / 10) if pairs.count() else 1.0
     _heat_map(axes, pairs, names, colormaps["RdBu_r"], (-limit, limit), "semantic similarity")
     for row, column in np.argwhere(above):
-        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, linewidth=1.2, zorder=3, clip_on=False))
+        _outline(axes, row, column)
     if len(similarity) <= MOST_PRINTED:
         _print_cells(axes, np.where(above, [[_short(value) for value in row] for row in similarity], ""))
     axes.set(xlabel=f"outlined: above the threshold {threshold:.3g}")
+    return _save(_with_square_axes(figure), path)
+
+
+@_house_style
+def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str], path: Path) -> Figure:
+    """Heat map of the losses before training, the task to be trained in rows.
+
+    The colours show the difference to the loss without prompts, centred at 0. Up to 12 tasks the losses are printed.
+
+    Args:
+        losses: (T, T), in the first column without prompts, then under those of each task but the last; NaN cells stay
+            blank.
+        chosen: (T,) the column from which the task starts, which is outlined.
+        names: of the T tasks.
+        path: the PNG to write.
+    """
+    losses = _square(losses, names)
+    differences = np.ma.masked_invalid(losses - losses[:, :1])
+    figure, axes = _new(COLUMN, COLUMN)
+    limit = max(0.1, math.ceil(10 * np.abs(differences).max()) / 10) if differences.count() else 1.0
+    columns = ["none", *names[:-1]]
+    _heat_map(axes, differences, names, colormaps["RdBu_r"], (-limit, limit), "difference to none", columns)
+    for row, column in enumerate(chosen):
+        if np.isfinite(losses[row, column]):
+            _outline(axes, row, column)
+    if len(names) <= MOST_PRINTED:
+        decimals = 2 if len(names) <= DECIMALS_UP_TO else 1
+        _print_cells(axes, [[f"{loss:.{decimals}f}" for loss in row] for row in losses])
+    axes.set(
+        title="retrieval loss before training",
+        xlabel="under the prompts of task (outlined: the start)",
+        ylabel="task to be trained",
+    )
     return _save(_with_square_axes(figure), path)
 
 
@@ -422,21 +455,28 @@ def _heat_map(
     colours: Colormap,
     limits: tuple[float, float],
     unit: str | None,
+    columns: Sequence[str] | None = None,
 ) -> None:
     """Draw (T, T) values with row 0 at the top; masked cells stay blank; a colour bar if there is a unit.
 
-    Cell (i, j) covers j..j+1 on the x axis and i..i+1 on the y axis.
+    Cell (i, j) covers j..j+1 on the x axis and i..i+1 on the y axis. The columns have the names of the rows, unless
+    `columns` are given.
     """
     mesh = axes.pcolormesh(values, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
     axes.set(xlim=(0, len(names)), ylim=(len(names), 0))
     middles = np.arange(len(names)) + 0.5
-    axes.set_xticks(middles, names, rotation=90)
+    axes.set_xticks(middles, columns or names, rotation=90)
     axes.set_yticks(middles, names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if unit is not None:
         bar = axes.figure.colorbar(mesh, cax=axes.inset_axes((1.04, 0, 0.045, 1)), label=unit)
         bar.outline.set_visible(False)
+
+
+def _outline(axes: Axes, row: int, column: int) -> None:
+    """A frame around a cell of a heat map."""
+    axes.add_patch(Rectangle((column, row), 1, 1, fill=False, linewidth=1.2, zorder=3, clip_on=False))
 
 
 def _print_cells(axes: Axes, texts: Sequence[Sequence[str]] | NDArray[np.str_]) -> None:

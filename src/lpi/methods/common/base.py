@@ -7,6 +7,7 @@ from typing import Any
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss
+from lpi.methods.common.start import Losses, Start
 from lpi.parameters import Parameters, Section
 
 import torch
@@ -35,20 +36,29 @@ class Method(nn.Module, ABC):
         fixed: parameters that the method sets whatever params.yaml says, by dotted name.
         keepable: a task's prompts are its own, so they can be left out where they do not help (`reject_last`).
         least_depth: the smallest number of prompted layers that the method can have.
+        routed: the prompts of a query depend on the task that it is routed to.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
         gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
         reference: vision and text prompts, fixed during a task, under which `losses` needs the features of the batch
             (None in their place: the plain model); None if it needs none. Training encodes every item once per task.
+        candidates: finished tasks from the prompts of one of which the task that was begun may start, where training is
+            to measure which (`start_by`); None where nothing is to be measured.
+        start: what was measured for the task that was begun; None where nothing was.
+        lr_factor: by which the learning rate of the task that was begun is multiplied.
     """
 
     Settings: type[Section] = Section
     fixed: Mapping[str, Any] = {}
     keepable = False
     least_depth = 1
+    routed = True
     offline = False
     gather: Callable[[Tensor], Tensor] = staticmethod(_same)
     reference: tuple[Tensor | None, Tensor | None] | None = None
+    candidates: list[int] | None = None
+    start: Start | None = None
+    lr_factor: float = 1.0
 
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__()
@@ -86,6 +96,13 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         """Prepare the next task; (t + 1, t + 1) semantic similarities of the tasks so far -> what is to be trained."""
+
+    def start_by(self, losses: Losses) -> None:
+        """Choose where the task that was begun starts, for methods that have `candidates`.
+
+        losses: retrieval loss of the task's pairs without prompts and under those of every candidate.
+        """
+        raise TypeError(f"method {self.method_name()} measures no start")
 
     @abstractmethod
     def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:

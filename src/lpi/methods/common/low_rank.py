@@ -6,6 +6,7 @@ from lpi.encoder import PromptedCLIP
 from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
 from lpi.methods.common.base import Features
 from lpi.methods.common.per_task import PerTask
+from lpi.methods.common.start import Losses, Start
 from lpi.parameters import ParameterError, Parameters
 from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
 
@@ -50,7 +51,8 @@ class TaskPrompts(nn.Module):
 class LowRankPerTask(PerTask):
     """Every task has its own `TaskPrompts`; finished ones never change.
 
-    A new task may start from, and distil, the prompts of the semantically nearest finished task.
+    A new task may start from, and distil, the prompts of the semantically nearest finished task. It may also start from
+    those under which its own pairs have the lowest loss (`start_by`).
     """
 
     @classmethod
@@ -68,11 +70,13 @@ class LowRankPerTask(PerTask):
         kept = self.kept
         current = self._append()
         self.reference, self._contrasts = None, {}
+        self.candidates, self.start, self.lr_factor = None, None, 1.0
+        warm_start = self.settings["prompts.warm_start"]
+        if warm_start == "measured":
+            self.candidates = kept
         if kept:
             nearest = kept[int(similarity[-1, kept].argmax())]
-            self._start_from(
-                {"none": None, "nearest": nearest, "previous": kept[-1]}[self.settings["prompts.warm_start"]]
-            )
+            self._start_from({"nearest": nearest, "previous": kept[-1]}.get(warm_start))
             if self.settings["loss.distillation"]:
                 self.reference = self.prompts(nearest)
             if self.settings["loss.task"]:
@@ -80,9 +84,15 @@ class LowRankPerTask(PerTask):
         return list(current.parameters())
 
     def _start_from(self, task: int | None) -> None:
-        """Give the last task's prompts the values of an earlier task's."""
+        """Give the last task's prompts the values of an earlier task's; with None they stay as they are."""
         if task is not None:
             self.task_prompts[-1].load_state_dict(self.task_prompts[task].state_dict())
+            self.lr_factor = self.settings["prompts.warm_lr"]
+
+    def start_by(self, losses: Losses) -> None:
+        """Start from the prompts with the lowest loss if they are better than none by `prompts.warm_margin`."""
+        self.start = Start.choose(losses, self.settings["prompts.warm_margin"])
+        self._start_from(self.start.task)
 
     def _contrast_with(self, tasks: list[int], similarity: Tensor) -> dict[str, TaskContrast]:
         """The contrast of the last task's factors with those of earlier tasks, by modality."""

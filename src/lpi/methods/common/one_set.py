@@ -11,6 +11,8 @@ from torch import Tensor, nn
 class OneSet(Method):
     """Deep prompts that every task goes on training; queries need no route."""
 
+    routed = False
+
     def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__(encoder, parameters, anchor)
         self.current = FullRankPrompts(parameters["depth"], anchor, parameters["prompts.scale"])
