@@ -86,16 +86,14 @@ def main(parameters: Parameters) -> None:
     summary = summarise(results.recall, results.frozen, confusion, per_task, results.draws)
     (METRICS / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
 
-    logs = [
-        {"task": name, **row}
-        for task, name in zip(tasks, names, strict=True)
-        for row in read_log(DATA / "states" / task)
-    ]
+    epochs = [(name, row) for task, name in zip(tasks, names, strict=True) for row in read_log(DATA / "states" / task)]
+    epochs = epochs or [("none", {"epoch": 0, "loss": 0.0})]
+    logs = [{"task": name, "step": step, **row} for step, (name, row) in enumerate(epochs, start=1)]
     judged = [load_verdicts(DATA / "states" / task) for task in tasks]
     kept = [int(not found or found[-1].kept) for found in judged]
     write_rows(METRICS / "stream.csv", [row | {"kept": k} for row, k in zip(stream_rows(results), kept, strict=True)])
     write_rows(METRICS / "recall.csv", recall_rows(results))
-    write_rows(METRICS / "training.csv", logs or [{"task": "none", "epoch": 0, "loss": 0}])
+    write_rows(METRICS / "training.csv", logs)
     shutil.copytree(DATA / "states" / tasks[-1], FINAL, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
     PLOTS.mkdir(parents=True, exist_ok=True)
@@ -106,7 +104,7 @@ def main(parameters: Parameters) -> None:
     for modality, counts in confusion.items():
         path, title = PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"
         figures.routing_confusion(counts, names, path, title, results.few)
-    figures.training_curves(logs or [{"task": "none", "epoch": 0, "loss": 0.0}], PLOTS / "training.png")
+    figures.training_curves(logs, PLOTS / "training.png")
     draw_examples(facts, tasks, parameters["evaluation.split"])
     for name, found in zip(names, judged, strict=True):
         if found and not found[-1].kept:

@@ -52,7 +52,7 @@ for case, changes in json.loads(sys.argv[2]).items():
         "tries": [len(verdict["tries"]) for verdict in verdicts],
         "starts": [row.split(",") for row in Path("metrics/start.csv").read_text().splitlines()],
         "measured": [state.name for state in states if (state / "start.csv").exists()],
-        "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[2:],
+        "terms": Path("metrics/training.csv").read_text().splitlines()[0].split(",")[3:],
     }
     print("RESULT", case, json.dumps(result))
 """

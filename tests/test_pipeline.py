@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
@@ -84,14 +84,28 @@ def test_figures_and_tables_are_made(first_run):
             assert image.width >= 600
     bounded = {f"{curve}_{bound}" for curve in CURVES for bound in BOUNDS}
     for table, columns in (
-        ("stream", {"task", *CURVES, *bounded, "images", "few", "kept"}),
+        ("stream", {"task", "seen", *CURVES, *bounded, "images", "few", "kept"}),
         ("recall", {"direction", "k", "after", "task", *RECALLS, "images", "few"}),
-        ("training", {"task", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
+        ("training", {"task", "step", "epoch", "loss", "retrieval", "alignment", "task_contrast", "distillation"}),
     ):
         with (folder / f"{table}.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert set(rows[0]) == columns
         assert len(rows) >= 2
+
+
+def test_charts_of_dvc_have_numbers_that_rise_along_x(first_run):
+    """Over names, or over numbers that begin again, Vega-Lite draws no line or a zigzag."""
+    charts = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]
+    assert len(charts) == 2
+    for chart in charts:
+        ((path, axes),) = chart.items()
+        with (first_run[0].folder / path).open() as file:
+            rows = list(csv.DictReader(file))
+        along = [float(row[axes["x"]]) for row in rows]
+        assert len(along) >= 2 and all(left < right for left, right in pairwise(along)), path
+        for name in np.ravel(axes["y"]):
+            assert all(np.isfinite(float(row[name])) for row in rows), (path, name)
 
 
 def test_the_state_after_the_last_task_has_a_place_of_its_own(first_run):

@@ -76,9 +76,7 @@ def test_the_readmes_example_of_own_images_runs(tmp_path):
     rows = list(csv.DictReader(sample.splitlines()))
     for i in range(40):
         caption, task = f"photo {i} of a {('dog', 'desk')[i % 2]}", ("holiday", "office")[i % 2]
-        rows.append(
-            {"image": f"photos/{i}.jpg", "caption": caption, "task": task, "split": ("train", "val", "test")[i % 3]}
-        )
+        rows.append({"image": f"photos/{i}.jpg", "caption": caption, "task": task})
     for number, row in enumerate(rows):
         (home / row["image"]).write_bytes(mini_coco.jpeg(number))
     with (home / "captions.csv").open("w", newline="") as file:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.continual.verdict import FEW_IMAGES
 from lpi.metrics import CUTOFFS
 
 import numpy as np
@@ -26,7 +27,6 @@ Key = tuple[str, str, int]  # model, direction and K
 DRAWS = 1000
 SEED = 0
 TAILS = (2.5, 97.5)  # percent
-FEW_IMAGES = 30  # a task with fewer test images is marked wherever its recall stands
 BLOCK_WEIGHTS = 2**21  # weights of images at once: 16 MB
 
 

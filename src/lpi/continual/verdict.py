@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FILE = "kept.json"
-FEW_IMAGES = 30  # with fewer the message says that they are few
+FEW_IMAGES = 30  # with fewer a recall is coarse, and wherever it stands that is said
 
 
 @dataclass(frozen=True)

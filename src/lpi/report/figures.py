@@ -12,7 +12,7 @@ from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
-from lpi.continual.uncertainty import FEW_IMAGES
+from lpi.continual.verdict import FEW_IMAGES
 
 import numpy as np
 from matplotlib import colormaps, style
@@ -41,7 +41,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 CHECK = "\N{CHECK MARK}"
 MARK = "*"  # of a task with few test images
 CENTRED: dict[str, Any] = {"horizontalalignment": "center", "verticalalignment": "center"}
-NOT_LOSSES = ("task", "epoch")
+NOT_LOSSES = ("task", "step", "epoch")
 THUMBNAIL = 1.1  # inches: the largest image of a retrieval sheet
 CAPTION = 1.7  # inches: the narrowest caption column
 SHEET_HEADER = 0.55  # inches

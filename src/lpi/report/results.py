@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lpi.continual.ranks import StreamRanks
-from lpi.continual.uncertainty import FEW_IMAGES, Bootstrap, bootstrap, few_images
+from lpi.continual.uncertainty import Bootstrap, bootstrap, few_images
+from lpi.continual.verdict import FEW_IMAGES
 from lpi.report.summary import Matrices, read_matrices
 
 

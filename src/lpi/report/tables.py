@@ -14,7 +14,8 @@ Row = dict[str, str | int]
 def stream_rows(results: Results) -> list[Row]:
     """One row per task: mean R@1 over the tasks seen after it, with the frozen model beside it.
 
-    Columns: task; {direction}_r1 and {direction}_r1_frozen; each of them with _low and _high; images and few.
+    Columns: task; seen, how many tasks that makes; {direction}_r1 and {direction}_r1_frozen; both with _low and _high;
+    images and few.
     """
     values, bounds = {}, {}
     for model, matrices, suffix in ((METHOD, results.recall, ""), (FROZEN, results.frozen, "_frozen")):
@@ -23,8 +24,9 @@ def stream_rows(results: Results) -> list[Row]:
             values[name] = seen_recall(matrices[direction][1])
             bounds[f"{name}_low"], bounds[f"{name}_high"] = interval(results.draws.measures[model, direction, 1].seen)
     curves = values | bounds
+    rounded = [{column: f"{curve[task]:.4f}" for column, curve in curves.items()} for task in range(len(results.names))]
     return [
-        {"task": name, **{column: f"{curve[task]:.4f}" for column, curve in curves.items()}, **_size(results, task)}
+        {"task": name, "seen": task + 1, **rounded[task], **_size(results, task)}
         for task, name in enumerate(results.names)
     ]
 
