@@ -164,6 +164,11 @@ class WithUv:
         lines = calls.read_text().splitlines() if calls.exists() else []
         return [self._step(*line.split(" ", 1)) for line in lines]
 
+    def change(self, name: str) -> None:
+        """Make this file newer than the installation; times of files may be too coarse for a mere `touch`."""
+        os.utime(self.folder / ".venv/installed", (0, 0))
+        (self.folder / name).touch()
+
     def _step(self, index: str, arguments: str) -> str:
         if arguments.startswith("venv --clear --seed --python "):
             return "environment"
@@ -194,7 +199,7 @@ def test_the_ordinary_build_of_torch_says_how_large_it_is(with_uv):
 
 def test_changed_pins_are_installed_into_the_same_environment_from_the_same_index(with_uv):
     assert with_uv.steps(TORCH_INDEX="one") == ["environment", "torch from one", "packages"]
-    (with_uv.folder / "constraints.txt").touch()
+    with_uv.change("constraints.txt")
     assert with_uv.steps() == ["torch from one", "packages"]
 
 
@@ -223,7 +228,7 @@ def test_an_unfinished_installation_starts_again(with_uv):
 
 def test_an_unfinished_update_starts_again_from_the_same_index(with_uv):
     with_uv.steps(TORCH_INDEX="one")
-    (with_uv.folder / "constraints.txt").touch()
+    with_uv.change("constraints.txt")
     assert with_uv.steps(FAILS="editable") == ["torch from one", "packages"]
     assert with_uv.steps() == ["environment", "torch from one", "packages"]
 
@@ -232,7 +237,7 @@ def test_an_environment_of_another_python_is_made_anew(with_uv):
     with_uv.steps()
     (library,) = (with_uv.folder / ".venv/lib").iterdir()
     library.rename(library.with_name("python3.9"))
-    (with_uv.folder / "pyproject.toml").touch()
+    with_uv.change("pyproject.toml")
     assert with_uv.steps() == ["environment", "packages"]
 
 

@@ -26,7 +26,7 @@ def test_a_new_method_is_a_file_and_a_section(repository):
     repository.set({"method": "toy-method"})
     assert ran(repository.dvc("repro")) == ["validate", "init", "train@t00", "train@t01", "evaluate", "summarize"]
     header = (repository.folder / "metrics/training.csv").read_text().splitlines()[0]
-    assert header == "task,epoch,loss,retrieval,size"
+    assert header == "task,step,epoch,loss,retrieval,size"
     repository.set({"toy-method.pull": 0.5})
     assert "train@t00" in ran(repository.dvc("repro"))
 

@@ -31,11 +31,11 @@ def test_the_curves_come_with_their_intervals_and_the_tasks_sizes(results):
     rows = stream_rows(results)
     curves = [f"{d}_r1{suffix}" for suffix in ("", "_frozen") for d in DIRECTIONS]
     bounds = [f"{curve}_{bound}" for curve in curves for bound in ("low", "high")]
-    assert list(rows[0]) == ["task", *curves, *bounds, "images", "few"]
-    assert [(row["task"], row["images"], row["few"]) for row in rows] == [
-        ("tool", 5, 1),
-        ("sport", 40, 0),
-        ("place", 29, 1),
+    assert list(rows[0]) == ["task", "seen", *curves, *bounds, "images", "few"]
+    assert [(row["task"], row["seen"], row["images"], row["few"]) for row in rows] == [
+        ("tool", 1, 5, 1),
+        ("sport", 2, 40, 0),
+        ("place", 3, 29, 1),
     ]
     low, high = interval(results.draws.measures[FROZEN, "t2i", 1].seen)
     for after, row in enumerate(rows):
