@@ -84,7 +84,7 @@ def settings_of(command: str) -> list[list[str]]:
 
 
 def possible(command: str) -> None:
-    """The parameters exist and their values are possible, with the backbone of params.yaml."""
+    """The parameters exist and their values are possible, with the backbone of the committed params.yaml."""
     for settings in settings_of(command):
         parameters = resolve(plan.set_parameters(settings))
         check(parameters, Backbone(parameters["backbone"]).config)
@@ -210,8 +210,7 @@ def executed(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_command_of_a_page_is_known(page, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_every_command_of_a_page_is_known(page, in_the_repository):
     for command in commands_of(page):
         rule_of(command)(command)
 
@@ -221,8 +220,7 @@ def test_every_rule_is_for_a_command_of_some_page():
     assert [pattern for pattern, _ in RULES if not any(re.fullmatch(pattern, command) for command in commands)] == []
 
 
-def test_a_command_without_a_rule_and_a_wrong_option_are_found(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_a_command_without_a_rule_and_a_wrong_option_are_found(in_the_repository):
     with pytest.raises(LookupError, match="dvc frobnicate"):
         rule_of("dvc frobnicate")
     with pytest.raises(AssertionError, match="does not know --wide"):

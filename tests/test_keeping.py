@@ -10,12 +10,12 @@ from lpi.encoder import PromptedCLIP
 from lpi.methods import check, keeps_better_only, method_class, resolve
 from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import hit_ranks, recall_at
-from lpi.parameters import ParameterError, Parameters, load_parameters
+from lpi.parameters import ParameterError, Parameters
 
+import committed
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 SIMILARITY = torch.tensor([[1.0, 0.2, 0.9], [0.2, 1.0, 0.3], [0.9, 0.3, 1.0]])
 
@@ -138,7 +138,7 @@ def test_verdicts_are_written_beside_the_state(tmp_path):
 
 
 def parameters(**changes) -> Parameters:
-    values = dict(load_parameters(ROOT / "params.yaml"))
+    values = dict(committed.parameters())
     return resolve(Parameters(values | {"depth": 2, "rank": 3, "prompt_length": 3} | changes))
 
 
