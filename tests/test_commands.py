@@ -178,12 +178,12 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"(install|chgrp|find|cp) .*/shared/lpi-cache.*", CACHE),
     (r"git (tag --annotate|push origin) prompts@v1\.0\.0.*|dvc artifacts get .*", ARTIFACTS),
     (r"dvc artifacts get", known_to_dvc),
-    (r"sed -i .* params\.yaml", runs),
+    (r"sed -i .* params\.yaml|git checkout params\.yaml|cat metrics/report\.md", runs),
     (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
     (r"dvc exp run( --queue)?( -S .*)?", possible),
     (r"LPI_\w+=\w+ dvc repro", known_variable),
     (r"dvc repro( train@t01| --force fetch)?", runs),
-    (r"dvc (metrics (show|diff)|params diff|plots (show|diff)|queue status|exp (list|apply NAME))", runs),
+    (r"dvc (metrics (show --json|diff)|params diff|plots (show|diff)|queue status|exp (list|apply NAME))", runs),
     (r"dvc (exp show --only-changed|dag --md --collapse-foreach-matrix)", runs),
 )
 

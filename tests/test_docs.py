@@ -153,7 +153,7 @@ def test_further_measures_and_variants_have_tables():
     for row in rows:
         row |= {name: "5" for _, name, _ in tables.OTHER}
     lines = tables.render("other measures", {"methods": {"lpi": rows}}).splitlines()
-    assert lines[0].startswith("| method | seeds | to frozen i2t | to frozen t2i | R@10 i2t |")
+    assert lines[0].startswith("| method | seeds | gain over frozen i2t | gain over frozen t2i | R@10 i2t |")
     assert lines[2] == "| lpi | 2 |" + " 5.0 ± 0.0 |" * 10
     for row in rows:
         row |= dict.fromkeys((name for _, name, _ in tables.SHORT), "7")

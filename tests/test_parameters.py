@@ -16,6 +16,7 @@ import committed
 import pytest
 import yaml
 from conftest import ROOT
+from stages import validate
 
 
 def write(folder, tree):
@@ -169,6 +170,20 @@ def test_settings_that_a_method_cannot_have_are_refused(changes, message):
     values = dict(committed.parameters())
     with pytest.raises(ParameterError, match=message):
         check(resolve(Parameters(values | changes)), config)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "backbone", "warned"),
+    [
+        ("folder", "embedded", True),
+        ("coco", "embedded", True),
+        ("openmoji", "embedded", False),
+        ("folder", "ViT-B-16/openai", False),
+    ],
+)
+def test_photographs_for_the_backbone_that_knows_drawings_are_warned_of(dataset, backbone, warned, capsys):
+    validate.warn(Parameters({"dataset": dataset, "backbone": backbone}))
+    assert ("add -S backbone=ViT-B-16/openai" in capsys.readouterr().err) == warned
 
 
 def test_a_method_may_fix_parameters(tmp_path):

@@ -206,6 +206,14 @@ def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
     assert set(TRAIN) <= set(restored(back))
 
 
+def test_the_readme_takes_a_changed_rank_back(repository):
+    """`git checkout params.yaml` before the next section, because `dvc exp run` leaves the rank in the file."""
+    repository.dvc("exp", "run", "-S", "rank=2")
+    assert repository.parameters()["rank"] == 2
+    repository.run("git", "checkout", "params.yaml")
+    assert repository.parameters()["rank"] == 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -86,7 +86,8 @@ def test_the_readmes_example_of_own_images_runs(tmp_path):
     repository = Repository(tmp_path / "lpi", HOME=str(home))
     (repository.folder / "params.yaml").write_text(committed.text("params.yaml"))  # not the tiny ones
     repository.commit()
-    repository.run("bash", "-ec", commands)
+    told = repository.run("bash", "-ec", commands)
+    assert (told.stdout + told.stderr).count("the embedded backbone knows drawings only") == 1
     stream = json.loads((repository.folder / "data/stream/stream.json").read_text())
     assert stream["names"] == ["holiday", "office"]
     assert {"r1", "r5", "r10"} <= set(repository.summary()["i2t"]["last"])
