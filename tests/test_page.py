@@ -1,10 +1,7 @@
 """metrics/report.md, the numbers of a run for people."""
 
-import json
-
 from lpi.report.page import bounded, page
 
-import committed
 import pytest
 
 
@@ -36,8 +33,3 @@ def test_the_report_has_a_row_for_each_measure_and_a_column_for_each_direction()
 @pytest.mark.parametrize(("sign", "text"), [("", "2.50 [1.5, 3.5]"), ("+", "+2.50 [1.5, 3.5]")])
 def test_an_interval_stands_beside_its_value(sign, text):
     assert bounded(entry(2.5), sign) == text
-
-
-def test_the_committed_report_is_that_of_the_committed_summary():
-    tree, numbers = committed.tree(), json.loads(committed.text("metrics/summary.json"))
-    assert committed.text("metrics/report.md") == page(numbers, tree["method"], len(tree["tasks"]))

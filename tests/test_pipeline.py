@@ -56,6 +56,7 @@ def test_summary_has_the_promised_numbers(first_run):
         recall = summary[direction]["average_recall"]
         assert 0 <= recall["r1"] <= recall["r5"] <= recall["r10"] <= 100
         assert 0 <= recall["r1_low"] <= recall["r1"] <= recall["r1_high"] <= 100
+    assert f"| {summary['mean']['last']['r1']:.2f} [" in first_run[0].read("metrics/report.md").decode()
     assert set(summary["mean"]["relative"]) == {"r1", "r1_low", "r1_high"}
     assert set(summary["routing_accuracy"]) == {"image", "text"}
     assert isinstance(summary["parameters_per_task"], int)
