@@ -44,7 +44,7 @@ RECALL: list[Column] = [
     ("average R@1 i2t", "i2t.average_recall.r1", 1),
     ("average R@1 t2i", "t2i.average_recall.r1", 1),
     ("mean", "mean.average_recall.r1", 1),
-    ("to frozen", "mean.relative.r1", 1),
+    ("gain over frozen", "mean.relative.r1", 1),
     ("last", "mean.last.r1", 1),
     ("forgetting", "mean.forgetting.r1", 1),
 ]
@@ -57,7 +57,7 @@ SHORT: list[Column] = [
 OTHER: list[Column] = [
     (f"{title} {direction}", f"{direction}.{name}", 1)
     for title, name in (
-        ("to frozen", "relative.r1"),
+        ("gain over frozen", "relative.r1"),
         ("R@10", "average_recall.r10"),
         ("forgetting", "forgetting.r1"),
         ("backward transfer", "backward_transfer.r1"),
@@ -168,7 +168,7 @@ def search_table() -> str:
         settings = ", ".join(f"`{name}={value}`" for name, value in chosen.items())
         gain, lost = (spread([float(row[name]) for row in own], 1) for name in ("mean", "forgetting"))
         lines.append([method, settings, str(len(own)), f"**{gain}**" if chosen == best[method] else gain, lost])
-    return markdown(["method", "settings", "seeds", "to frozen", "forgetting"], lines)
+    return markdown(["method", "settings", "seeds", "gain over frozen", "forgetting"], lines)
 
 
 def plain_table(path: Path) -> str:

@@ -6,8 +6,9 @@ import sys
 from collections import Counter
 from types import SimpleNamespace
 
-from lpi.parameters import Parameters, load_parameters
+from lpi.parameters import Parameters
 
+import committed
 import pytest
 import quick
 import search
@@ -67,7 +68,7 @@ def test_routings_of_a_quick_run():
 
 
 def test_only_routings_without_a_row_are_evaluated():
-    defaults = load_parameters(ROOT / "params.yaml")
+    defaults = committed.parameters()
     stream = SimpleNamespace(resolve=lambda **settings: Parameters({**defaults, **settings}))
     asked = quick.parse_routings(["own", "oracle"])
 
@@ -86,7 +87,7 @@ def test_only_routings_without_a_row_are_evaluated():
 
 
 def test_a_row_stands_for_all_runs_that_read_the_same_values():
-    defaults = load_parameters(ROOT / "params.yaml")
+    defaults = committed.parameters()
     recorded = quick.Recorded(defaults)
     assert recorded["lr"] == defaults["lr"]
     assert len(recorded) == len(defaults)
@@ -121,7 +122,7 @@ def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds(
 
 
 def test_rows_of_other_parameters_are_not_mixed_with_new_ones(monkeypatch, tmp_path):
-    defaults = load_parameters(ROOT / "params.yaml")
+    defaults = committed.parameters()
     monkeypatch.setattr(search, "CSV", tmp_path / "search.csv")
     row = {"method": "shared", "settings": '{"lr": 0.5}', "seed": 0, "values": json.dumps({"lr": 0.5, "epochs": 99})}
     append_row(search.CSV, row)

@@ -3,17 +3,19 @@
 from types import SimpleNamespace
 
 from lpi.models.backbone import Backbone
-from lpi.parameters import PARAMS_FILE, Parameters, load_parameters
+from lpi.parameters import Parameters
 
+import committed
+import pytest
 import torch
-from conftest import ROOT
 from source import pointed
 
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
-def test_prompts_of_the_source_are_the_anchor_and_the_seeds_first_draws(monkeypatch):
-    monkeypatch.chdir(ROOT)
+
+def test_prompts_of_the_source_are_the_anchor_and_the_seeds_first_draws():
     shared = {"method": "shared", "depth": 1, "prompt_length": 3, "prompts.scale": 0.0}
-    parameters = Parameters({**load_parameters(PARAMS_FILE), **shared})
+    parameters = Parameters({**committed.parameters(), **shared})
     stream = SimpleNamespace(backbone=Backbone("embedded"), device=torch.device("cpu"))
     plain, turned = (pointed(stream, parameters, strength).prompts(0) for strength in (0.0, 0.5))
     anchors = pointed(stream, parameters, 0.0).anchor

@@ -5,8 +5,9 @@ import shutil
 import sys
 
 from lpi.methods import method_class
-from lpi.parameters import ParameterError, load_parameters
+from lpi.parameters import ParameterError
 
+import committed
 import pytest
 import search
 import study
@@ -14,7 +15,8 @@ import yaml
 from conftest import ROOT
 from results import read_rows
 
-DEFAULTS = load_parameters(ROOT / "params.yaml")
+pytestmark = pytest.mark.usefixtures("in_the_repository")
+DEFAULTS = committed.parameters()
 TASKS = 12
 TINY_STUDY = {
     "jobs": 2,
@@ -37,7 +39,7 @@ def test_runs_have_the_settings_of_their_method_and_their_own():
     assert runs[1].overrides == {"evaluation.split": "val", "lr": 0.5, "epochs": 9, "method": "shared", "seed": 7}
     assert runs[1].command[-8:] == ["-S", "lr=0.5", "-S", "epochs=9", "-S", "method=shared", "-S", "seed=7"]
     assert runs[2].overrides["lr"] == 0.1
-    assert set(runs[0].values) == {*load_parameters(ROOT / "params.yaml"), "tasks"}
+    assert set(runs[0].values) == {*committed.parameters(), "tasks"}
     assert len({run.name for run in runs}) == 3
 
 
