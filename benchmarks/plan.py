@@ -155,18 +155,25 @@ def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype =
     return count * 2 * size**3 / (time.perf_counter() - start)
 
 
-def work(parameters: Parameters, known: Sizes, pair: Pair) -> dict[str, float]:
+def trained_pairs(parameters: Parameters, known: Sizes, tasks: int) -> int:
+    """How many pairs are trained on, those of every pass counted again; of `updates`, at most."""
+    if parameters["method"] == "frozen":
+        return 0
+    if parameters["updates"]:
+        return int(tasks * parameters["updates"] * parameters["batch_size"])
+    return int(known.train * known.captions * parameters["epochs"])
+
+
+def work(parameters: Parameters, known: Sizes, pair: Pair, tasks: int) -> dict[str, float]:
     """Floating point operations of the costly stages.
 
     A training step encodes a pair once and goes back through the frozen blocks once (gradients of activations only).
     What a method encodes once per task, such as the teacher of a distillation, is left out.
     """
-    epochs = parameters["epochs"] if parameters["method"] != "frozen" else 0
-    pairs = known.train * known.captions * epochs
     item = pair.image + known.captions * pair.caption
     return {
         "features": known.items * item,
-        "train": pairs * 2 * (pair.image + pair.caption),
+        "train": trained_pairs(parameters, known, tasks) * 2 * (pair.image + pair.caption),
         "evaluate": (2 if parameters["evaluation.forward_transfer"] else 1) * known.test * item,
     }
 
@@ -210,7 +217,7 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     lines.append(
         f"rate       {rate / 1e9:8.0f} GFLOP/s measured for a matrix product, of which {REACHED:.0%} are assumed"
     )
-    for stage, operations in work(parameters, known, pair).items():
+    for stage, operations in work(parameters, known, pair, tasks).items():
         lines.append(f"time       {operations / rate / REACHED / 3600:8.2f} h   {stage}, {operations / 1e15:.2f} PFLOP")
     return lines
 

@@ -16,7 +16,7 @@ import argparse
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -122,23 +122,30 @@ class Trained:
 
 
 class Stream:
-    """The stream in memory, and one split to evaluate on."""
+    """The stream in memory, and one split to evaluate on.
 
-    def __init__(self, split: str):
-        self.tasks, self.device = load_chain(), device_from_environment()
-        self.defaults = parse_parameters(read_yaml(PARAMS_FILE))
+    Attributes:
+        aspects: of every task, what its captions can be trusted in; empty where they can be trusted in everything.
+    """
+
+    def __init__(self, split: str, folder: Path = Path()):
+        """Load what the stages up to `distances` have left in `folder`, which has its params.yaml too."""
+        self.tasks, self.device = load_chain(folder / PARAMS_FILE), device_from_environment()
+        self.defaults = parse_parameters(read_yaml(folder / PARAMS_FILE))
         self.backbone = Backbone(self.defaults["backbone"])
-        self.train = [TaskData.load(DATA / "stream" / "train" / task) for task in self.tasks]
+        self._data = data = folder / DATA
+        self.train = [TaskData.load(data / "stream" / "train" / task) for task in self.tasks]
         self.gallery = Gallery.build(
-            [TaskData.load(DATA / "stream" / split / task) for task in self.tasks],
-            [load_features(DATA / "features", split, task) for task in self.tasks],
+            [TaskData.load(data / "stream" / split / task) for task in self.tasks],
+            [load_features(data / "features", split, task) for task in self.tasks],
         )
         self.keys = cache(self._keys)
-        self.similarity = [np.load(DATA / "distances" / f"{task}.npy") for task in self.tasks]
+        self.similarity = [np.load(data / "distances" / f"{task}.npy") for task in self.tasks]
+        self.aspects: list[str] = json.loads((data / "stream" / "stream.json").read_text("utf-8")).get("aspects", [])
 
     def _keys(self, clusters: int) -> dict[str, list[TaskKeys]]:
         """Modality -> the keys of every task."""
-        features = [load_features(DATA / "features", "train", task) for task in self.tasks]
+        features = [load_features(self._data / "features", "train", task) for task in self.tasks]
         return {m: [task_keys(own[m], clusters) for own in features] for m in MODALITIES}
 
     def routing(self, parameters: Mapping[str, Any]) -> Routing:
@@ -195,17 +202,21 @@ class Stream:
             **summary["routing_accuracy"],
         }
 
-    def train_method(self, parameters: Mapping[str, Any]) -> Trained:
-        """Train a method along the stream."""
+    def before_stream(self, parameters: Mapping[str, Any], tasks: Sequence[int]) -> Method:
+        """The method before the first task; one that is trained offline has learned these tasks together."""
         rng = seed_all(parameters["seed"], task=0)
         method = create_method(parameters, self.backbone, self.device)
-        shared = (parameters, self.backbone.normalise)
-        trained = Trained([], [])
         if method.offline:
-            train_task(
-                method, TaskData.concatenate(self.train), np.ones((1, 1)), *shared, rng, self.device, "all tasks"
-            )
+            data = TaskData.concatenate([self.train[task] for task in tasks])
+            how = parameters, self.backbone.normalise, rng, self.device, f"{len(tasks)} tasks together", len(tasks)
+            train_task(method, data, np.ones((1, 1)), *how)
             method.tasks = 0
+        return method
+
+    def train_method(self, parameters: Mapping[str, Any]) -> Trained:
+        """Train a method along the stream."""
+        method, trained = self.before_stream(parameters, range(len(self.tasks))), Trained([], [])
+        shared = (parameters, self.backbone.normalise)
         for number, task in enumerate(self.tasks):
             if method.offline:
                 method.tasks += 1

@@ -34,6 +34,7 @@ FILES = (
     Path("docs/performance.md"),
     Path("docs/protocol.md"),
     Path("docs/scaling.md"),
+    Path("docs/stream.md"),
 )
 RESULTS = Path("docs/results")
 VALIDATION = RESULTS / "validation.csv"

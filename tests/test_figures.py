@@ -58,6 +58,8 @@ def found_images(right, shape=(96, 96, 3)):
 
 
 FEW = [1, 4, 11]  # tasks
+ASPECTS = ["frame", "sky", "ground", "badge"]
+GAINS = 5 - 15.25 * (1 - np.eye(4)) + 30 * np.eye(4)  # 35 on the diagonal, -10.25 elsewhere
 CAPTION = "a red hammer beside two large green screwdrivers, for $5 and $10, on a striped background "
 DRAW = {
     "recall_matrix": lambda path: figures.recall_matrix(recalls(), NAMES, path, "image to text, R@1"),
@@ -88,6 +90,10 @@ DRAW = {
         {"frozen": np.linspace(-2, 9, T - 1), "lpi": np.linspace(4, 1, T - 1)}, NAMES, path
     ),
     "recall_against_parameters": lambda path: figures.recall_against_parameters(POINTS, path, "average R@1 (%)"),
+    "learning_curves": lambda path: figures.learning_curves(
+        {"lpi": {5: [3.0, 4.0], 20: [9.0, 8.5], 800: [20.0]}, "frozen": {5: [0.0], 800: [0.0]}}, path, "gain (points)"
+    ),
+    "aspect_matrix": lambda path: figures.aspect_matrix(GAINS, ASPECTS, path),
     "spread_bars": lambda path: figures.spread_bars(SPREAD, path, "forgetting (points)", 1.6),
     "distance_matrix": lambda path: figures.distance_matrix(similarities(), NAMES, path, 0.4),
     "start_losses": lambda path: figures.start_losses(
@@ -172,6 +178,24 @@ def test_heat_map_cells_are_square_and_named(name, tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()] == NAMES
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
     assert axes.yaxis_inverted()
+
+
+def test_the_aspect_matrix_prints_all_gains_and_is_centred_at_zero(tmp_path):
+    figure = figures.aspect_matrix(GAINS, ASPECTS, tmp_path / "aspects.png")
+    assert printed(figure) == [f"{value:+.1f}" for value in GAINS.ravel()]
+    assert figure.axes[0].collections[0].get_clim() == (-40, 40)
+    with pytest.raises(ValueError, match=r"3 tasks must be square with that side, not \(4, 4\)"):
+        figures.aspect_matrix(GAINS, ASPECTS[:3], tmp_path / "wrong.png")
+
+
+def test_learning_curves_go_through_the_means_and_show_every_run(tmp_path):
+    figure = DRAW["learning_curves"](tmp_path / "curves.png")
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert lines["lpi"].get_xydata().tolist() == [[5, 3.5], [20, 8.75], [800, 20]]
+    dots = [tuple(point) for line in axes.lines if line.get_label().startswith("_") for point in line.get_xydata()]
+    assert {(5, 3), (5, 4), (20, 9), (20, 8.5), (800, 20)} <= set(dots)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "20", "800"]
 
 
 def test_recall_matrix_prints_the_lower_triangle(tmp_path):

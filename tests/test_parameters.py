@@ -7,6 +7,7 @@ from lpi.parameters import (
     METHODS,
     ParameterError,
     Parameters,
+    check_order,
     flatten,
     leaves,
     load_chain,
@@ -35,6 +36,28 @@ def test_the_shipped_file_sets_every_parameter():
 
 def test_the_shipped_chain_has_twelve_tasks():
     assert load_chain(ROOT / "params.yaml") == [f"t{i:02d}" for i in range(12)]
+
+
+def with_order(**changes):
+    return load_parameters(ROOT / "params.yaml").changed({"stream.order": "blocked", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scenes.captions": "mixed"}, "stream.order=blocked needs scenes.captions=aspects, not mixed"),
+        ({"dataset": "coco"}, "stream.order=blocked needs dataset=openmoji, not coco"),
+        ({"stream.assignment": "cluster"}, "stream.order=blocked needs stream.assignment=default, not cluster"),
+    ],
+)
+def test_an_order_by_aspects_needs_tasks_with_aspects(changes, message):
+    with pytest.raises(ParameterError, match=f"params.yaml: {message}"):
+        check_order(with_order(**{"scenes.captions": "aspects", **changes}))
+
+
+def test_an_order_by_aspects_is_possible_on_the_stream_of_aspects():
+    check_order(with_order(**{"scenes.captions": "aspects", "stream.assignment": "area"}))
+    check_order(with_order(**{"stream.order": "reverse", "dataset": "coco"}))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -69,11 +69,13 @@ def test_weights_that_come_from_the_network_are_announced(monkeypatch, tmp_path)
 
 def test_training_costs_two_passes_of_every_pair_and_epoch():
     parameters = Parameters({**load_parameters(ROOT / "params.yaml"), "epochs": 3})
-    operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0))
+    operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0), 4)
     assert operations["train"] == 100 * 5 * 3 * 2 * 9.0
     assert operations["features"] == 115 * (7.0 + 5 * 2.0)
     frozen = Parameters({**parameters, "method": "frozen"})
-    assert plan.work(frozen, plan.Sizes(100, 5, 10), plan.Pair(7.0, 2.0, 0.0, 0))["train"] == 0
+    assert plan.work(frozen, plan.Sizes(100, 5, 10), plan.Pair(7.0, 2.0, 0.0, 0), 4)["train"] == 0
+    by_updates = Parameters({**parameters, "updates": 60, "batch_size": 8})
+    assert plan.trained_pairs(by_updates, plan.Sizes(100, 5, 10), tasks=4) == 4 * 60 * 8
 
 
 def test_own_data_has_no_estimate(monkeypatch, tmp_path):

@@ -232,6 +232,54 @@ def spread_bars(
 
 
 @_house_style
+def learning_curves(
+    curves: Mapping[str, Mapping[int, Sequence[float]]],
+    path: Path,
+    ylabel: str,
+    xlabel: str = "training scenes per task",
+) -> Figure:
+    """One line per method: the mean of its runs' values by the size of the training set, and every run as a dot.
+
+    Args:
+        curves: method -> size -> the value of each run. Sizes are on a logarithmic axis.
+        path: the PNG to write.
+        ylabel: what the values are.
+        xlabel: what the sizes are.
+    """
+    figure, axes = _new(COLUMN, 2.7)
+    axes.grid(axis="y")
+    axes.set_xscale("log")
+    looks = _looks(curves)
+    for method, runs in curves.items():
+        sizes = sorted(runs)
+        axes.plot(sizes, [np.mean(runs[size]) for size in sizes], label=method, **looks[method])
+        for size in sizes:
+            axes.plot([size] * len(runs[size]), runs[size], ".", color=looks[method]["color"], markersize=2)
+    ticks = sorted({size for runs in curves.values() for size in runs})
+    axes.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel=xlabel)
+    axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)
+    _legend_above(figure, columns=3)
+    return _save(figure, path)
+
+
+@_house_style
+def aspect_matrix(gains: ArrayLike, aspects: Sequence[str], path: Path) -> Figure:
+    """Heat map of (A, A) gains in points: prompts trained on the tasks of an aspect in rows, tested in columns.
+
+    The colours are centred at 0.
+    """
+    gains = _square(gains, aspects)
+    figure, axes = _new(COLUMN, COLUMN)
+    limit = max(10.0, 10 * math.ceil(np.abs(gains).max() / 10))
+    _heat_map(axes, np.ma.masked_invalid(gains), aspects, colormaps["RdBu_r"], (-limit, limit), "gain (points)")
+    _print_cells(axes, [[f"{value:+.1f}" for value in row] for row in gains])
+    axes.set(xlabel="tested on tasks of", ylabel="trained on tasks of")
+    return _save(_with_square_axes(figure), path)
+
+
+@_house_style
 def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, threshold: float) -> Figure:
     """Heat map of the (T, T) semantic similarity, colours centred at 0; pairs above the threshold are outlined.
 

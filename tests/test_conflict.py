@@ -1,0 +1,201 @@
+"""benchmarks/conflict.py: what it runs, what it repeats, and what it makes of its rows."""
+
+import subprocess
+from types import SimpleNamespace
+
+from lpi.data.openmoji.facts import ASPECTS
+from lpi.parameters import load_chain, load_parameters
+
+import conflict
+import numpy as np
+import pytest
+from conflict import Findings, Trial
+from conftest import ROOT
+from results import read_rows, write_rows
+
+
+@pytest.fixture
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def row(trial, **values):
+    return {name: str(value) for name, value in {**dict.fromkeys(conflict.COLUMNS, ""), **trial, **values}.items()}
+
+
+def of(data, method, routing, gains, forgotten=0.0, **values):
+    """A row for every seed."""
+    trial = {"data": data, "method": method, "trained": "stream", "routing": routing}
+    return [row(trial, seed=n, gain=gain, forgetting=forgotten, **values) for n, gain in enumerate(gains)]
+
+
+def made_up_rows():
+    """Findings that are easy to count by hand."""
+    frozen = {"data": "aspects", "method": "frozen", "trained": "stream", "routing": "none"}
+    rows = [row(frozen, i2t=30, t2i=61, nearest=75)]
+    rows += of("aspects", "sprompts", "published", [14, 16, 18], 4, image=74, text=96)
+    rows += of("aspects", "sprompts", "oracle", [19, 20, 21], 2)
+    rows += of("aspects", "shared", "own", [3, 5, 4], 12)
+    rows += of("aspects", "joint", "own", [15, 16, 17], 1)
+    rows += of("mixed", "sprompts", "published", [4, 6, 5])
+    rows += of("5", "sprompts", "oracle", [8, 9, 10])
+    rows += of("20", "sprompts", "oracle", [12, 13, 14])
+    rows += of("100", "sprompts", "oracle", [14, 15, 16])
+    for number, aspect in enumerate(ASPECTS):
+        gains = {other: 20 + number if other == aspect else -number for other in ASPECTS}
+        rows.append(row({"data": "aspects", "method": "joint", "trained": aspect, "routing": "none"}, **gains))
+    return rows
+
+
+def test_every_check_is_that_of_the_rows():
+    measured = {
+        what: (round(value, 6), reached) for what, _, value, reached in conflict.checks(Findings(made_up_rows()))
+    }
+    assert list(measured.values()) == [
+        (30, True),
+        (61, False),  # above 60
+        (20 + 2 * 1.5, True),  # 20 + n - (-n), in mean over n = 0 to 3
+        (20 - 16, True),
+        (12 - 4, True),
+        (74, False),
+        (96, True),
+        (75, True),
+        (13 - 9, True),
+        (15 - 13, False),
+        (5, True),
+    ]
+
+
+def test_tables_and_figures_are_made_of_the_rows(tmp_path, monkeypatch):
+    for name in ("TABLE", "MATRIX"):
+        monkeypatch.setattr(conflict, name, tmp_path / f"{name}.csv")
+    monkeypatch.setattr(conflict, "FIGURES", tmp_path)
+    conflict.write_results(Findings(made_up_rows()))
+    table, matrix = read_rows(tmp_path / "TABLE.csv"), read_rows(tmp_path / "MATRIX.csv")
+    assert table[1] == {
+        "what": "frozen model, R@1 text to image",
+        "wanted": "15 to 60",
+        "measured": "61.0",
+        "reached": "**no**",
+    }
+    assert table[4]["wanted"] == "5 or more"
+    assert matrix[1] == {"trained on": "sky", "frame": "-1.0", "sky": "21.0", "ground": "-1.0", "badge": "-1.0"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"conflict_aspects.png", "conflict_scenes.png"}
+
+
+def test_runs_are_different_and_have_their_data(in_the_repository):
+    plan = conflict.trials()
+    assert len({tuple(trial.identity.items()) for trial in plan}) == len(plan)
+    assert {trial.data for trial in plan} == set(conflict.DATA)
+    assert {trial.updates for trial in plan if trial.data.isdigit()} == {conflict.UPDATES}
+    shared = next(trial for trial in plan if trial.method == "shared")
+    assert shared.identity["lr"] == str(conflict.of_study()["shared"]["lr"])
+
+
+def test_runs_that_the_table_holds_are_not_repeated_and_rows_of_other_backbones_dropped(
+    in_the_repository, tmp_path, monkeypatch
+):
+    plan, runs = [Trial("aspects", "shared", seed) for seed in range(3)], tmp_path / "runs.csv"
+    known = [row(plan[0].identity), row(plan[1].identity, backbone="old"), row(plan[2].identity, lr="7")]
+    write_rows(runs, known)
+    done = []
+    for name, value in {
+        "RUNS": runs,
+        "trials": lambda: plan,
+        "run": lambda todo, jobs: done.extend(todo),
+        "write_results": lambda found: done.append(len(found.rows)),
+        "checks": lambda found: [("what", "3 or more", 2.0, False)],
+    }.items():
+        monkeypatch.setattr(conflict, name, value)
+    conflict.main()
+    assert done == [plan[1], plan[2], 1]
+    assert read_rows(runs) == known[:1]
+    write_rows(runs, known[1:2])
+    conflict.main()
+    assert done[3:] == [*plan, 0]
+
+
+def test_data_is_made_by_the_stages_in_a_folder_of_its_own(in_the_repository, tmp_path, monkeypatch):
+    calls = []
+
+    def called(command, cwd, env, **_):
+        calls.append((command[1], cwd, env["PYTHONPATH"]))
+        return SimpleNamespace(returncode=int("distances" in command[1]), stdout="no ", stderr="features")
+
+    monkeypatch.setattr(subprocess, "run", called)
+    with pytest.raises(RuntimeError, match="stage distances for the data '20' failed:\nno features"):
+        conflict.make_data("20", tmp_path)
+    assert calls == [(str(ROOT / "stages" / f"{s}.py"), tmp_path / "20", str(ROOT / "src")) for s in conflict.STAGES]
+    made, shipped = (load_parameters(folder / "params.yaml") for folder in (tmp_path / "20", ROOT))
+    assert {name: made[name] for name in made if made[name] != shipped[name]} == {
+        name: value for name, value in conflict.DATA["20"].items() if shipped[name] != value
+    }
+    assert (made["scenes.train"], made["scenes.captions"]) == (20, "aspects")
+    assert len(load_chain(tmp_path / "20" / "params.yaml")) == 12
+
+
+def test_the_nearest_task_counts_where_an_earlier_one_has_the_aspect():
+    """Tasks 2 to 4 have one; the nearest of 2 is 0 (right), of 3 is 2 (wrong), of 4 is 3 (right)."""
+    similarity = [np.eye(1), np.eye(2), np.eye(3), np.eye(4), np.eye(5)]
+    similarity[2][-1, :2] = 0.5, 0.1
+    similarity[3][-1, :3] = -0.2, -0.3, -0.1
+    similarity[4][-1, :4] = 0.1, 0.2, 0.3, 0.4
+    stream = SimpleNamespace(aspects=["frame", "sky", "frame", "sky", "sky"], similarity=similarity)
+    assert conflict.same_aspect(stream) == pytest.approx(2 / 3)
+
+
+@pytest.fixture
+def folder(repository, monkeypatch):
+    """A tiny stream of two tasks, to which aspects are given."""
+    monkeypatch.chdir(repository.folder)
+    conflict.load.cache_clear()
+    stream = conflict.load(repository.folder)
+    stream.aspects = ["frame", "sky"]
+    monkeypatch.setattr(conflict, "ASPECTS", ("frame", "sky"))
+    monkeypatch.setattr(conflict, "of_study", lambda: {"sprompts": {"lr": 0.5}})
+    yield repository.folder
+    conflict.load.cache_clear()
+
+
+def test_a_method_that_routes_is_measured_with_the_true_tasks_too(folder):
+    published, oracle = conflict.measure(Trial("aspects", "sprompts", updates=2), folder)
+    assert (published["routing"], oracle["routing"], oracle["image"]) == ("published", "oracle", 100)
+    assert published["gain"] == pytest.approx((published["i2t"] + published["t2i"]) / 2, abs=0.01)
+    assert {name: published[name] for name in ("data", "method", "seed", "updates", "lr")} == {
+        "data": "aspects",
+        "method": "sprompts",
+        "seed": "0",
+        "updates": "2",
+        "lr": "0.5",
+    }
+    (shared,) = conflict.measure(Trial("aspects", "shared", updates=2), folder)
+    assert shared["routing"] == "own"
+    assert set(conflict.COLUMNS) >= set(shared)
+
+
+def test_prompts_of_one_aspect_are_tested_on_all(folder, monkeypatch):
+    learned = []
+    together = conflict.Stream.before_stream
+
+    def noted(self, parameters, tasks):
+        learned.append(list(tasks))
+        return together(self, parameters, tasks)
+
+    monkeypatch.setattr(conflict.Stream, "before_stream", noted)
+    (found,) = conflict.measure(Trial("aspects", "joint", trained="sky", updates=2), folder)
+    assert learned == [[1]]
+    assert {"frame", "sky"} <= set(found)
+    stream = conflict.load(folder)
+    frozen = conflict.by_aspect(stream, None)
+    last = [np.mean([stream.frozen.recall[d][1][-1, task] for d in conflict.DIRECTIONS]) for task in (0, 1)]
+    assert list(frozen.values()) == pytest.approx(last)
+
+
+def test_the_frozen_model_has_its_recall_and_the_nearest_tasks(folder):
+    stream = conflict.load(folder)
+    stream.aspects = ["sky", "sky"]
+    (found,) = conflict.measure(Trial("aspects", "frozen"), folder)
+    assert found["nearest"] == 100
+    assert found["i2t"] == pytest.approx(conflict.average_recall(stream.frozen.recall["i2t"][1]), abs=0.01)
+    stream.aspects = []
+    assert conflict.measure(Trial("mixed", "frozen"), folder)[0]["nearest"] == ""
