@@ -12,18 +12,12 @@ conflict_aspects.csv is the aspect matrix: one set of prompts, trained on the ta
 all items, tested on the tasks of each aspect.
 """
 
-import hashlib
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,39 +29,25 @@ from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS, average_recall, recall_at
 from lpi.parameters import PARAMS_FILE, read_yaml
 from lpi.report import figures
-from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
 import study
-import yaml
 from options import no_options
-from quick import ROUTINGS, Stream, routings_of
+from quick import row_of
 from results import Rows, append_row, read_rows, write_rows
+from streams import ROUTINGS, STREAMS, Stream, Workers, load, routings_of, weights
 
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, MATRIX = (RESULTS / f"conflict{name}.csv" for name in ("_runs", "", "_aspects"))
-WEIGHTS = Path("data/backbone/open_clip_model.safetensors")
-ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("validate", "fetch", "split", "features", "distances")
 TASKS = 12
 SEEDS = (0, 1, 2)
 SIZES = (5, 20, 100)  # training scenes per task that are compared at `UPDATES` updates per task
 UPDATES = 60
-STREAM = {
-    "dataset": "openmoji",
-    "backbone": "embedded",
-    "stream.order": "given",
-    "scenes.tasks": TASKS,
-    "scenes.test": 1,
-}
+COMMON = {"stream.order": "given", "scenes.tasks": TASKS, "scenes.test": 1}
 ROUTING = {"published": ROUTINGS["published"], "oracle": {**ROUTINGS["published"], "routing.oracle": True}}
 DATA: dict[str, dict[str, Any]] = {
-    "aspects": {**STREAM, "scenes.captions": "aspects"},
-    "mixed": {**STREAM, "scenes.captions": "mixed"},
-    **{
-        str(size): {**STREAM, "scenes.captions": "aspects", "scenes.train": size, "scenes.rarest": 1.0}
-        for size in SIZES
-    },
+    **{name: {**COMMON, **settings} for name, settings in STREAMS.items()},
+    **{str(size): {**COMMON, **STREAMS["aspects"], "scenes.train": size, "scenes.rarest": 1.0} for size in SIZES},
 }
 Row = dict[str, Any]
 Check = tuple[str, str, float, bool]  # what, wanted, measured, reached
@@ -95,26 +75,19 @@ class Trial:
     def identity(self) -> dict[str, str]:
         """By which its rows are found."""
         lr = self.settings.get("lr", read_yaml(PARAMS_FILE)["lr"])
-        return {name: str(value) for name, value in {**asdict(self), "lr": lr, "backbone": digest()}.items()}
+        return {name: str(value) for name, value in {**asdict(self), "lr": lr, "weights": weights()}.items()}
 
 
 COLUMNS = [
     *(field.name for field in fields(Trial)),
-    *("lr", "backbone", "routing", *DIRECTIONS, "gain", "forgetting", *MODALITIES, "nearest", *ASPECTS, "seconds"),
+    *("lr", "weights", "routing", *DIRECTIONS, "gain", "forgetting", *MODALITIES, "nearest", *ASPECTS, "seconds"),
 ]
 
 
 @lru_cache
 def of_study() -> dict[str, dict[str, Any]]:
     """Method -> its settings in the study."""
-    settings: dict[str, dict[str, Any]] = yaml.safe_load(study.STUDY.read_text("utf-8"))["settings"]
-    return settings
-
-
-@lru_cache
-def digest() -> str:
-    """Of the backbone's weights."""
-    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:10]
+    return study.declaration()["settings"]
 
 
 def trials() -> list[Trial]:
@@ -126,33 +99,9 @@ def trials() -> list[Trial]:
     return [*along, *control, *sizes, *matrix, Trial("aspects", "frozen"), Trial("mixed", "frozen")]
 
 
-def make_data(name: str, folder: Path) -> Path:
-    """The data of one setting in `folder/name`, as the stages make it; returns that folder."""
-    out = folder / name
-    (out / "data").mkdir(parents=True, exist_ok=True)
-    tree = read_yaml(PARAMS_FILE)
-    for parameter, value in DATA[name].items():
-        section, _, leaf = parameter.rpartition(".")
-        (tree[section] if section else tree)[leaf] = value
-    tree["tasks"] = {f"t{n:02d}": {"prev": f"t{n - 1:02d}" if n else "init"} for n in range(TASKS)}
-    (out / PARAMS_FILE).write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    for stage in STAGES:
-        command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
-        done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"stage {stage} for the data {name!r} failed:\n{done.stdout}{done.stderr}")
-    return out
-
-
-@lru_cache(maxsize=1)
-def load(folder: Path) -> Stream:
-    return Stream("val", folder)
-
-
 def measure(trial: Trial, folder: Path) -> list[Row]:
     """The rows of a trial: one for each way of routing."""
-    start, stream = time.perf_counter(), load(folder)
+    start, stream = time.perf_counter(), load("val", folder)
     kind = of_frozen if trial.method == "frozen" else of_stream if trial.trained == "stream" else of_aspect
     rows = list(kind(stream, trial))
     return [{**trial.identity, **row, "seconds": round(time.perf_counter() - start)} for row in rows]
@@ -176,8 +125,8 @@ def same_aspect(stream: Stream) -> float:
 
 def of_stream(stream: Stream, trial: Trial) -> Iterator[Row]:
     """Gains, forgetting and routing accuracy; of methods whose queries have routes, with the true tasks too."""
-    found = stream.measure_routings(routings_of(trial.method, ROUTING), **trial.settings)
-    for routing, row in found.items():
+    found = stream.measure(routings_of(trial.method, ROUTING), **trial.settings)
+    for routing, row in ((name, row_of(measured)) for name, measured in found.items()):
         yield {"routing": routing, "gain": row["mean"], **{name: row[name] for name in row if name in COLUMNS}}
 
 
@@ -214,25 +163,18 @@ def encoded(stream: Stream, method: Method) -> list[np.ndarray]:
     ]
 
 
-def without_bars() -> None:
-    """Progress bars of several processes would mix; errors reach the main process in another way."""
-    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+def data_of(trial: Trial) -> dict[str, Any]:
+    return DATA[trial.data]
 
 
-def run(todo: list[Trial], jobs: int) -> None:
-    """Measure the trials, `jobs` at a time, and add their rows to the table one by one."""
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(jobs) as makers:
-        names = list(dict.fromkeys(trial.data for trial in todo))
-        print(f"{len(todo)} runs; making the data of {', '.join(names)}", flush=True)
-        folders = dict(zip(names, makers.map(partial(make_data, folder=Path(place)), names), strict=True))
-        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=without_bars) as workers:
-            running = [workers.submit(measure, trial, folders[trial.data]) for trial in todo]
-            for number, done in enumerate(as_completed(running), start=1):
-                for row in done.result():
-                    append_row(RUNS, {name: row.get(name, "") for name in COLUMNS})
-                    shown = " ".join(f"{name}={value}" for name, value in row.items() if value != "")
-                    print(f"{number}/{len(todo)} {time.perf_counter() - start:.0f} s: {shown}", flush=True)
+def run(todo: list[Trial]) -> None:
+    """Measure the trials and add their rows to the table one by one."""
+    print(f"{len(todo)} runs; their data are made first", flush=True)
+    with Workers() as workers:
+        for _, rows in workers.results(todo, data_of, measure):
+            for row in rows:
+                append_row(RUNS, {name: row.get(name, "") for name in COLUMNS})
+                print(" ".join(f"{name}={value}" for name, value in row.items() if value != ""), flush=True)
 
 
 @dataclass(frozen=True)
@@ -330,7 +272,7 @@ def main() -> None:
         print(f"{len(known) - len(rows)} rows of another backbone or learning rate are dropped from {RUNS}", flush=True)
         write_rows(RUNS, rows) if rows else RUNS.unlink()
     if todo := [trial for trial in plan if not any(is_of(row, trial) for row in rows)]:
-        run(todo, usable_cpus())
+        run(todo)
     found = Findings(read_rows(RUNS))
     write_results(found)
     for what, wanted, measured, reached in checks(found):
@@ -341,5 +283,4 @@ if __name__ == "__main__":
     no_options(__doc__)
     if not PARAMS_FILE.exists():
         sys.exit("error: run from the root of the repository")
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the stages and of the processes that measure, one for each core
     main()

@@ -1,99 +1,137 @@
-"""Search the hyper-parameters of every method with the same number of trials (benchmarks/search.yaml).
+"""Search the hyper-parameters of every method with the same number of trials (benchmarks/search.yaml), on both streams.
 
     python benchmarks/search.py                 # all methods; goes on where docs/results/search.csv ends
     python benchmarks/search.py --methods lpi shared
 
-Trials run in this process (see benchmarks/quick.py) and are written one by one. What counts is the mean gain of average
-R@1 over the frozen model on the validation split, over all seeds for the finalists. The best settings go into
-benchmarks/study.yaml by hand. Rows record all parameters that the trial has read; after a change of one, delete the
-rows of the methods that read it.
+Every trial runs on both streams, with one seed, and is evaluated on the validation split by all routings of
+benchmarks/search.yaml from the same trained states. First the learning rates; then, parameter by parameter, the further
+values, at the best settings so far. What counts is the gain of average R@1 over the frozen model, routed as params.yaml
+says, in mean over the streams. The best settings go into benchmarks/study.yaml by hand. Rows record all parameters that
+the trial has read; after a change of one, delete the rows of the methods that read it.
 """
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lpi.parameters import PARAMS_FILE
+from lpi.methods import resolve
+from lpi.parameters import PARAMS_FILE, Parameters, parse_parameters, read_yaml
 
 import numpy as np
 import yaml
-from quick import Stream, differing, require_up_to_date
+from quick import differing, row_of
 from results import Rows, append_row, read_rows
+from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, routings_of, weights
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
+Settings = dict[str, Any]
+Gains = dict[str, dict[str, float]]  # settings as JSON -> stream -> gain
 
 
-def trials(rows: Rows) -> dict[str, dict[int, float]]:
-    """Settings as JSON -> seed -> gain, of one method, in the order of the rows."""
-    found: dict[str, dict[int, float]] = {}
+@dataclass(frozen=True)
+class Trial:
+    """Settings (JSON) of a method on one stream."""
+
+    method: str
+    settings: str
+    stream: str
+    seed: int
+
+    @property
+    def parameters(self) -> Settings:
+        return {"method": self.method, "seed": self.seed, **json.loads(self.settings)}
+
+
+def gains(rows: Rows, method: str, routing: str = OWN) -> Gains:
+    """What the trials of a method gained, in the order of the rows."""
+    found: Gains = {}
     for row in rows:
-        found.setdefault(row["settings"], {})[int(row["seed"])] = float(row["mean"])
+        if (row["method"], row["routing"]) == (method, routing):
+            found.setdefault(row["settings"], {})[row["stream"]] = float(row["gain"])
     return found
 
 
-def finalists(tried: dict[str, dict[int, float]], seed: int, count: int) -> list[dict]:
-    """The best settings at this seed of each of the best learning rates, best first, the earlier of equal ones."""
-    best_first = sorted(tried, key=lambda settings: -tried[settings][seed])
-    of_rate: dict[float, dict] = {}
-    for settings in map(json.loads, best_first):
-        of_rate.setdefault(settings["lr"], settings)
-    return list(of_rate.values())[:count]
+def best(tried: Gains, streams: tuple[str, ...] = tuple(STREAMS)) -> Settings:
+    """The settings with the highest gain in mean over these streams; the first of equal ones."""
+    return json.loads(max(tried, key=lambda one: np.mean([tried[one][stream] for stream in streams])))
 
 
-def propose(done: Rows, space: dict, own: dict[str, list]) -> tuple[dict, int] | None:
-    """Settings and seed of the next trial of a method that no row has, None after the last.
-
-    With the first seed every rate, then further settings at the best; then the finalists with the other seeds.
-    """
-    tried, seeds = trials(done), space["seeds"]
-
-    def missing(plan: list[dict], seed: int) -> dict | None:
-        return next((settings for settings in plan if seed not in tried.get(json.dumps(settings), {})), None)
-
-    plan = [{"lr": rate} for rate in space["lr"]]
-    if (settings := missing(plan, seeds[0])) is not None:
-        return settings, seeds[0]
-    best = max(plan, key=lambda settings: tried[json.dumps(settings)][seeds[0]])
-    plan = [{**best, name: value} for name, values in own.items() for value in values]
-    if (settings := missing(plan, seeds[0])) is not None:
-        return settings, seeds[0]
-    for seed in seeds[1:]:
-        if (settings := missing(finalists(tried, seeds[0], space["finalists"]), seed)) is not None:
-            return settings, seed
-    return None
+def plan(space: Mapping[str, Any], method: str, tried: Gains) -> Iterator[str]:
+    """The settings to try, as far as the results so far determine them: rates, then parameter by parameter."""
+    own = {"lr": space["lr"], **space["own"][method]}
+    known: Settings = {}
+    for name, values in own.items():
+        candidates = [json.dumps({**known, name: value}) for value in values]
+        yield from candidates
+        if any(set(tried.get(one, {})) != set(STREAMS) for one in candidates):
+            return
+        before = [json.dumps(known)] if known else []
+        known = best({one: tried[one] for one in [*before, *candidates]})
 
 
-def best_settings(rows: Rows) -> dict[str, dict]:
-    """Method -> the best of the settings that ran with the most seeds.
-
-    The best mean over seeds wins; of means that are equal to a tenth of a point, the one whose seeds differ least.
-    """
-    best = {}
-    for method in dict.fromkeys(row["method"] for row in rows):
-        gains = {one: [*seeds.values()] for one, seeds in trials([r for r in rows if r["method"] == method]).items()}
-        ranks = {one: (len(own), round(float(np.mean(own)), 1), -np.std(own)) for one, own in gains.items()}
-        best[method] = json.loads(max(ranks, key=ranks.__getitem__))
-    return best
+def missing(space: Mapping[str, Any], method: str, rows: Rows) -> list[Trial]:
+    """The trials that can run now and have no row yet."""
+    tried = gains(rows, method)
+    return [
+        Trial(method, settings, stream, space["seed"])
+        for settings in plan(space, method, tried)
+        for stream in STREAMS
+        if stream not in tried.get(settings, {})
+    ]
 
 
-def search(method: str, space: dict, stream: Stream) -> None:
-    """Run the trials of one method that the table lacks."""
+def best_settings(rows: Rows, streams: tuple[str, ...] = tuple(STREAMS), routing: str = OWN) -> dict[str, Settings]:
+    """Method -> the best of its settings."""
+    return {row["method"]: best(gains(rows, row["method"], routing), streams) for row in rows}
 
-    def done() -> Rows:
-        return [row for row in read_rows(CSV) if row["method"] == method]
 
-    for row in done():
-        settings = {"method": method, "seed": int(row["seed"]), **json.loads(row["settings"])}
-        if changed := differing(row, stream.resolve(**settings)):
-            raise SystemExit(f"error: {CSV}: rows of {method} had {changed}; delete them, or set that in {PARAMS_FILE}")
-    while (trial := propose(done(), space, space["own"][method])) is not None:
-        settings, seed = trial
-        measured = stream.measure(method=method, seed=seed, **settings)
-        row = {"method": method, "settings": json.dumps(settings), "seed": seed}
-        row |= {name: measured[name] for name in ("mean", "forgetting", "seconds", "values")}
-        append_row(CSV, row)
-        print(row, flush=True)
+def data_of(trial: Trial) -> Mapping[str, Any]:
+    return STREAMS[trial.stream]
+
+
+def measure(trial: Trial, folder: Path) -> dict[str, Measured]:
+    """The trial under every routing, on the validation split."""
+    return load("val", folder).measure(routings_of(trial.method, ROUTINGS), **trial.parameters)
+
+
+def store(trial: Trial, measured: Mapping[str, Measured]) -> None:
+    """Add a row for every routing."""
+    for routing, one in measured.items():
+        row = row_of(one)
+        append_row(
+            CSV,
+            {
+                "stream": trial.stream,
+                "method": trial.method,
+                "routing": routing,
+                "settings": trial.settings,
+                "seed": trial.seed,
+                "weights": weights(),
+                "gain": row["mean"],
+                **{name: row[name] for name in ("forgetting", "seconds", "values")},
+            },
+        )
+        print(
+            f"{trial.stream} {trial.method} {trial.settings} {routing}: {row['mean']} {row['forgetting']}", flush=True
+        )
+
+
+def refuse_other_defaults(rows: Rows, defaults: Parameters) -> None:
+    """End the program if a row's run had another backbone, or values that params.yaml no longer has."""
+    for row in rows:
+        if row["weights"] != weights():
+            raise SystemExit(f"error: {CSV}: rows of {row['method']} had another backbone; delete them")
+        settings = {"method": row["method"], "seed": int(row["seed"]), **json.loads(row["settings"])}
+        now = resolve(Parameters({**defaults, **settings, **ROUTINGS[row["routing"]]}))
+        if changed := differing(row, now):
+            raise SystemExit(
+                f"error: {CSV}: rows of {row['method']} had {changed}; delete them, or set that in {PARAMS_FILE}"
+            )
 
 
 def main() -> None:
@@ -101,11 +139,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(space["own"]), choices=list(space["own"]))
     methods = parser.parse_args().methods
-    require_up_to_date("features", "distances")
-    stream = Stream("val")
-    for method in methods:
-        search(method, space, stream)
+    refuse_other_defaults(
+        [row for row in read_rows(CSV) if row["method"] in methods], parse_parameters(read_yaml(PARAMS_FILE))
+    )
+    with Workers() as workers:
+        while todo := [trial for method in methods for trial in missing(space, method, read_rows(CSV))]:
+            for trial, measured in workers.results(todo, data_of, measure):
+                store(trial, measured)
 
 
 if __name__ == "__main__":
+    if not PARAMS_FILE.exists():
+        sys.exit("error: run from the root of the repository")
     main()

@@ -2,29 +2,30 @@
 
     python benchmarks/tables.py
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`methods in short`, `other measures` (of the methods), a comparison, `parameters`, `targets`, `search`, `validation`, or
-a file of docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A
-test fails when a file and the tables differ.
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is one of `TABLES`, or a file of
+docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A test fails
+when a file and the tables differ.
 """
 
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from lpi.methods import method_class
-from lpi.metrics import DIRECTIONS
 from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
+from lpi.report.summary import FROZEN
 
 import numpy as np
 import search
 import study
 from options import no_options
 from results import Rows, read_rows
-from scipy.stats import ttest_rel
+from scipy import stats
+from streams import OWN, STREAMS
 from targets import TARGETS
 
 FILES = (
@@ -37,57 +38,49 @@ FILES = (
     Path("docs/stream.md"),
 )
 RESULTS = Path("docs/results")
-VALIDATION = RESULTS / "validation.csv"
-COMPARISONS = {"comparison": ("methods", "lpi"), "comparison of variants": ("variants", "as it is")}  # group, reference
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+ROUTED = {OWN: "by pairs", "published": "as published", "oracle": "true tasks"}
+LEVEL = 0.95  # of the intervals of paired differences
+
+
+class Place(NamedTuple):
+    """Where rows stand in the tables of their group."""
+
+    stream: str
+    label: str
+    routing: str
+
+
+Groups = dict[str, dict[Place, Rows]]  # group -> place -> the rows of its seeds
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
-RECALL: list[Column] = [
-    ("average R@1 i2t", "i2t.average_recall.r1", 1),
-    ("average R@1 t2i", "t2i.average_recall.r1", 1),
-    ("mean", "mean.average_recall.r1", 1),
-    ("to frozen", "mean.relative.r1", 1),
-    ("last", "mean.last.r1", 1),
-    ("forgetting", "mean.forgetting.r1", 1),
+MEASURES: list[Column] = [
+    ("R@1", "r1", 1),
+    ("gain over frozen", "gain", 1),
+    ("forgetting", "forgetting", 1),
 ]
-SHORT: list[Column] = [
-    ("average R@1", "mean.average_recall.r1", 1),
-    ("gain over frozen", "mean.relative.r1", 1),
-    ("forgetting", "mean.forgetting.r1", 1),
-    ("parameters per task", "parameters_per_task", 0),
+WHOLE: list[Column] = [
+    *MEASURES,
+    ("R@1 i2t", "i2t.average_recall.r1", 1),
+    ("R@1 t2i", "t2i.average_recall.r1", 1),
+    ("R@10 i2t", "i2t.average_recall.r10", 1),
+    ("R@10 t2i", "t2i.average_recall.r10", 1),
+    ("last R@1", "last", 1),
 ]
-OTHER: list[Column] = [
-    (f"{title} {direction}", f"{direction}.{name}", 1)
-    for title, name in (
-        ("to frozen", "relative.r1"),
-        ("R@10", "average_recall.r10"),
-        ("forgetting", "forgetting.r1"),
-        ("backward transfer", "backward_transfer.r1"),
-        ("forward transfer", "forward_transfer.r1"),
-    )
-    for direction in DIRECTIONS
+PARAMETERS: Column = ("parameters per task", "parameters_per_task", 0)
+ACCURACY: list[Column] = [
+    ("images routed right", "routing_accuracy.image", 1),
+    ("captions routed right", "routing_accuracy.text", 1),
 ]
-OF_METHODS = {"methods in short": SHORT, "other measures": OTHER}
-ROUTING: list[Column] = [("routing image", "routing_accuracy.image", 1), ("routing text", "routing_accuracy.text", 1)]
-MORE: dict[str, list[Column]] = {
-    "methods": [("parameters per task", "parameters_per_task", 0)],
-    "rank": [("parameters per task", "parameters_per_task", 0)],
-    "depth": [("parameters per task", "parameters_per_task", 0)],
-    "prompt length": [("parameters per task", "parameters_per_task", 0)],
-    "components": [("parameters per task", "parameters_per_task", 0)],
-    "variants": [("parameters per task", "parameters_per_task", 0)],
-    "routing": ROUTING,
-    "task order": ROUTING,
-}
 
 
-def groups() -> dict[str, dict[str, Rows]]:
-    """Group -> label -> the rows of its seeds that the results have, in the order of the study."""
-    rows = read_rows(study.RESULTS)
-    found: dict[str, dict[str, Rows]] = {}
-    for run in study.load_study()[0]:
-        row = study.row_of(run, rows)
+def groups() -> Groups:
+    """The rows that the results have, in the order of the study."""
+    order = study.load_runs()
+    found: Groups = {}
+    for run, row in zip(order, study.found_rows(order, study.parsed(read_rows(study.RESULTS))), strict=True):
         if row is not None:
-            found.setdefault(run.group, {}).setdefault(run.label, []).append(row)
+            place = Place(run.stream, run.label, run.routing)
+            found.setdefault(run.group, {}).setdefault(place, []).append(row)
     return found
 
 
@@ -104,72 +97,184 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
 
 
-def group_table(name: str, group: dict[str, Rows], columns: list[Column]) -> str:
-    lines = [
-        [label, str(len(rows)), *(spread([float(row[column]) for row in rows], n) for _, column, n in columns)]
-        for label, rows in group.items()
-    ]
-    header = [name.rstrip("s"), "seeds", *(title for title, _, _ in columns)]
+def cells(rows: Rows, columns: list[Column]) -> list[str]:
+    return [spread([float(row[column]) for row in rows], decimals) for _, column, decimals in columns]
+
+
+def titles(columns: list[Column]) -> list[str]:
+    return [title for title, _, _ in columns]
+
+
+def routed(place: Place) -> str:
+    """How the queries of a method find their prompts; a dash if all have the same."""
+    return ROUTED.get(place.routing, place.routing)
+
+
+def has_routes(rows: Rows) -> bool:
+    return bool(method_class(rows[0]["method"]).routed)
+
+
+def methods_in_short(found: Groups) -> str:
+    """Both streams in one line for each method; as published and with true tasks only where that tells most."""
+    group, lines = found["methods"], []
+    for place, rows in group.items():
+        control = group.get(place._replace(stream="mixed"))
+        more = place.label in ("lpi", "sprompts")
+        if place.stream != "aspects" or not (place.routing == OWN or more):
+            continue
+        name = routed(place) if has_routes(rows) else "-"
+        gain = cells(control, MEASURES[1:2]) if control else ["-"]
+        lines.append([place.label, name, str(len(rows)), *cells(rows, MEASURES), *gain, *cells(rows, [PARAMETERS])])
+    header = ["method", "routing", "seeds", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
     return markdown(header, lines)
 
 
-def paired(name: str, ours: Rows, theirs: Rows) -> tuple[float, float, float] | None:
-    """Mean and standard deviation of the differences seed by seed, and the p value of the paired t test.
+def whole_methods(stream: str, found: Groups) -> str:
+    """Every method under every routing on one stream."""
+    lines = [
+        [place.label, routed(place) if has_routes(rows) else "-", str(len(rows)), *cells(rows, WHOLE)]
+        for place, rows in found["methods"].items()
+        if place.stream == stream
+    ]
+    return markdown(["method", "routing", "seeds", *titles(WHOLE)], lines)
+
+
+class Difference(NamedTuple):
+    """Of paired runs: mean, interval of the mean, and p value of the two-sided paired t test."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired(name: str, ours: Rows, theirs: Rows) -> Difference | None:
+    """The difference of a measure, seed by seed.
 
     `frozen`, in which nothing is random, is compared with every seed. None: fewer than two common seeds.
     """
     seeds = {row["seed"]: float(row[name]) for row in theirs}
-    if theirs[0]["method"] == "frozen":
+    if theirs[0]["method"] == FROZEN:
         seeds = {row["seed"]: float(theirs[0][name]) for row in ours}
     pairs = [(float(row[name]), seeds[row["seed"]]) for row in ours if row["seed"] in seeds]
     if len(pairs) < 2:
         return None
-    first, second = np.array(pairs).T
-    difference = first - second
-    return float(difference.mean()), float(difference.std(ddof=1)), float(ttest_rel(first, second).pvalue)
+    tested = stats.ttest_rel(*np.array(pairs).T)
+    low, high = tested.confidence_interval(LEVEL)
+    return Difference(float(np.mean([a - b for a, b in pairs])), float(low), float(high), float(tested.pvalue))
 
 
-def comparison_table(group: dict[str, Rows], reference: str) -> str:
-    """What one label is ahead of every other, in average R@1 (mean of both directions) and in forgetting."""
+def holm(p_values: list[float]) -> list[float]:
+    """Corrected for their number by Holm's step-down method (1979)."""
+    order, corrected, highest = np.argsort(p_values), list(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def shown_p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def comparison(ours: Rows, others: Mapping[Place, Rows], first: Callable[[Place], list[str]]) -> list[list[str]]:
+    """For each of the others, by how much our rows are ahead in gain and in forgetting; p values are corrected."""
+    lines: dict[Place, list[str]] = {place: first(place) for place in others}
+    for name in ("gain", "forgetting"):
+        measured = {place: paired(name, ours, rows) for place, rows in others.items()}
+        known = {place: one for place, one in measured.items() if one is not None}
+        corrected = dict(zip(known, holm([one.p for one in known.values()]), strict=True))
+        for place, one in measured.items():
+            lines[place] += (
+                ["-", "-"]
+                if one is None
+                else [f"{one.mean:+.1f} [{one.low:+.1f}, {one.high:+.1f}]", shown_p(corrected[place])]
+            )
+    return list(lines.values())
+
+
+def comparison_table(stream: str, found: Groups) -> str:
+    """LPI with its own routing against every other line of a stream."""
+    group = {place: rows for place, rows in found["methods"].items() if place.stream == stream}
+    ours = Place(stream, "lpi", OWN)
+    others = {place: rows for place, rows in group.items() if place != ours and place.routing != "oracle"}
+
+    def first(place: Place) -> list[str]:
+        return [place.label, routed(place) if has_routes(group[place]) else "-"]
+
+    header = ["lpi minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
+    return markdown(header, comparison(group[ours], others, first))
+
+
+def components_table(found: Groups) -> str:
+    """What changes when one thing of the whole method is changed."""
+    group = found["components"]
+    (whole, ours), *rest = group.items()
+    columns = [*MEASURES[1:], PARAMETERS]
+
+    def first(place: Place) -> list[str]:
+        return [place.label, *cells(group[place], columns)]
+
+    header = ["variant", *titles(columns), "whole minus variant: gain", "p", "forgetting", "p"]
+    return markdown(header, [[*first(whole), "-", "-", "-", "-"], *comparison(ours, dict(rest), first)])
+
+
+def routing_table(found: Groups) -> str:
+    """Gains under routings that share the trained states; how often the likeliest task is the true one."""
+    group = found["routing"]
+    names = dict.fromkeys(place.routing for place in group)
+    methods = list(dict.fromkeys(place.label for place in group))
     lines = []
-    for label, rows in group.items():
-        cells = [label]
-        for name in ("mean.average_recall.r1", "mean.forgetting.r1"):
-            if label != reference and (measured := paired(name, group[reference], rows)) is not None:
-                difference, deviation, p = measured
-                cells += [f"{difference:+.1f} ± {deviation:.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
-        if len(cells) > 1:
-            lines.append(cells)
-    return markdown([f"{reference} minus", "average R@1", "p", "forgetting", "p"], lines)
+    for name in names:
+        rows = [group[Place("aspects", method, name)] for method in methods]
+        lines.append([name, *(cell for own in rows for cell in cells(own, MEASURES[1:])), *cells(rows[0], ACCURACY)])
+    header = [f"{method}: {title}" for method in methods for title in titles(MEASURES[1:])]
+    return markdown(["routing", *header, *titles(ACCURACY)], lines)
 
 
-def validation_table() -> str:
-    """docs/results/validation.csv by settings: what was tried on the validation split."""
-    rows = read_rows(VALIDATION)
-    kinds: dict[str, Rows] = {}
-    for row in rows:
-        kinds.setdefault(row["settings"], []).append(row)
-    names = ("i2t", "t2i", "mean", "forgetting")
-    lines = [
-        [f"`{settings}`", str(len(own)), *(spread([float(row[name]) for row in own], 1) for name in names)]
-        for settings, own in kinds.items()
-    ]
-    return markdown(["settings", "seeds", *names], lines)
+def crossed(name: str, first: str, found: Groups) -> str:
+    """A group with labels `METHOD, VARIANT`: variants in rows, methods under their routings in columns."""
+    group = found[name]
+    labels = {place: place.label.split(", ", 1) for place in group}
+    columns = list(dict.fromkeys((labels[place][0], place.routing) for place in group))
+    lines = []
+    for variant in dict.fromkeys(variant for _, variant in labels.values()):
+        line = [variant]
+        for method, routing in columns:
+            rows = group.get(Place("aspects", f"{method}, {variant}", routing))
+            line.append(" / ".join(cells(rows, MEASURES[1:])) if rows else "-")
+        lines.append(line)
+    header = [f"{method}, {ROUTED[routing]}" if method_class(method).routed else method for method, routing in columns]
+    return markdown([first, *header], lines)
 
 
 def search_table() -> str:
-    """docs/results/search.csv: all settings, the best of each method in bold."""
+    """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
     rows = read_rows(search.CSV)
-    best, lines = search.best_settings(rows), []
-    kinds: dict[tuple[str, str], Rows] = {}
-    for row in rows:
-        kinds.setdefault((row["method"], row["settings"]), []).append(row)
-    for (method, text), own in sorted(kinds.items(), key=lambda item: list(best).index(item[0][0])):
-        chosen = json.loads(text)
-        settings = ", ".join(f"`{name}={value}`" for name, value in chosen.items())
-        gain, lost = (spread([float(row[name]) for row in own], 1) for name in ("mean", "forgetting"))
-        lines.append([method, settings, str(len(own)), f"**{gain}**" if chosen == best[method] else gain, lost])
-    return markdown(["method", "settings", "seeds", "to frozen", "forgetting"], lines)
+    chosen, lines = search.best_settings(rows), []
+    for name in chosen:
+        for text, gains in search.gains(rows, name).items():
+            settings = json.loads(text)
+            mean = f"{np.mean(list(gains.values())):.1f}"
+            shown = ", ".join(f"`{key}={study.spelled(value)}`" for key, value in settings.items())
+            best = settings == chosen[name]
+            of_streams = [f"{gains[stream]:.1f}" if stream in gains else "-" for stream in STREAMS]
+            lines.append([name, shown, *of_streams, f"**{mean}**" if best else mean])
+    return markdown(["method", "settings", *STREAMS, "mean"], lines)
+
+
+def chosen_table() -> str:
+    """What the search chose for each method: for both streams, and what the best for each stream alone would gain."""
+    rows, lines = read_rows(search.CSV), []
+    for method, settings in search.best_settings(rows).items():
+        gains = search.gains(rows, method)
+        own, cell = gains[json.dumps(settings)], []
+        for stream in STREAMS:
+            alone = search.best(gains, (stream,))
+            cell.append(f"{own[stream]:.1f} ({gains[json.dumps(alone)][stream]:.1f})")
+        shown = ", ".join(f"`{name}={study.spelled(value)}`" for name, value in settings.items())
+        lines.append([method, str(len(gains)), shown, *cell])
+    return markdown(["method", "trials", "settings", *(f"gain, {stream} (best there)" for stream in STREAMS)], lines)
 
 
 def plain_table(path: Path) -> str:
@@ -191,33 +296,33 @@ def targets_table() -> str:
     return markdown(["what", "wanted", "measured", "reached", "table"], [target.cells() for target in TARGETS])
 
 
-FROM_FILES: dict[str, tuple[Path, Callable[[], str]]] = {
-    "search": (search.CSV, search_table),
-    "validation": (VALIDATION, validation_table),
+OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the group that it needs, the table
+    "methods in short": ("methods", methods_in_short),
+    **{f"methods, {stream}": ("methods", partial(whole_methods, stream)) for stream in STREAMS},
+    **{f"comparison, {stream}": ("methods", partial(comparison_table, stream)) for stream in STREAMS},
+    "components": ("components", components_table),
+    "routing": ("routing", routing_table),
+    "training scenes": ("training scenes", partial(crossed, "training scenes", "scenes per task")),
+    "variants of the stream": ("variants of the stream", partial(crossed, "variants of the stream", "stream")),
 }
-WITHOUT_FILE = {"parameters": parameter_table, "targets": targets_table}
+OF_SEARCH: dict[str, Callable[[], str]] = {"search": search_table, "settings": chosen_table}
+OTHERS: dict[str, Callable[[], str]] = {"parameters": parameter_table, "targets": targets_table}
 
 
-def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
+def render(name: str, found: Groups) -> str:
     """The table of that name, or a line that says that there are no results yet."""
-    if name in WITHOUT_FILE:
-        return WITHOUT_FILE[name]()
-    plain = RESULTS / f"{name}.csv"
-    path, table = FROM_FILES.get(name, (plain, partial(plain_table, plain)))
-    if path.exists():
-        return table()
-    if name in COMPARISONS:
-        group, reference = COMPARISONS[name]
-        if reference in found.get(group, {}):
-            return comparison_table(found[group], reference)
-    elif name in OF_METHODS and "methods" in found:
-        return group_table("methods", found["methods"], OF_METHODS[name])
-    elif name in found:
-        return group_table(name, found[name], RECALL + MORE.get(name, []))
+    if name in OTHERS:
+        return OTHERS[name]()
+    if name in OF_STUDY and OF_STUDY[name][0] in found:
+        return OF_STUDY[name][1](found)
+    if name in OF_SEARCH and search.CSV.exists():
+        return OF_SEARCH[name]()
+    if name not in OF_SEARCH and (path := RESULTS / f"{name}.csv").exists():
+        return plain_table(path)
     return f"No results of {name} yet."
 
 
-def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:
+def updated(text: str, found: Groups) -> str:
     """The text with every marked table made anew."""
     return MARKS.sub(lambda match: f"{match[1]}\n{render(match[2], found)}\n\n{match[3]}", text)
 

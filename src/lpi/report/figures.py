@@ -30,8 +30,6 @@ LETTER = 0.6  # a letter's width as a share of the font size, on the generous si
 MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
-NEAR = 3.0  # points below the best method up to which one is shown enlarged
-DODGE = 1.13  # between methods of equally many parameters, a factor
 MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
 GREY = "0.45"
@@ -178,57 +176,52 @@ def forgetting_bars(
 
 
 @_house_style
-def recall_against_parameters(points: Mapping[str, tuple[float, Sequence[float]]], path: Path, ylabel: str) -> Figure:
-    """One point per method: parameters per task (logarithmic, 0 at the left end) and the mean of its runs' values.
+def against_parameters(
+    points: Mapping[str, tuple[float, Mapping[str, Sequence[float]]]], path: Path, xlabel: str = "parameters per task"
+) -> Figure:
+    """A panel per measure: every method's mean over its runs against its number of parameters, with its name beside it.
 
-    The bar is the standard deviation over the runs, where there are several. Methods with equally many parameters stand
-    side by side, centred there. The second panel has the methods that are nearly as good as the best one, enlarged.
+    Args:
+        points: method -> parameters (logarithmic, 0 at the left end) and measure -> the value of each run. Bars are
+            standard deviations, where there are several runs.
+        path: the PNG to write.
+        xlabel: what the parameters are.
     """
-    figure = Figure(figsize=(PAGE, 3.2), layout="constrained")
-    panels = figure.subplots(1, 2, width_ratios=(2, 3))
+    measures = list(dict.fromkeys(measure for _, values in points.values() for measure in values))
+    figure = Figure(figsize=(PAGE, 3.0), layout="constrained")
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
     looks = _looks(points)
-    means = {method: float(np.mean(values)) for method, (_, values) in points.items()}
-    near = [method for method in points if means[method] > max(means.values()) - NEAR]
-    for axes, shown, factor in zip(panels, (list(points), near), (1.0, DODGE), strict=True):
+    for axes, measure in zip(panels, measures, strict=True):
         axes.grid(axis="y")
         axes.set_xscale("symlog", linthresh=100)
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set(xlabel="parameters per task")
-        for method in shown:
-            parameters, values = points[method]
-            equal = [other for other in shown if points[other][0] == parameters]
-            place = parameters * factor ** (equal.index(method) - (len(equal) - 1) / 2)
-            look = {**looks[method], "linestyle": "none", "markersize": 5}
-            error = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            label = method if axes is panels[0] else None
-            axes.errorbar(place, means[method], error, label=label, capsize=2, elinewidth=0.8, **look)
-    panels[0].set(ylabel=ylabel)
-    panels[1].set_title(f"within {NEAR:g} points of the best", loc="left", fontsize=FONT + 0.5)
-    _legend_above(figure, columns=6)
+        axes.set(xlabel=xlabel)
+        axes.set_title(measure, loc="left", fontsize=FONT + 0.5)
+        placed = {method: (x, float(np.mean(values[measure]))) for method, (x, values) in points.items()}
+        for method, (x, y) in placed.items():
+            runs = points[method][1][measure]
+            error = np.std(runs, ddof=1) if len(runs) > 1 else 0.0
+            look = {**looks[method], "linestyle": "none", "markersize": 4}
+            axes.errorbar(x, y, error, capsize=2, elinewidth=0.8, **look)
+        axes.set_xlim(-30, 20 * max(x for x, _ in placed.values()) + 100)  # room for the last name
+        step = 0.045 * float(np.subtract(*axes.get_ylim()[::-1]))
+        for method, y in _without_overlap(placed, step).items():
+            axes.annotate(method, (placed[method][0], y), (5, 0), textcoords="offset points", va="center", fontsize=6)
     return _save(figure, path)
 
 
-@_house_style
-def spread_bars(
-    values: Mapping[str, Sequence[float]], path: Path, ylabel: str, reference: float | None = None
-) -> Figure:
-    """One bar per method: the mean of its runs' values, and every run as a dot.
-
-    A dashed line shows the reference, such as the frozen model's value.
-    """
-    figure, axes = _new(PAGE, 2.4)
-    axes.grid(axis="y")
-    axes.axhline(0, color="black", linewidth=0.6)
-    if reference is not None:
-        axes.axhline(reference, color=GREY, linestyle="--", linewidth=1)
-    looks = _looks(values)
-    for place, (method, runs) in enumerate(values.items()):
-        axes.bar(place, np.mean(runs), 0.7, color=looks[method]["color"], alpha=0.55)
-        axes.plot([place] * len(runs), runs, ".", color="black", markersize=3)
-    _name_ticks(axes, list(values), room=PAGE - MARGIN)
-    axes.tick_params(axis="x", length=0)
-    axes.set(ylabel=ylabel)
-    return _save(figure, path)
+def _without_overlap(placed: Mapping[str, tuple[float, float]], step: float) -> dict[str, float]:
+    """Heights for the names of points (x, y): of points with the same x at least `step` apart, in their order."""
+    heights: dict[str, float] = {}
+    for place in {x for x, _ in placed.values()}:
+        column = sorted((y, method) for method, (x, y) in placed.items() if x == place)
+        lifted, top = [], -math.inf
+        for y, _ in column:
+            top = max(y, top + step)
+            lifted.append(top)
+        shift = float(np.mean([y for y, _ in column]) - np.mean(lifted))  # as much below as above
+        heights |= {method: height + shift for (_, method), height in zip(column, lifted, strict=True)}
+    return heights
 
 
 @_house_style
