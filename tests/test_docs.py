@@ -73,7 +73,7 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8192
 
 
-@pytest.mark.parametrize("page", [page for page in documents.pages() if page.parts[0] == "docs"], ids=str)
+@pytest.mark.parametrize("page", [page for page in documents.pages() if page.parent == Path("docs")], ids=str)
 def test_a_page_begins_with_what_its_reader_will_be_able_to_do(page):
     first = documents.read(page).split("\n\n")[1]
     assert first.startswith("After this page "), first
