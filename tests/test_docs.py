@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 from lpi.metrics import DIRECTIONS
 from lpi.parameters import METHODS
