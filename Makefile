@@ -17,10 +17,8 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # Everything in docs/results/study.csv that is missing (hours on 2 CPU cores), then the tables and figures made of it.
-# The data is made first: DVC finds it for each run by this machine's dvc.lock.
 study: export PATH := $(CURDIR)/$(BIN):$(PATH)
 study: $(INSTALLED)
-	dvc repro distances keys
 	python benchmarks/study.py
 	python benchmarks/tables.py
 	python benchmarks/figures.py

@@ -69,7 +69,8 @@ def main() -> None:
     if "methods" not in found:
         sys.exit(f"error: {study.RESULTS} has no results of methods yet; run `make study`")
     for stream in STREAMS:
-        draw_methods(found, stream)
+        if any((place.stream, place.routing) == (stream, OWN) for place in found["methods"]):
+            draw_methods(found, stream)
     if "training scenes" in found:
         draw_scenes(found)
 

@@ -79,7 +79,8 @@ def row_of(measured: Measured) -> dict[str, Any]:
 
 def differing(row: dict[str, str], parameters: Parameters) -> dict[str, Any]:
     """Those of the values that the row's run has read which are not the given parameters'."""
-    return {name: value for name, value in json.loads(row["values"]).items() if parameters[name] != value}
+    read = json.loads(row["values"])
+    return {name: value for name, value in read.items() if name not in parameters or parameters[name] != value}
 
 
 def is_done(rows: Rows, split: str, parameters: Parameters) -> bool:

@@ -7,7 +7,7 @@ Every trial runs on both streams, with one seed, and is evaluated on the validat
 benchmarks/search.yaml from the same trained states. First the learning rates; then, parameter by parameter, the further
 values, at the best settings so far. What counts is the gain of average R@1 over the frozen model, routed as params.yaml
 says, in mean over the streams. The best settings go into benchmarks/study.yaml by hand. Rows record all parameters that
-the trial has read; after a change of one, delete the rows of the methods that read it.
+the trial and its data have read; after a change of one, delete the rows of the methods that read it.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lpi.parameters import PARAMS_FILE, Parameters, parse_parameters, read_yaml
 import numpy as np
 import yaml
 from quick import differing, row_of
-from results import Rows, append_row, read_rows
+from results import Rows, read_rows, write_rows
 from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, routings_of, weights
 
 SPACE = Path(__file__).with_name("search.yaml")
@@ -56,9 +56,16 @@ def gains(rows: Rows, method: str, routing: str = OWN) -> Gains:
     return found
 
 
+def means(tried: Gains, streams: tuple[str, ...] = tuple(STREAMS)) -> dict[str, float]:
+    """Settings -> their gain in mean over these streams, of those that have run on all of them."""
+    whole = {one: found for one, found in tried.items() if {*streams} <= {*found}}
+    return {one: float(np.mean([found[stream] for stream in streams])) for one, found in whole.items()}
+
+
 def best(tried: Gains, streams: tuple[str, ...] = tuple(STREAMS)) -> Settings:
     """The settings with the highest gain in mean over these streams; the first of equal ones."""
-    return json.loads(max(tried, key=lambda one: np.mean([tried[one][stream] for stream in streams])))
+    known = means(tried, streams)
+    return json.loads(max(known, key=known.__getitem__))
 
 
 def plan(space: Mapping[str, Any], method: str, tried: Gains) -> Iterator[str]:
@@ -86,8 +93,9 @@ def missing(space: Mapping[str, Any], method: str, rows: Rows) -> list[Trial]:
 
 
 def best_settings(rows: Rows, streams: tuple[str, ...] = tuple(STREAMS), routing: str = OWN) -> dict[str, Settings]:
-    """Method -> the best of its settings."""
-    return {row["method"]: best(gains(rows, row["method"], routing), streams) for row in rows}
+    """Method -> the best of its settings; methods of which none has run on all these streams are left out."""
+    tried = {method: gains(rows, method, routing) for method in dict.fromkeys(row["method"] for row in rows)}
+    return {method: best(own, streams) for method, own in tried.items() if means(own, streams)}
 
 
 def data_of(trial: Trial) -> Mapping[str, Any]:
@@ -101,24 +109,25 @@ def measure(trial: Trial, folder: Path) -> dict[str, Measured]:
 
 def store(trial: Trial, measured: Mapping[str, Measured]) -> None:
     """Add a row for every routing."""
-    for routing, one in measured.items():
-        row = row_of(one)
-        append_row(
-            CSV,
-            {
-                "stream": trial.stream,
-                "method": trial.method,
-                "routing": routing,
-                "settings": trial.settings,
-                "seed": trial.seed,
-                "weights": weights(),
-                "gain": row["mean"],
-                **{name: row[name] for name in ("forgetting", "seconds", "values")},
-            },
-        )
-        print(
-            f"{trial.stream} {trial.method} {trial.settings} {routing}: {row['mean']} {row['forgetting']}", flush=True
-        )
+    rows = [row_of_trial(trial, routing, one) for routing, one in measured.items()]
+    write_rows(CSV, [*read_rows(CSV), *rows])
+    for row in rows:
+        print(*(row[name] for name in ("stream", "method", "settings", "routing", "gain", "forgetting")), flush=True)
+
+
+def row_of_trial(trial: Trial, routing: str, measured: Measured) -> dict[str, Any]:
+    row = row_of(measured)
+    return {
+        "stream": trial.stream,
+        "method": trial.method,
+        "routing": routing,
+        "settings": trial.settings,
+        "seed": trial.seed,
+        "weights": weights(),
+        "gain": row["mean"],
+        **{name: row[name] for name in ("forgetting", "seconds")},
+        "values": json.dumps({**measured.data_values, **measured.values}),
+    }
 
 
 def refuse_other_defaults(rows: Rows, defaults: Parameters) -> None:
@@ -126,8 +135,8 @@ def refuse_other_defaults(rows: Rows, defaults: Parameters) -> None:
     for row in rows:
         if row["weights"] != weights():
             raise SystemExit(f"error: {CSV}: rows of {row['method']} had another backbone; delete them")
-        settings = {"method": row["method"], "seed": int(row["seed"]), **json.loads(row["settings"])}
-        now = resolve(Parameters({**defaults, **settings, **ROUTINGS[row["routing"]]}))
+        trial = Trial(row["method"], row["settings"], row["stream"], int(row["seed"]))
+        now = resolve(Parameters({**defaults, **data_of(trial), **trial.parameters, **ROUTINGS[row["routing"]]}))
         if changed := differing(row, now):
             raise SystemExit(
                 f"error: {CSV}: rows of {row['method']} had {changed}; delete them, or set that in {PARAMS_FILE}"

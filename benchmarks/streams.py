@@ -41,7 +41,8 @@ import yaml
 DATA = Path("data")
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = Path("data/backbone/open_clip_model.safetensors")
-OF_DATA = ("dataset", "backbone", "scenes.", "stream.", "similarity.", "coco.", "folder.")  # the data depends on them
+OF_STREAM = ("dataset", "backbone", "scenes.", "stream.", "similarity.")  # the data of `STREAMS` depends on them
+OF_DATA = (*OF_STREAM, "coco.", "folder.")  # that of any data set does
 STAGES = ("validate", "fetch", "split", "features", "distances")
 STREAMS = {
     name: {"dataset": "openmoji", "backbone": "embedded", "scenes.captions": name} for name in ("aspects", "mixed")
@@ -103,12 +104,14 @@ class Measured:
         summary: see `lpi.report.summary.summarise`.
         curves: direction -> (T,) mean R@1 over the tasks seen, after each task.
         values: the parameters that the run has read.
+        data_values: those that its data depends on.
         seconds: of training, and of the evaluation of all its routings.
     """
 
     summary: dict[str, Any]
     curves: dict[str, np.ndarray]
     values: dict[str, Any]
+    data_values: dict[str, Any]
     seconds: int
 
 
@@ -149,8 +152,8 @@ class Stream:
 
     @cached_property
     def data_values(self) -> dict[str, Any]:
-        """The parameters that the data depends on."""
-        return {name: value for name, value in self.defaults.items() if name.startswith(OF_DATA)}
+        """The parameters that the data of the embedded streams depends on."""
+        return {name: value for name, value in self.defaults.items() if name.startswith(OF_STREAM)}
 
     def resolve(self, **settings) -> Parameters:
         """All parameters of a run with these settings."""
@@ -175,6 +178,7 @@ class Stream:
                 self.summary(result, trained.parameters_per_task),
                 {direction: seen_recall(result.recall[direction][1]) for direction in DIRECTIONS},
                 {**parameters.values, **read[name].values},
+                self.data_values,
                 seconds,
             )
             for name, result in results.items()
@@ -230,18 +234,26 @@ def routings_of(method: str, routings: Mapping[str, Settings]) -> dict[str, Sett
     return dict(routings) if method_class(method).routed else {OWN: {}}
 
 
+def chain(tasks: int) -> dict[str, dict[str, str]]:
+    """The table `tasks` of params.yaml for that many."""
+    return {f"t{n:02d}": {"prev": f"t{n - 1:02d}" if n else "init"} for n in range(tasks)}
+
+
 def make_data(settings: Settings, out: Path) -> Path:
     """The data of these settings over params.yaml in the folder `out`, as the stages make it; returns the folder.
+
+    With `scenes.tasks` among the settings, the stream has as many tasks; otherwise those of params.yaml.
 
     Raises:
         RuntimeError: a stage has failed; with what it said.
     """
-    (out / "data").mkdir(parents=True)
+    (out / "data").mkdir(parents=True, exist_ok=True)
     tree = read_yaml(PARAMS_FILE)
     for parameter, value in settings.items():
         section, _, leaf = parameter.rpartition(".")
         (tree[section] if section else tree)[leaf] = value
-    tree["tasks"] = {f"t{n:02d}": {"prev": f"t{n - 1:02d}" if n else "init"} for n in range(tree["scenes"]["tasks"])}
+    if "scenes.tasks" in settings:
+        tree["tasks"] = chain(settings["scenes.tasks"])
     (out / PARAMS_FILE).write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for stage in STAGES:
@@ -284,10 +296,10 @@ class Workers:
         """Make the data of these settings, as far as it is missing."""
         keys = {json.dumps(dict(one), sort_keys=True): one for one in settings}
         missing = {key: one for key, one in keys.items() if key not in self._folders}
-        for key in missing:
-            self._folders[key] = Path(self._place.name) / f"{len(self._folders)}"
+        folders = [Path(tempfile.mkdtemp(dir=self._place.name)) for _ in missing]
         with ThreadPoolExecutor(self.jobs) as makers:
-            list(makers.map(lambda key: make_data(missing[key], self._folders[key]), missing))
+            made = list(makers.map(make_data, missing.values(), folders))
+        self._folders |= dict(zip(missing, made, strict=True))
 
     def results(
         self, todo: Sequence[T], data_of: Callable[[T], Settings], measure: Callable[[T, Path], R]

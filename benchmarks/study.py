@@ -7,7 +7,9 @@
 Runs are trained and evaluated without DVC (benchmarks/streams.py), with the numbers that `dvc exp run` gives. One that
 differs from another in routing alone is evaluated from the same trained states. study.csv gets a row for each at once,
 with the commit and all parameters that the run has read, so an interrupted study goes on where it stopped; to repeat
-runs, delete their rows. study_curves.csv has the recall after every task of the groups that have `curves`.
+runs, delete their rows. Places of the tables with equal parameters share a row, but each routing of
+benchmarks/streams.py has one of its own. study_curves.csv has the recall after every task of the groups that have
+`curves`.
 """
 
 import argparse
@@ -25,19 +27,18 @@ from typing import Any
 
 from lpi.methods import check, method_class, resolve
 from lpi.metrics import DIRECTIONS
-from lpi.parameters import PARAMS_FILE, Parameters, flatten, parse_parameters, read_yaml
+from lpi.parameters import PARAMS_FILE, Parameters, flatten, load_chain, parse_parameters, read_yaml
 from lpi.report.summary import FROZEN
 
 import yaml
 from results import Rows, read_rows, write_rows
-from streams import OF_DATA, OWN, ROUTINGS, STREAMS, Measured, Workers, load, weights
+from streams import OF_DATA, OWN, ROUTINGS, STREAMS, Measured, Workers, chain, load, weights
 
 STUDY = Path(__file__).with_name("study.yaml")
 RESULTS = Path("docs/results/study.csv")
 CURVES = Path("docs/results/study_curves.csv")
 BACKBONE = Path("data/backbone/open_clip_config.json")
 SPLIT = "test"
-OF_STREAM = ("dataset", "backbone", "scenes.", "stream.", "similarity.")  # the data of these streams depend on them
 Settings = dict[str, Any]
 
 
@@ -70,15 +71,31 @@ class Run:
 
     @property
     def options(self) -> list[str]:
-        """Of `dvc exp run`."""
-        chosen = {**self.data, **self.settings, **self.routed}
+        """Of `dvc exp run`: method, seed and what differs from params.yaml."""
+        always = {"method": self.parameters["method"], "seed": self.seed}
+        chosen = {**always, **self.data, **further_tasks(self.data), **self.settings, **self.routed}
         return [part for name, value in chosen.items() for part in ("-S", f"{name}={spelled(value)}")]
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether a row, with its values parsed, is of a run with these parameters on this backbone."""
-        if row["weights"] != weights():
+        if row["weights"] != weights() or not self.takes(row["routing"]):
             return False
-        return all(self.parameters[name] == value for name, value in row["values"].items())
+        known = self.parameters
+        return all(name in known and known[name] == value for name, value in row["values"].items())
+
+    def takes(self, routing: str) -> bool:
+        """Whether a row with this routing can be the run's: any can, unless the run's own is one of `ROUTINGS`."""
+        return routing == self.routing or self.routing not in ROUTINGS
+
+    def is_part_of(self, other: "Run") -> bool:
+        """Whether the other's row is this run's, too."""
+        return self.takes(other.routing) and self.parameters == other.parameters
+
+
+def further_tasks(data: Settings) -> dict[str, str]:
+    """What the table `tasks` of params.yaml lacks for data with more of them, as options of `dvc exp run`."""
+    known, tasks = load_chain(), chain(data.get("scenes.tasks", 0))
+    return {f"+tasks.{name}.prev": entry["prev"] for name, entry in tasks.items() if name not in known}
 
 
 def spelled(value: Any) -> str:
@@ -173,10 +190,9 @@ def row_of(run: Run, measured: Measured, commit: str) -> dict[str, Any]:
     """A row of the results."""
     summary = {name: part for name, part in measured.summary.items() if name not in (FROZEN, "mean")}
     mean = measured.summary["mean"]
-    of_data = {name: value for name, value in run.parameters.items() if name.startswith(OF_STREAM)}
-    values = {**of_data, **measured.values, "seed": run.seed}
+    values = {**measured.data_values, **measured.values, "seed": run.seed}
     return {
-        "run": sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10],
+        "run": sha256(json.dumps([run.routing, values], sort_keys=True).encode()).hexdigest()[:10],
         "commit": commit,
         "weights": weights(),
         "stream": run.stream,
@@ -199,8 +215,10 @@ def measure(together: list[Run], folder: Path) -> dict[str, Measured]:
     return load(SPLIT, folder).measure(routings, **together[0].settings)
 
 
-def with_curves(run: Run) -> bool:
-    return bool(declaration()["groups"][run.group].get("curves"))
+def with_curves(row: dict[str, Any], order: list[Run]) -> bool:
+    """Whether a group that has curves has the row, with its values parsed, among its runs."""
+    groups = declaration()["groups"]
+    return any(groups[run.group].get("curves") and run.fits(row) for run in order if run.stream == row["stream"])
 
 
 def curve_of(name: str, measured: Measured) -> Rows:
@@ -218,7 +236,7 @@ def store(together: list[Run], found: Mapping[str, Measured], order: list[Run], 
     for run, measured in zip(together, found.values(), strict=True):
         row = {name: str(value) for name, value in row_of(run, measured, commit).items()}
         rows = [old for old in rows if old["run"] != row["run"]] + [row]
-        if with_curves(run):
+        if with_curves(parsed([row])[0], order):
             points = [old for old in points if old["run"] != row["run"]] + curve_of(row["run"], measured)
         print(f"{run.stream} {run.group}: {run.label}, {run.routing}, {run.seed}: {row['gain']} {row['forgetting']}")
     ordered = [row["run"] for row in found_rows(order, parsed(rows)) if row is not None]
@@ -229,11 +247,13 @@ def store(together: list[Run], found: Mapping[str, Measured], order: list[Run], 
 
 def units(runs: list[Run]) -> list[list[Run]]:
     """Runs that are trained together, each row once; group by group, in these seed by seed."""
-    groups = {run.group: None for run in runs}
-    together: dict[str, dict[str, Run]] = {}
-    for run in sorted(runs, key=lambda run: ([*groups].index(run.group), run.seed)):
-        together.setdefault(run.trained, {}).setdefault(json.dumps(run.routed, sort_keys=True), run)
-    return [list(one.values()) for one in together.values()]
+    groups = list(dict.fromkeys(run.group for run in runs))
+    together: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (groups.index(run.group), run.seed)):
+        others = together.setdefault(run.trained, [])
+        if not any(run.is_part_of(other) for other in others):
+            others.append(run)
+    return list(together.values())
 
 
 def data_of(together: list[Run]) -> Settings:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lpi.methods import method_class
 from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
@@ -38,9 +38,11 @@ FILES = (
     Path("docs/stream.md"),
 )
 RESULTS = Path("docs/results")
+MISSING = "No results of {} yet."
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ROUTED = {OWN: "by pairs", "published": "as published", "oracle": "true tasks"}
 LEVEL = 0.95  # of the intervals of paired differences
+WHOLE_METHOD = "as it is"  # among the components
 
 
 class Place(NamedTuple):
@@ -98,6 +100,9 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
 
 
 def cells(rows: Rows, columns: list[Column]) -> list[str]:
+    """What the rows of all seeds give, column by column; a dash where there are none."""
+    if not rows:
+        return ["-"] * len(columns)
     return [spread([float(row[column]) for row in rows], decimals) for _, column, decimals in columns]
 
 
@@ -118,12 +123,12 @@ def methods_in_short(found: Groups) -> str:
     """Both streams in one line for each method; as published and with true tasks only where that tells most."""
     group, lines = found["methods"], []
     for place, rows in group.items():
-        control = group.get(place._replace(stream="mixed"))
+        control = group.get(place._replace(stream="mixed"), [])
         more = place.label in ("lpi", "sprompts")
         if place.stream != "aspects" or not (place.routing == OWN or more):
             continue
         name = routed(place) if has_routes(rows) else "-"
-        gain = cells(control, MEASURES[1:2]) if control else ["-"]
+        gain = cells(control, MEASURES[1:2])
         lines.append([place.label, name, str(len(rows)), *cells(rows, MEASURES), *gain, *cells(rows, [PARAMETERS])])
     header = ["method", "routing", "seeds", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
     return markdown(header, lines)
@@ -151,17 +156,24 @@ class Difference(NamedTuple):
 def paired(name: str, ours: Rows, theirs: Rows) -> Difference | None:
     """The difference of a measure, seed by seed.
 
-    `frozen`, in which nothing is random, is compared with every seed. None: fewer than two common seeds.
+    `frozen`, in which nothing is random, is compared with every seed. None: the same runs, or fewer than two common
+    seeds. Where all differences are equal, there is nothing to test: p is 0, or 1 if they are 0.
     """
+    if ours == theirs:
+        return None
     seeds = {row["seed"]: float(row[name]) for row in theirs}
     if theirs[0]["method"] == FROZEN:
         seeds = {row["seed"]: float(theirs[0][name]) for row in ours}
     pairs = [(float(row[name]), seeds[row["seed"]]) for row in ours if row["seed"] in seeds]
     if len(pairs) < 2:
         return None
-    tested = stats.ttest_rel(*np.array(pairs).T)
+    differences = np.round([a - b for a, b in pairs], 6)  # the numbers have two decimals
+    mean = float(differences.mean())
+    if not np.ptp(differences):
+        return Difference(mean, mean, mean, float(mean == 0))
+    tested = stats.ttest_1samp(differences, 0)
     low, high = tested.confidence_interval(LEVEL)
-    return Difference(float(np.mean([a - b for a, b in pairs])), float(low), float(high), float(tested.pvalue))
+    return Difference(mean, float(low), float(high), float(tested.pvalue))
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -197,6 +209,8 @@ def comparison_table(stream: str, found: Groups) -> str:
     """LPI with its own routing against every other line of a stream."""
     group = {place: rows for place, rows in found["methods"].items() if place.stream == stream}
     ours = Place(stream, "lpi", OWN)
+    if ours not in group:
+        return MISSING.format(f"lpi on the stream {stream}")
     others = {place: rows for place, rows in group.items() if place != ours and place.routing != "oracle"}
 
     def first(place: Place) -> list[str]:
@@ -209,14 +223,17 @@ def comparison_table(stream: str, found: Groups) -> str:
 def components_table(found: Groups) -> str:
     """What changes when one thing of the whole method is changed."""
     group = found["components"]
-    (whole, ours), *rest = group.items()
+    whole = Place("aspects", WHOLE_METHOD, OWN)
+    if whole not in group:
+        return MISSING.format("the whole method")
+    others = {place: rows for place, rows in group.items() if place != whole}
     columns = [*MEASURES[1:], PARAMETERS]
 
     def first(place: Place) -> list[str]:
         return [place.label, *cells(group[place], columns)]
 
     header = ["variant", *titles(columns), "whole minus variant: gain", "p", "forgetting", "p"]
-    return markdown(header, [[*first(whole), "-", "-", "-", "-"], *comparison(ours, dict(rest), first)])
+    return markdown(header, [[*first(whole), "-", "-", "-", "-"], *comparison(group[whole], others, first)])
 
 
 def routing_table(found: Groups) -> str:
@@ -226,8 +243,9 @@ def routing_table(found: Groups) -> str:
     methods = list(dict.fromkeys(place.label for place in group))
     lines = []
     for name in names:
-        rows = [group[Place("aspects", method, name)] for method in methods]
-        lines.append([name, *(cell for own in rows for cell in cells(own, MEASURES[1:])), *cells(rows[0], ACCURACY)])
+        rows = [group.get(Place("aspects", method, name), []) for method in methods]
+        accuracy = cells(next(own for own in rows if own), ACCURACY)  # it does not depend on the method
+        lines.append([name, *(cell for own in rows for cell in cells(own, MEASURES[1:])), *accuracy])
     header = [f"{method}: {title}" for method in methods for title in titles(MEASURES[1:])]
     return markdown(["routing", *header, *titles(ACCURACY)], lines)
 
@@ -241,7 +259,7 @@ def crossed(name: str, first: str, found: Groups) -> str:
     for variant in dict.fromkeys(variant for _, variant in labels.values()):
         line = [variant]
         for method, routing in columns:
-            rows = group.get(Place("aspects", f"{method}, {variant}", routing))
+            rows = group.get(Place("aspects", f"{method}, {variant}", routing), [])
             line.append(" / ".join(cells(rows, MEASURES[1:])) if rows else "-")
         lines.append(line)
     header = [f"{method}, {ROUTED[routing]}" if method_class(method).routed else method for method, routing in columns]
@@ -252,15 +270,19 @@ def search_table() -> str:
     """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
     rows = read_rows(search.CSV)
     chosen, lines = search.best_settings(rows), []
-    for name in chosen:
-        for text, gains in search.gains(rows, name).items():
+    for name in dict.fromkeys(row["method"] for row in rows):
+        tried = search.gains(rows, name)
+        means = search.means(tried)
+        for text, gains in tried.items():
             settings = json.loads(text)
-            mean = f"{np.mean(list(gains.values())):.1f}"
-            shown = ", ".join(f"`{key}={study.spelled(value)}`" for key, value in settings.items())
-            best = settings == chosen[name]
+            mean = f"{means[text]:.1f}" if text in means else "-"
             of_streams = [f"{gains[stream]:.1f}" if stream in gains else "-" for stream in STREAMS]
-            lines.append([name, shown, *of_streams, f"**{mean}**" if best else mean])
+            lines.append([name, shown(settings), *of_streams, f"**{mean}**" if settings == chosen.get(name) else mean])
     return markdown(["method", "settings", *STREAMS, "mean"], lines)
+
+
+def shown(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}={study.spelled(value)}`" for name, value in settings.items())
 
 
 def chosen_table() -> str:
@@ -272,8 +294,7 @@ def chosen_table() -> str:
         for stream in STREAMS:
             alone = search.best(gains, (stream,))
             cell.append(f"{own[stream]:.1f} ({gains[json.dumps(alone)][stream]:.1f})")
-        shown = ", ".join(f"`{name}={study.spelled(value)}`" for name, value in settings.items())
-        lines.append([method, str(len(gains)), shown, *cell])
+        lines.append([method, str(len(gains)), shown(settings), *cell])
     return markdown(["method", "trials", "settings", *(f"gain, {stream} (best there)" for stream in STREAMS)], lines)
 
 
@@ -319,7 +340,7 @@ def render(name: str, found: Groups) -> str:
         return OF_SEARCH[name]()
     if name not in OF_SEARCH and (path := RESULTS / f"{name}.csv").exists():
         return plain_table(path)
-    return f"No results of {name} yet."
+    return MISSING.format(name)
 
 
 def updated(text: str, found: Groups) -> str:
