@@ -6,12 +6,14 @@ Everything is measured on the validation split, with the settings of params.yaml
 each setting is made in a temporary folder.
 
 conflict_runs.csv has a row for every run: how prompts were trained, and what they gain over the frozen model. Runs that
-it holds are not repeated, so an interrupted program goes on. Rows of another backbone or learning rate are dropped;
-after a change of the code or of the scenes, delete the file. conflict.csv sets measured beside wanted values.
+it holds are not repeated, so an interrupted program goes on. Rows of another backbone, learning rate or other settings
+in benchmarks/study.yaml are dropped; after a change of the code, the scenes or other values of params.yaml, delete the
+file. conflict.csv sets measured beside wanted values.
 conflict_aspects.csv is the aspect matrix: one set of prompts, trained on the tasks of one aspect together and used for
 all items, tested on the tasks of each aspect.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -75,12 +77,25 @@ class Trial:
     def identity(self) -> dict[str, str]:
         """By which its rows are found."""
         lr = self.settings.get("lr", read_yaml(PARAMS_FILE)["lr"])
-        return {name: str(value) for name, value in {**asdict(self), "lr": lr, "weights": weights()}.items()}
+        more = {"lr": lr, "settings": json.dumps(of_study().get(self.method, {})), "weights": weights()}
+        return {name: str(value) for name, value in {**asdict(self), **more}.items()}
 
 
 COLUMNS = [
     *(field.name for field in fields(Trial)),
-    *("lr", "weights", "routing", *DIRECTIONS, "gain", "forgetting", *MODALITIES, "nearest", *ASPECTS, "seconds"),
+    *(
+        "lr",
+        "settings",
+        "weights",
+        "routing",
+        *DIRECTIONS,
+        "gain",
+        "forgetting",
+        *MODALITIES,
+        "nearest",
+        *ASPECTS,
+        "seconds",
+    ),
 ]
 
 
@@ -269,8 +284,10 @@ def main() -> None:
     plan, known = trials(), read_rows(RUNS)
     rows = [row for row in known if any(is_of(row, trial) for trial in plan)]
     if len(rows) < len(known):
-        print(f"{len(known) - len(rows)} rows of another backbone or learning rate are dropped from {RUNS}", flush=True)
-        write_rows(RUNS, rows) if rows else RUNS.unlink()
+        print(f"{len(known) - len(rows)} rows of another backbone or settings are dropped from {RUNS}", flush=True)
+        RUNS.unlink()
+        if rows:
+            write_rows(RUNS, rows)
     if todo := [trial for trial in plan if not any(is_of(row, trial) for row in rows)]:
         run(todo)
     found = Findings(read_rows(RUNS))

@@ -1,10 +1,9 @@
 """benchmarks/conflict.py: what it runs, what it repeats, and what it makes of its rows."""
 
-import subprocess
 from types import SimpleNamespace
 
 from lpi.data.openmoji.facts import ASPECTS
-from lpi.parameters import load_chain, load_parameters
+from lpi.parameters import Parameters, load_parameters
 
 import conflict
 import numpy as np
@@ -89,20 +88,20 @@ def test_runs_are_different_and_have_their_data(in_the_repository):
     assert {trial.data for trial in plan} == set(conflict.DATA)
     assert {trial.updates for trial in plan if trial.data.isdigit()} == {conflict.UPDATES}
     shared = next(trial for trial in plan if trial.method == "shared")
-    assert shared.identity["lr"] == str(conflict.of_study()["shared"]["lr"])
+    assert shared.identity["lr"] == str({**load_parameters(), **conflict.of_study().get("shared", {})}["lr"])
 
 
 def test_runs_that_the_table_holds_are_not_repeated_and_rows_of_other_backbones_dropped(
     in_the_repository, tmp_path, monkeypatch
 ):
     plan, runs = [Trial("aspects", "shared", seed) for seed in range(3)], tmp_path / "runs.csv"
-    known = [row(plan[0].identity), row(plan[1].identity, backbone="old"), row(plan[2].identity, lr="7")]
+    known = [row(plan[0].identity), row(plan[1].identity, weights="old"), row(plan[2].identity, lr="7")]
     write_rows(runs, known)
     done = []
     for name, value in {
         "RUNS": runs,
         "trials": lambda: plan,
-        "run": lambda todo, jobs: done.extend(todo),
+        "run": done.extend,
         "write_results": lambda found: done.append(len(found.rows)),
         "checks": lambda found: [("what", "3 or more", 2.0, False)],
     }.items():
@@ -115,23 +114,43 @@ def test_runs_that_the_table_holds_are_not_repeated_and_rows_of_other_backbones_
     assert done[3:] == [*plan, 0]
 
 
-def test_data_is_made_by_the_stages_in_a_folder_of_its_own(in_the_repository, tmp_path, monkeypatch):
-    calls = []
+def test_the_data_have_twelve_tasks_and_differ_as_they_say(in_the_repository):
+    shipped = load_parameters()
+    for trial in conflict.trials():
+        settings = conflict.data_of(trial)
+        assert Parameters({**shipped, **settings})["scenes.tasks"] == conflict.TASKS
+        assert settings["scenes.captions"] == ("mixed" if trial.data == "mixed" else "aspects")
+    twenty = conflict.DATA["20"]
+    assert (twenty["scenes.train"], twenty["scenes.rarest"], twenty["stream.order"]) == (20, 1, "given")
 
-    def called(command, cwd, env, **_):
-        calls.append((command[1], cwd, env["PYTHONPATH"]))
-        return SimpleNamespace(returncode=int("distances" in command[1]), stdout="no ", stderr="features")
 
-    monkeypatch.setattr(subprocess, "run", called)
-    with pytest.raises(RuntimeError, match="stage distances for the data '20' failed:\nno features"):
-        conflict.make_data("20", tmp_path)
-    assert calls == [(str(ROOT / "stages" / f"{s}.py"), tmp_path / "20", str(ROOT / "src")) for s in conflict.STAGES]
-    made, shipped = (load_parameters(folder / "params.yaml") for folder in (tmp_path / "20", ROOT))
-    assert {name: made[name] for name in made if made[name] != shipped[name]} == {
-        name: value for name, value in conflict.DATA["20"].items() if shipped[name] != value
-    }
-    assert (made["scenes.train"], made["scenes.captions"]) == (20, "aspects")
-    assert len(load_chain(tmp_path / "20" / "params.yaml")) == 12
+def test_rows_of_a_run_are_added_as_they_come(in_the_repository, tmp_path, monkeypatch, capsys):
+    """Workers are a stand-in that measures here."""
+    plan = [Trial("aspects", "sprompts"), Trial("20", "frozen")]
+
+    class Here(conflict.Workers):
+        def __init__(self):
+            """No processes."""
+
+        def __exit__(self, *_):
+            """Nothing to end."""
+
+        def results(self, todo, data_of, measure):
+            assert [data_of(trial) for trial in todo] == [conflict.DATA["aspects"], conflict.DATA["20"]]
+            yield todo[0], [{**todo[0].identity, "routing": name, "gain": 1.5} for name in ("published", "oracle")]
+            yield todo[1], [{**todo[1].identity, "routing": "none", "i2t": 30.0}]
+
+    monkeypatch.setattr(conflict, "Workers", Here)
+    monkeypatch.setattr(conflict, "RUNS", tmp_path / "runs.csv")
+    conflict.run(plan)
+    rows = read_rows(tmp_path / "runs.csv")
+    assert [(row["method"], row["routing"], row["gain"], row["i2t"]) for row in rows] == [
+        ("sprompts", "published", "1.5", ""),
+        ("sprompts", "oracle", "1.5", ""),
+        ("frozen", "none", "", "30.0"),
+    ]
+    assert list(rows[0]) == conflict.COLUMNS
+    assert "2 runs; their data are made first" in capsys.readouterr().out
 
 
 def test_the_nearest_task_counts_where_an_earlier_one_has_the_aspect():
@@ -149,7 +168,7 @@ def folder(repository, monkeypatch):
     """A tiny stream of two tasks, to which aspects are given."""
     monkeypatch.chdir(repository.folder)
     conflict.load.cache_clear()
-    stream = conflict.load(repository.folder)
+    stream = conflict.load("val", repository.folder)
     stream.aspects = ["frame", "sky"]
     monkeypatch.setattr(conflict, "ASPECTS", ("frame", "sky"))
     monkeypatch.setattr(conflict, "of_study", lambda: {"sprompts": {"lr": 0.5}})
@@ -185,14 +204,14 @@ def test_prompts_of_one_aspect_are_tested_on_all(folder, monkeypatch):
     (found,) = conflict.measure(Trial("aspects", "joint", trained="sky", updates=2), folder)
     assert learned == [[1]]
     assert {"frame", "sky"} <= set(found)
-    stream = conflict.load(folder)
+    stream = conflict.load("val", folder)
     frozen = conflict.by_aspect(stream, None)
     last = [np.mean([stream.frozen.recall[d][1][-1, task] for d in conflict.DIRECTIONS]) for task in (0, 1)]
     assert list(frozen.values()) == pytest.approx(last)
 
 
 def test_the_frozen_model_has_its_recall_and_the_nearest_tasks(folder):
-    stream = conflict.load(folder)
+    stream = conflict.load("val", folder)
     stream.aspects = ["sky", "sky"]
     (found,) = conflict.measure(Trial("aspects", "frozen"), folder)
     assert found["nearest"] == 100

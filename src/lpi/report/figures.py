@@ -30,6 +30,7 @@ LETTER = 0.6  # a letter's width as a share of the font size, on the generous si
 MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
+DODGE = 1.25  # between methods of equally many parameters, a factor
 MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
 GREY = "0.45"
@@ -179,7 +180,9 @@ def forgetting_bars(
 def against_parameters(
     points: Mapping[str, tuple[float, Mapping[str, Sequence[float]]]], path: Path, xlabel: str = "parameters per task"
 ) -> Figure:
-    """A panel per measure: every method's mean over its runs against its number of parameters, with its name beside it.
+    """A panel per measure: every method's mean over its runs against its number of parameters.
+
+    Methods with equally many parameters stand side by side, centred there.
 
     Args:
         points: method -> parameters (logarithmic, 0 at the left end) and measure -> the value of each run. Bars are
@@ -190,38 +193,29 @@ def against_parameters(
     measures = list(dict.fromkeys(measure for _, values in points.values() for measure in values))
     figure = Figure(figsize=(PAGE, 3.0), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
-    looks = _looks(points)
+    places, looks = _side_by_side({method: x for method, (x, _) in points.items()}), _looks(points)
     for axes, measure in zip(panels, measures, strict=True):
         axes.grid(axis="y")
         axes.set_xscale("symlog", linthresh=100)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(xlabel=xlabel)
         axes.set_title(measure, loc="left", fontsize=FONT + 0.5)
-        placed = {method: (x, float(np.mean(values[measure]))) for method, (x, values) in points.items()}
-        for method, (x, y) in placed.items():
-            runs = points[method][1][measure]
+        for method, (_, values) in points.items():
+            runs, look = values[measure], {**looks[method], "linestyle": "none", "markersize": 5}
             error = np.std(runs, ddof=1) if len(runs) > 1 else 0.0
-            look = {**looks[method], "linestyle": "none", "markersize": 4}
-            axes.errorbar(x, y, error, capsize=2, elinewidth=0.8, **look)
-        axes.set_xlim(-30, 20 * max(x for x, _ in placed.values()) + 100)  # room for the last name
-        step = 0.045 * float(np.subtract(*axes.get_ylim()[::-1]))
-        for method, y in _without_overlap(placed, step).items():
-            axes.annotate(method, (placed[method][0], y), (5, 0), textcoords="offset points", va="center", fontsize=6)
+            label = method if axes is panels[0] else None
+            axes.errorbar(places[method], np.mean(runs), error, label=label, capsize=2, elinewidth=0.8, **look)
+    _legend_above(figure, columns=6)
     return _save(figure, path)
 
 
-def _without_overlap(placed: Mapping[str, tuple[float, float]], step: float) -> dict[str, float]:
-    """Heights for the names of points (x, y): of points with the same x at least `step` apart, in their order."""
-    heights: dict[str, float] = {}
-    for place in {x for x, _ in placed.values()}:
-        column = sorted((y, method) for method, (x, y) in placed.items() if x == place)
-        lifted, top = [], -math.inf
-        for y, _ in column:
-            top = max(y, top + step)
-            lifted.append(top)
-        shift = float(np.mean([y for y, _ in column]) - np.mean(lifted))  # as much below as above
-        heights |= {method: height + shift for (_, method), height in zip(column, lifted, strict=True)}
-    return heights
+def _side_by_side(places: Mapping[str, float]) -> dict[str, float]:
+    """Places on a logarithmic axis, of which equal ones are moved apart by `DODGE`; their geometric mean stays."""
+    moved: dict[str, float] = {}
+    for method, place in places.items():
+        equal = [other for other in places if places[other] == place]
+        moved[method] = place * DODGE ** (equal.index(method) - (len(equal) - 1) / 2)
+    return moved
 
 
 @_house_style
