@@ -176,7 +176,7 @@ def test_methods_in_short_have_both_streams_in_a_line():
         ["lpi", "as published", "3", "4.0 ± 0.0", "4.0 ± 0.0", "8.0 ± 0.0", "-", "2,776"],
         ["lpi", "true tasks", "3", "9.0 ± 1.0", "9.0 ± 1.0", "18.0 ± 2.0", "-", "2,776"],
         ["frozen", "-", "1", "0.0", "0.0", "0.0", "-", "0"],
-        ["maple", "-", "3", "4.0 ± 1.0", "4.0 ± 1.0", "8.0 ± 2.0", "-", "2,776"],
+        ["maple", "by pairs", "3", "4.0 ± 1.0", "4.0 ± 1.0", "8.0 ± 2.0", "-", "2,776"],
     ]
 
 
@@ -188,8 +188,8 @@ def test_a_stream_has_every_method_under_every_routing():
         ["lpi", "as published", "3", "4.0 ± 0.0"],
         ["lpi", "true tasks", "3", "9.0 ± 1.0"],
         ["frozen", "-", "1", "0.0"],
-        ["maple", "-", "3", "4.0 ± 1.0"],
-        ["maple", "-", "1", "2.0"],
+        ["maple", "by pairs", "3", "4.0 ± 1.0"],
+        ["maple", "as published", "1", "2.0"],
     ]
     assert [line[0] for line in lines_of("methods, mixed", {"methods": METHODS_FOUND})[1:]] == ["lpi", "shared"]
 
@@ -248,8 +248,8 @@ def test_lpi_is_compared_with_every_line_but_those_with_true_tasks():
     assert lines == [
         ["lpi", "as published", "+2.0 [-0.5, +4.5]", "0.148", "+4.0 [-1.0, +9.0]", "0.148"],
         ["frozen", "-", "+6.0 [+3.5, +8.5]", "0.027", "+12.0 [+7.0, +17.0]", "0.027"],
-        ["maple", "-", "+2.0 [-0.5, +4.5]", "0.148", "+4.0 [-1.0, +9.0]", "0.148"],
-        ["maple", "-", "-", "-", "-", "-"],
+        ["maple", "by pairs", "+2.0 [-0.5, +4.5]", "0.148", "+4.0 [-1.0, +9.0]", "0.148"],
+        ["maple", "as published", "-", "-", "-", "-"],
     ]
     (other,) = lines_of("comparison, mixed", {"methods": METHODS_FOUND})[1:]
     assert other == ["shared", "-", "+0.0 [+0.0, +0.0]", "1.000", "+0.0 [+0.0, +0.0]", "1.000"]
@@ -364,12 +364,11 @@ def test_missing_results_are_named(monkeypatch, tmp_path):
 def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch):
     """A row that several places share stands in all of them."""
     order = [SimpleNamespace(group=g, stream="aspects", label=n, routing="own") for g, n in ("am", "am", "bn", "bo")]
+    rows = [{"seed": "0"}, {"seed": "1"}]
     monkeypatch.setattr(tables.study, "load_runs", lambda: order)
-    monkeypatch.setattr(
-        tables.study, "found_rows", lambda runs, rows: [{"seed": "0"}, {"seed": "1"}, {"seed": "0"}, None]
-    )
+    monkeypatch.setattr(tables.study, "found_rows", lambda *_: [*rows, rows[0], None])
     m, n = (Place("aspects", label, "own") for label in "mn")
-    assert tables.groups() == {"a": {m: [{"seed": "0"}, {"seed": "1"}]}, "b": {n: [{"seed": "0"}]}}
+    assert tables.groups() == {"a": {m: rows}, "b": {n: rows[:1]}}
 
 
 def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
