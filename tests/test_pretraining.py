@@ -310,6 +310,19 @@ def test_what_announces_nothing_is_encoded_without_tokens_too(concepts, tmp_path
     assert outcome.loss > 0
 
 
+def test_a_phase_may_announce_some_more_often(concepts, tmp_path):
+    made = trainer(concepts, tmp_path)
+    phase = replace(made.recipe.phases[-1], announcing={"badge": 1.0})
+    images = made._images(phase)
+    seen = set()
+    for step in range(6):
+        draws = Draws.seeded(step)
+        seen |= set(Announced(made.student)(made._batch(phase, *images, draws, step, singles=True), draws).right)
+    assert seen == {"nothing", "badge"}
+    with pytest.raises(ValueError, match="phase 'announced': there is no announcement 'medal'"):
+        replace(phase, announcing={"medal": 1.0})
+
+
 @pytest.mark.parametrize("tokens", [False, True])
 def test_pairs_get_random_tokens_where_the_phase_says_so(concepts, tmp_path, tokens):
     made = trainer(concepts, tmp_path)

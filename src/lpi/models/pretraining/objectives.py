@@ -200,7 +200,7 @@ class Announced:
     def __call__(self, batch: Batch, draws: Draws) -> Outcome:
         student, parts = self.student, batch.parts
         said = [draw_announcement(draws.rng, SILENCE)]
-        said += [draw_announcement(draws.rng, ANNOUNCING) for _ in parts[1:]]
+        said += [draw_announcement(draws.rng, batch.phase.announcing or ANNOUNCING) for _ in parts[1:]]
         rows = _spread(said, parts)
         tokens = student.tokens(_texts(batch, draws, said), draws.rng)
         lengths = student.lengths(draws)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lpi.data.openmoji.webpairs import WebStyle
+from lpi.models.pretraining.announcements import ANNOUNCEMENTS
 
 Objective = Literal["pairs", "told", "shown", "announced"]
 
@@ -31,7 +32,11 @@ class Phase:
     described: of texts that are right in everything. facts: chance that such a text states one or two facts of aspects
     and parts. tokens: whether random tokens are inserted into half of the images and texts, for the objective `pairs`;
     the other objectives always insert some. lie: chance that an announced text has a made-up fact besides; `easy_lie`
-    during the first `easy` steps.
+    during the first `easy` steps. announcing: weights of what is announced, for the objective `announced`, if they are
+    not the usual ones.
+
+    Raises:
+        ValueError: an announcement that is not known.
     """
 
     name: str
@@ -46,8 +51,11 @@ class Phase:
     lie: float = 0.7
     easy: int = 0
     easy_lie: float = 0.15
+    announcing: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.announcing if name not in (*ANNOUNCEMENTS, "two")]:
+            raise ValueError(f"phase {self.name!r}: there is no announcement {unknown[0]!r}")
         for name in ("style", "described"):
             if isinstance(given := getattr(self, name), dict):
                 setattr(self, name, WebStyle(**given))
