@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from lpi.methods import method_class
-from lpi.parameters import ParameterError, load_parameters
+from lpi.parameters import METHODS, ParameterError, load_parameters
 
 import pytest
 import search
@@ -304,6 +304,11 @@ def test_the_settings_of_the_study_are_the_best_of_the_search():
     for method, best in chosen.items():
         used = {**DEFAULTS, **settings.get(method, {})}
         assert {name: used[name] for name in best} == best, method
+
+
+def test_every_method_is_in_the_study_under_its_name():
+    runs = study.declaration()["groups"]["methods"]["runs"]
+    assert {label: own.get("method", DEFAULTS["method"]) for label, own in runs.items()} == {m: m for m in METHODS}
 
 
 def test_the_study_is_complete():
