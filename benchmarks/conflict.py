@@ -277,7 +277,7 @@ def write_results(found: Findings) -> None:
 
 
 def is_of(row: Mapping[str, str], trial: Trial) -> bool:
-    return all(row[name] == value for name, value in trial.identity.items())
+    return all(row.get(name) == value for name, value in trial.identity.items())
 
 
 def main() -> None:
