@@ -14,9 +14,9 @@ UNSEEN = 10**6  # a seed that no pool has
 CARD = """# The embedded backbone
 
 A small CLIP in open_clip's format, pre-trained from scratch by this project and then frozen:
-`open_clip.create_model("local-dir:data/backbone")`. {parameters} parameters without the token embeddings, of which
-{vocabulary} are trained; the other pieces of open_clip's vocabulary have zero vectors, and this project's commands
-spell them in bytes, which are trained. Images: {size} x {size} pixels.
+`open_clip.create_model("local-dir:data/backbone")`. {parameters} parameters and the vectors of {vocabulary} pieces of
+words; the other pieces of open_clip's vocabulary have zero vectors, and this project's commands spell them in bytes,
+which are trained. Images: {size} x {size} pixels.
 
 * **Data**: scenes rendered from the concepts of `data/catalogue.csv` with texts that are made with them
   (`src/lpi/data/openmoji/`); none of the scenes and captions of the task stream. OpenMoji 17.0.0, CC BY-SA 4.0.
