@@ -82,11 +82,11 @@ TARGETS = [
     Target(
         "... its share of the matrix product rate", 0.45, "throughput_cuda_bf16", column("rate_share"), True, TRAINING
     ),
-    Target("encodings of the evaluation, 12 tasks", 1.3, "tasks_cpu", column("encodings"), where=GIVEN),
+    Target("encodings per test item, 12 tasks", 1.3, "tasks_cpu", column("encodings"), where=GIVEN),
     Target("... with evaluation.forward_transfer=true", 1.3, "tasks_cpu", all_encodings, where=GIVEN),
-    Target("encodings of the evaluation, 100 clusters", 1.5, "tasks_cpu", column("encodings"), where=CLUSTERS),
+    Target("encodings per test item, 100 clusters", 1.5, "tasks_cpu", column("encodings"), where=CLUSTERS),
     Target("... with evaluation.forward_transfer=true", 1.5, "tasks_cpu", all_encodings, where=CLUSTERS),
-    Target("encodings of the evaluation, 100 pieces of 12 tasks", 1.5, "tasks_cpu", column("encodings"), where=PIECES),
+    Target("encodings per test item, 100 pieces of 12 tasks", 1.5, "tasks_cpu", column("encodings"), where=PIECES),
     Target("... with evaluation.forward_transfer=true", 1.5, "tasks_cpu", all_encodings, where=PIECES),
     Target("ranks, 1,000 x 5,000: times faster", 20, "ranks_cpu", column("times_faster"), True, {"images": "1000"}),
     Target(

@@ -15,6 +15,7 @@ from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report import figures
+from lpi.report.page import bounded, page
 from lpi.report.results import Results
 from lpi.report.starts import Starts
 from lpi.report.summary import lower, read_log, read_matrix, seen_recall, summarise
@@ -43,11 +44,6 @@ def report_starts(starts: Starts, names: list[str]) -> None:
         csv.writer(file, lineterminator="\n").writerows(starts.table(names))
     if starts.measured:
         figures.start_losses(starts.losses, starts.chosen.tolist(), names, PLOTS / "start.png")
-
-
-def bounded(entry: dict[str, float], sign: str = "") -> str:
-    """An R@1 of the summary with its 95 % interval: 62.31 [60.1, 64.5]."""
-    return f"{entry['r1']:{sign}.2f} [{entry['r1_low']:.1f}, {entry['r1_high']:.1f}]"
 
 
 def draw_recall(results: Results, method: str) -> None:
@@ -85,6 +81,7 @@ def main(parameters: Parameters) -> None:
     per_task = facts["parameters_per_task"]
     summary = summarise(results.recall, results.frozen, confusion, per_task, results.draws)
     (METRICS / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
+    (METRICS / "report.md").write_text(page(summary, parameters["method"], len(tasks)), "utf-8")
 
     epochs = [(name, row) for task, name in zip(tasks, names, strict=True) for row in read_log(DATA / "states" / task)]
     epochs = epochs or [("none", {"epoch": 0, "loss": 0.0})]
@@ -113,7 +110,7 @@ def main(parameters: Parameters) -> None:
         print(warning, file=sys.stderr)
     for direction in DIRECTIONS:
         average, gain = summary[direction]["average_recall"], summary[direction]["relative"]
-        print(f"{direction}: average R@1 {bounded(average)} ({bounded(gain, '+')} to frozen)")
+        print(f"{direction}: average R@1 {bounded(average)} ({bounded(gain, '+')} over frozen)")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,26 @@
 """Check every parameter before anything runs; every other stage waits for this one."""
 
+import sys
 from pathlib import Path
 
 from lpi.methods import check, check_sections, method_class, resolve
 from lpi.models.backbone import Backbone
-from lpi.parameters import GENERAL, check_order, load_chain, load_parameters
+from lpi.parameters import GENERAL, Parameters, check_order, load_chain, load_parameters
 from lpi.runtime.errors import plain_errors
 
 OUT = Path("data/parameters.txt")
+
+
+DRAWINGS = (
+    "warning: the embedded backbone knows drawings only, and is of little use for photographs;"
+    " for these add -S backbone=ViT-B-16/openai (its weights are downloaded)"
+)
+
+
+def warn(parameters: Parameters) -> None:
+    """Say on stderr what is possible, but hardly what was meant."""
+    if parameters["dataset"] != "openmoji" and parameters["backbone"] == "embedded":
+        print(DRAWINGS, file=sys.stderr)
 
 
 def main() -> None:
@@ -21,6 +34,7 @@ def main() -> None:
     method = parameters["method"]
     if fixed := method_class(method).fixed:
         print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lpi.encoder import PromptedCLIP, freeze
 
+import committed
 import open_clip
 import pytest
 import torch
@@ -47,6 +48,18 @@ def pytest_pyfunc_call(pyfuncitem):
     named = [command for marker in pyfuncitem.iter_markers("runs") for command in marker.args]
     assert claims.missing(named) == [], f"{pyfuncitem.name} claims to run these commands"
     return result
+
+
+@pytest.fixture(scope="session")
+def committed_root(tmp_path_factory) -> Path:
+    """The repository, through links, with the committed params.yaml in place of a user's; for reading only."""
+    return committed.linked(tmp_path_factory.mktemp("committed"))
+
+
+@pytest.fixture
+def in_the_repository(committed_root, monkeypatch):
+    """The test works in `committed_root`."""
+    monkeypatch.chdir(committed_root)
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,15 @@ from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.methods import method_class, resolve
 from lpi.methods.common.base import neutral_anchor
-from lpi.parameters import METHODS, Parameters, flatten
+from lpi.parameters import METHODS, Parameters
 from lpi.runtime.distributed import close
 from lpi.runtime.launch import is_writer
 
+import committed
 import numpy as np
 import open_clip
 import torch
-import yaml
-from conftest import ROOT, TINY
+from conftest import TINY
 
 CAPTIONS = ["a dog", "a cat", "two birds", "a small dog", "a red car", "boats"]  # of 3 images: batches of 2 and of 1
 SMALL = {"depth": 2, "epochs": 2, "batch_size": 2, "rank": 3, "prompt_length": 3, "interaction.rank": 2}
@@ -24,9 +24,7 @@ PLAIN = {"optimizer.name": "sgd", "lr": 0.1, "stream.margin": 1}  # updates in p
 
 
 def train(name: str) -> dict:
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values = {key: value for key, value in flatten(tree) if not key.startswith("tasks.")}
-    parameters = resolve(Parameters(values | SMALL | PLAIN | {"method": name}))
+    parameters = resolve(Parameters(dict(committed.parameters()) | SMALL | PLAIN | {"method": name}))
     torch.manual_seed(0)
     encoder = PromptedCLIP(freeze(open_clip.CLIP(**TINY)))
     tokenizer = open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])

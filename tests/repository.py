@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import committed
 import yaml
 from conftest import ROOT
 
@@ -14,14 +15,13 @@ SOURCES = (
     ".dvcignore",
     ".gitignore",
     "dvc.yaml",
-    "params.yaml",
     "stages",
     "src",
     "data/.gitignore",
     "data/catalogue.csv",
     "data/coco.yaml",
     "data/domains.csv",
-    "data/own",
+    "data/own/README.md",
     "data/pretrain.yaml",
     "data/backbone",
 )
@@ -97,7 +97,7 @@ class Checkout:
 
 
 class Repository(Checkout):
-    """A Git and DVC repository with the sources and a tiny stream of two tasks."""
+    """A Git and DVC repository with the sources, the committed parameters and a tiny stream of two tasks."""
 
     def __init__(self, folder: Path, **more: str):
         super().__init__(folder, **more)
@@ -105,6 +105,7 @@ class Repository(Checkout):
             (folder / source).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
             copy(ROOT / source, folder / source)
+        (folder / "params.yaml").write_text(committed.text("params.yaml"))
         self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
         self.run("git", "init", "--quiet")
         self.dvc("init", "--quiet")

@@ -24,9 +24,7 @@ from results import read_rows
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 def test_the_plain_step_is_the_same_step():

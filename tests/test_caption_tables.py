@@ -874,7 +874,7 @@ def test_explain_shows_areas_of_coco_by_super_category(tmp_path):
     assert re.search(r"^objects: +\S+/instances.json$", text, re.MULTILINE)
     assert re.search(r"^animal +1$", text, re.MULTILINE) and re.search(r"^\(no task\) +1$", text, re.MULTILINE)
     assert "photos/0.jpg | number 0 | animal | -" in text
-    assert "no splits: of every task a tenth" in text
+    assert "no splits: of every task a tenth of the images will be val and a tenth test, at least one each\n" in text
 
 
 def warnings_of(text: str) -> list[str]:
@@ -905,7 +905,7 @@ REFUSED = "the stage split will refuse this: "
             {"a": (2, 1, 1), "b": (0, 0, 1)},
             2,
             [
-                "params.yaml lists 2 tasks, but the data has 1: a; shorten tasks in params.yaml",
+                "params.yaml lists 2 tasks, but the data has training images of 1: a; shorten tasks in params.yaml",
                 "task b has no train and no val images",
             ],
         ),
@@ -1041,4 +1041,4 @@ def test_the_documented_parquet_is_read(here, monkeypatch):
 def test_the_documented_output_of_explain_is_that_of_the_first_example(here):
     write_example(here, *examples()[0][:3])
     output = re.search(r"```output\n(.*?)\n```", DOC, re.DOTALL).group(1)
-    assert explain(here, "auto") == output
+    assert explain(here, "auto", 2) == output  # the page has shortened `tasks` to two

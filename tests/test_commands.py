@@ -88,7 +88,7 @@ def settings_of(command: str) -> list[list[str]]:
 
 
 def possible(command: str) -> None:
-    """The parameters exist and their values are possible, with the backbone of params.yaml."""
+    """The parameters exist and their values are possible, with the backbone of the committed params.yaml."""
     for settings in settings_of(command):
         parameters = resolve(plan.set_parameters(settings))
         check(parameters, Backbone(parameters["backbone"]).config)
@@ -184,12 +184,12 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"(install|chgrp|find|cp) .*/shared/lpi-cache.*", CACHE),
     (r"git (tag --annotate|push origin) prompts@v1\.0\.0.*|dvc artifacts get .*", ARTIFACTS),
     (r"dvc artifacts get", known_to_dvc),
-    (r"sed -i .* params\.yaml", runs),
+    (r"sed -i .* params\.yaml|git checkout params\.yaml|cat metrics/report\.md", runs),
     (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
     (r"dvc exp run( --queue)?( -S .*)?", possible),
     (r"LPI_\w+=\w+ dvc repro", known_variable),
     (r"dvc repro( train@t01| --force fetch)?", runs),
-    (r"dvc (metrics (show|diff)|params diff|plots (show|diff)|queue status|exp (list|apply NAME))", runs),
+    (r"dvc (metrics (show --json|diff)|params diff|plots (show|diff)|queue status|exp (list|apply NAME))", runs),
     (r"dvc (exp show --only-changed|dag --md --collapse-foreach-matrix)", runs),
 )
 
@@ -216,8 +216,7 @@ def executed(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_command_of_a_page_is_known(page, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_every_command_of_a_page_is_known(page, in_the_repository):
     for command in commands_of(page):
         rule_of(command)(command)
 
@@ -227,8 +226,7 @@ def test_every_rule_is_for_a_command_of_some_page():
     assert [pattern for pattern, _ in RULES if not any(re.fullmatch(pattern, command) for command in commands)] == []
 
 
-def test_a_command_without_a_rule_and_a_wrong_option_are_found(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_a_command_without_a_rule_and_a_wrong_option_are_found(in_the_repository):
     with pytest.raises(LookupError, match="dvc frobnicate"):
         rule_of("dvc frobnicate")
     with pytest.raises(AssertionError, match="does not know --wide"):

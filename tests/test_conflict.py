@@ -9,13 +9,7 @@ import conflict
 import numpy as np
 import pytest
 from conflict import Findings, Trial
-from conftest import ROOT
 from results import read_rows, write_rows
-
-
-@pytest.fixture
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 def row(trial, **values):

@@ -208,6 +208,25 @@ def test_recall_matrix_prints_the_lower_triangle(tmp_path):
     assert (tmp_path / "filled.png").read_bytes() == (tmp_path / "nan.png").read_bytes()
 
 
+def contrast(colour, other):
+    """The ratio of WCAG 2, written out."""
+    linear = [
+        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgba(x)[:3]] for x in (colour, other)
+    ]
+    low, high = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_numbers_are_white_on_dark_cells_and_black_on_light_ones(tmp_path):
+    matrix = np.where(np.tri(T, dtype=bool), np.linspace(0, 80, T)[:, None], np.nan)
+    axes = figures.recall_matrix(matrix, NAMES, tmp_path / "figure.png", "title").axes[0]
+    colours = [text.get_color() for text in axes.texts]
+    assert colours == sorted(colours) and set(colours) == {"black", "white"}  # rows grow darker
+    cells = axes.collections[0].to_rgba(axes.collections[0].get_array().compressed())
+    assert len(cells) == len(colours)
+    assert min(map(contrast, colours, cells)) > 2.9
+
+
 def test_recall_matrix_has_decimals_when_small_and_a_colour_bar_when_large(tmp_path):
     small = figures.recall_matrix([[50.04, np.nan], [40.0, 30.26]], NAMES[:2], tmp_path / "small.png", "small")
     assert printed(small) == ["50.0", "40.0", "30.3"]
@@ -280,6 +299,15 @@ def test_forgetting_bars_have_the_heights_and_do_not_overlap(tmp_path):
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == NAMES[:-1]
 
 
+def test_a_task_without_a_bar_has_a_zero_and_the_last_one_is_named(tmp_path):
+    lost = {"frozen": [1.0, 0.0, 0.0], "lpi": [0.0, 4.0, -2.0]}
+    axes = figures.forgetting_bars(lost, NAMES[:4], tmp_path / "figure.png").axes[0]
+    frozen, lpi = ([bar.get_x() + bar.get_width() / 2 for bar in bars] for bars in axes.containers)
+    assert {text.get_text() for text in axes.texts} == {"0"}
+    np.testing.assert_allclose([text.xy[0] for text in axes.texts], [frozen[1], frozen[2], lpi[0]])
+    assert NAMES[3] in axes.get_xlabel()
+
+
 FOOTNOTE = "* fewer than 30 test images"
 
 
@@ -342,6 +370,7 @@ def test_distance_matrix_outlines_and_prints_the_pairs_above_the_threshold(tmp_p
     assert mesh.get_clim() == (-0.9, 0.9)
     assert np.ma.getmaskarray(mesh.get_array()).tolist() == np.eye(T, dtype=bool).tolist()
     assert "0.4" in figure.axes[0].get_xlabel()
+    assert figure.axes[0].get_title() == "semantic similarity of the tasks"
 
 
 def test_a_similarity_at_the_threshold_is_not_above_it(tmp_path):
@@ -364,7 +393,8 @@ def test_routing_confusion_prints_row_percent(tmp_path):
 
 def test_training_curves_have_a_panel_per_term_and_a_line_per_task(tmp_path):
     figure = DRAW["training_curves"](tmp_path / "figure.png")
-    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "retrieval", "task_contrast"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss (sum)", "retrieval", "task contrast"]
+    assert "epoch" in figure.axes[-1].get_xlabel() and figure.axes[0].get_title(loc="left")
     loss, _, contrast = figure.axes
     assert [list(line.get_xdata()) for line in loss.lines[:2]] == [list(range(10)), list(range(10, 20))]
     np.testing.assert_allclose(loss.lines[3].get_ydata(), 3.0 / np.arange(1, 11))
@@ -381,7 +411,7 @@ def test_retrieval_sheet_marks_the_right_images(tmp_path):
     assert np.flatnonzero(right).tolist() == [0, 6, 9]
     assert all((frame.get_linewidth() > 2) == good for frame, good in zip(frames(figure), right, strict=True))
     assert printed(figure).count(figures.CHECK) == 3
-    assert {"the five best", "1", "2", "3", "4", "5", "dogs"} < set(printed(figure))
+    assert {"the five best", figures.EXPLAINED, "1", "2", "3", "4", "5", "dogs"} < set(printed(figure))
     assert any("$5" in text for text in printed(figure))
     assert sum(text.endswith("…") for text in printed(figure)) == 1
 

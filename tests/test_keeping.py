@@ -10,12 +10,12 @@ from lpi.encoder import PromptedCLIP
 from lpi.methods import check, keeps_better_only, method_class, resolve
 from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import hit_ranks, recall_at
-from lpi.parameters import ParameterError, Parameters, load_parameters
+from lpi.parameters import ParameterError, Parameters
 
+import committed
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 
 SIMILARITY = torch.tensor([[1.0, 0.2, 0.9], [0.2, 1.0, 0.3], [0.9, 0.3, 1.0]])
 
@@ -109,7 +109,7 @@ def test_a_first_task_is_trained_again_with_the_next_seed_before_it_is_rejected(
     assert (seeds, method.rejected, len(found)) == ([7, 8], [], 2)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
-        "t: +0.50 points R@1 to frozen on 9 validation images, too few to be sure, standard error"
+        "t: +0.50 points R@1 over frozen on 9 validation images, too few to be sure, standard error"
     )
     assert [line.rpartition(": ")[2] for line in lines] == ["trained once more", "kept"]
     method, seeds, _ = run(0, [0.5, 1.0])
@@ -124,7 +124,7 @@ def test_a_later_task_has_one_try():
 
 
 def test_many_validation_images_need_no_warning():
-    assert str(Verdict(2.0, 1.0, 30)) == "+2.00 points R@1 to frozen on 30 validation images, standard error 1.00"
+    assert str(Verdict(2.0, 1.0, 30)) == "+2.00 points R@1 over frozen on 30 validation images, standard error 1.00"
 
 
 def test_verdicts_are_written_beside_the_state(tmp_path):
@@ -138,7 +138,7 @@ def test_verdicts_are_written_beside_the_state(tmp_path):
 
 
 def parameters(**changes) -> Parameters:
-    values = dict(load_parameters(ROOT / "params.yaml"))
+    values = dict(committed.parameters())
     return resolve(Parameters(values | {"depth": 2, "rank": 3, "prompt_length": 3} | changes))
 
 

@@ -1,13 +1,12 @@
 import math
 
 from lpi.continual.loop import build_optimizer, cosine, fit
-from lpi.parameters import Parameters, flatten
+from lpi.parameters import Parameters
 from lpi.runtime.distributed import Shard
 
+import committed
 import pytest
 import torch
-import yaml
-from conftest import ROOT
 
 SETTINGS = {"lr": 0.1, "epochs": 3, "updates": 0, "optimizer.name": "sgd", "optimizer.momentum": 0.5}
 SETTINGS["optimizer.weight_decay"] = 0.0
@@ -22,9 +21,7 @@ def test_cosine_schedule():
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_optimizer_takes_every_setting(name, kind):
-    values = dict(
-        flatten({k: v for k, v in yaml.safe_load((ROOT / "params.yaml").read_text()).items() if k != "tasks"})
-    )
+    values = dict(committed.parameters())
     changes = {"optimizer.name": name, "lr": 0.3, "optimizer.momentum": 0.7, "optimizer.weight_decay": 0.01}
     optimizer = build_optimizer(Parameters(values | changes), [torch.nn.Parameter(torch.zeros(2))])
     group = optimizer.param_groups[0]

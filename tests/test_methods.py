@@ -11,16 +11,15 @@ from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss
 from lpi.methods import method_class, resolve
 from lpi.methods.common.base import neutral_anchor
 from lpi.methods.dcp import CoupledPrompts
-from lpi.parameters import METHODS, Parameters, flatten
+from lpi.parameters import METHODS, Parameters
 from lpi.prompts import cp_prompt
 from lpi.report.summary import read_log
 from lpi.runtime.devices import precise_dtype
 
+import committed
 import numpy as np
 import pytest
 import torch
-import yaml
-from conftest import ROOT
 from torch.overrides import TorchFunctionMode
 
 CAPTIONS = [
@@ -38,8 +37,7 @@ CAPTIONS = [
 
 
 def settings(**changes) -> Parameters:
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    values = {name: value for name, value in flatten(tree) if not name.startswith("tasks.")}
+    values = dict(committed.parameters())
     small = {"depth": 2, "epochs": 1, "batch_size": 3, "rank": 3, "prompt_length": 3, "interaction.rank": 2}
     return resolve(Parameters(values | small | changes))
 

@@ -8,19 +8,16 @@ from lpi.parameters import (
     ParameterError,
     Parameters,
     check_order,
-    flatten,
     leaves,
     load_chain,
     load_parameters,
 )
 
+import committed
 import pytest
 import yaml
 from conftest import ROOT
-
-
-def shipped() -> dict:
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+from stages import validate
 
 
 def write(folder, tree):
@@ -31,15 +28,15 @@ def write(folder, tree):
 
 def test_the_shipped_file_sets_every_parameter():
     own = {name for method in METHODS for name, _ in leaves(method_class(method).Settings, f"{method}.")}
-    assert set(load_parameters(ROOT / "params.yaml")) == set(GENERAL) | own
+    assert set(committed.parameters()) == set(GENERAL) | own
 
 
-def test_the_shipped_chain_has_twelve_tasks():
-    assert load_chain(ROOT / "params.yaml") == [f"t{i:02d}" for i in range(12)]
+def test_the_shipped_chain_has_twelve_tasks(committed_root):
+    assert load_chain(committed_root / "params.yaml") == [f"t{i:02d}" for i in range(12)]
 
 
 def with_order(**changes):
-    return load_parameters(ROOT / "params.yaml").changed({"stream.order": "blocked", **changes})
+    return committed.parameters().changed({"stream.order": "blocked", **changes})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +59,7 @@ def test_an_order_by_aspects_is_possible_on_the_stream_of_aspects():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_section_of_the_shipped_file_has_the_defaults_of_the_methods_file(method):
-    assert shipped()[method] == method_class(method).Settings().model_dump()
+    assert committed.tree()[method] == method_class(method).Settings().model_dump()
 
 
 def test_a_method_is_named_as_its_file():
@@ -97,7 +94,7 @@ def test_the_section_of_a_method_is_checked_by_its_file(values, message):
 
 
 def test_sections_of_methods_that_are_not_chosen_are_checked_too():
-    values = dict(load_parameters(ROOT / "params.yaml"))
+    values = dict(committed.parameters())
     check_sections(Parameters(values))
     with pytest.raises(ParameterError, match="shared-ewc.decay must be from 0 to 1, not 2"):
         check_sections(Parameters(values | {"shared-ewc.decay": 2}))
@@ -166,12 +163,12 @@ def test_broken_yaml_is_refused_with_its_line(tmp_path):
 )
 def test_a_broken_chain_is_refused(tmp_path, tasks, message):
     with pytest.raises(ParameterError, match=message):
-        load_chain(write(tmp_path, shipped() | {"tasks": tasks}))
+        load_chain(write(tmp_path, committed.tree() | {"tasks": tasks}))
 
 
 def test_settings_that_the_backbone_cannot_have_are_refused():
     config = json.loads((ROOT / "data" / "backbone" / "open_clip_config.json").read_text())["model_cfg"]
-    values = dict(flatten({k: v for k, v in shipped().items() if k != "tasks"}))
+    values = dict(committed.parameters())
     check(resolve(Parameters(values)), config)
     with pytest.raises(ParameterError, match="depth must be at most 4 for backbone embedded, not 5"):
         check(resolve(Parameters(values | {"depth": 5})), config)
@@ -193,13 +190,27 @@ def test_settings_that_the_backbone_cannot_have_are_refused():
 )
 def test_settings_that_a_method_cannot_have_are_refused(changes, message):
     config = json.loads((ROOT / "data" / "backbone" / "open_clip_config.json").read_text())["model_cfg"]
-    values = dict(flatten({k: v for k, v in shipped().items() if k != "tasks"}))
+    values = dict(committed.parameters())
     with pytest.raises(ParameterError, match=message):
         check(resolve(Parameters(values | changes)), config)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "backbone", "warned"),
+    [
+        ("folder", "embedded", True),
+        ("coco", "embedded", True),
+        ("openmoji", "embedded", False),
+        ("folder", "ViT-B-16/openai", False),
+    ],
+)
+def test_photographs_for_the_backbone_that_knows_drawings_are_warned_of(dataset, backbone, warned, capsys):
+    validate.warn(Parameters({"dataset": dataset, "backbone": backbone}))
+    assert ("add -S backbone=ViT-B-16/openai" in capsys.readouterr().err) == warned
+
+
 def test_a_method_may_fix_parameters(tmp_path):
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree = committed.tree()
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree | {"method": "lpi-released"}))
     parameters = load_parameters(path)

@@ -56,6 +56,7 @@ def test_summary_has_the_promised_numbers(first_run):
         recall = summary[direction]["average_recall"]
         assert 0 <= recall["r1"] <= recall["r5"] <= recall["r10"] <= 100
         assert 0 <= recall["r1_low"] <= recall["r1"] <= recall["r1_high"] <= 100
+    assert f"| {summary['mean']['last']['r1']:.2f} [" in first_run[0].read("metrics/report.md").decode()
     assert set(summary["mean"]["relative"]) == {"r1", "r1_low", "r1_high"}
     assert set(summary["routing_accuracy"]) == {"image", "text"}
     assert isinstance(summary["parameters_per_task"], int)
@@ -204,6 +205,14 @@ def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
     back = repository.dvc("exp", "run", "-S", "rank=4")
     assert ran(back) == []
     assert set(TRAIN) <= set(restored(back))
+
+
+def test_the_readme_takes_a_changed_rank_back(repository):
+    """`git checkout params.yaml` before the next section, because `dvc exp run` leaves the rank in the file."""
+    repository.dvc("exp", "run", "-S", "rank=2")
+    assert repository.parameters()["rank"] == 2
+    repository.run("git", "checkout", "params.yaml")
+    assert repository.parameters()["rank"] == 4
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """What `make plan` prints before anything runs."""
 
-from lpi.parameters import Parameters, load_parameters
+from lpi.parameters import Parameters
 
+import committed
 import mini_coco
 import open_clip
 import plan
 import pytest
 import torch
-from conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 def naive_flops(tower: dict, tokens: int, embed: int, patch_pixels: int = 0, patches: int = 0) -> int:
@@ -41,9 +43,8 @@ def test_what_autograd_keeps_is_counted_once():
 
 
 def report(monkeypatch, tmp_path, **changes) -> str:
-    monkeypatch.chdir(ROOT)
     monkeypatch.setenv("LPI_DATA", str(tmp_path))
-    parameters = Parameters({**load_parameters(), **changes})
+    parameters = Parameters({**committed.parameters(), **changes})
     return "\n".join(plan.report(parameters, tasks=12, rate=1e12))
 
 
@@ -68,7 +69,7 @@ def test_weights_that_come_from_the_network_are_announced(monkeypatch, tmp_path)
 
 
 def test_training_costs_two_passes_of_every_pair_and_epoch():
-    parameters = Parameters({**load_parameters(ROOT / "params.yaml"), "epochs": 3})
+    parameters = Parameters({**committed.parameters(), "epochs": 3})
     operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0), 4)
     assert operations["train"] == 100 * 5 * 3 * 2 * 9.0
     assert operations["features"] == 115 * (7.0 + 5 * 2.0)

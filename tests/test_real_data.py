@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 
+import committed
 import documents
 import mini_coco
 import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import ROOT
 from repository import Repository
 from server import FileServer
 
@@ -84,9 +84,10 @@ def test_the_readmes_example_of_own_images_runs(tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     repository = Repository(tmp_path / "lpi", HOME=str(home))
-    shutil.copy(ROOT / "params.yaml", repository.folder)  # not the tiny ones
+    (repository.folder / "params.yaml").write_text(committed.text("params.yaml"))  # not the tiny ones
     repository.commit()
-    repository.run("bash", "-ec", commands)
+    told = repository.run("bash", "-ec", commands)
+    assert (told.stdout + told.stderr).count("the embedded backbone knows drawings only") == 1
     stream = json.loads((repository.folder / "data/stream/stream.json").read_text())
     assert stream["names"] == ["holiday", "office"]
     assert {"r1", "r5", "r10"} <= set(repository.summary()["i2t"]["last"])

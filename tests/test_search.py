@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from lpi.methods import check, resolve
 from lpi.parameters import METHODS, Parameters, load_parameters
 
+import committed
 import pytest
 import quick
 import search
@@ -72,7 +73,7 @@ def test_routings_of_a_quick_run():
 
 
 def test_only_routings_without_a_row_are_evaluated():
-    defaults = load_parameters(ROOT / "params.yaml")
+    defaults = committed.parameters()
     stream = SimpleNamespace(resolve=lambda **settings: Parameters({**defaults, **settings}))
     asked = quick.parse_routings(["own", "oracle"])
 
@@ -91,7 +92,7 @@ def test_only_routings_without_a_row_are_evaluated():
 
 
 def test_a_row_stands_for_all_runs_that_read_the_same_values():
-    defaults = load_parameters(ROOT / "params.yaml")
+    defaults = committed.parameters()
     recorded = Recorded(defaults)
     assert recorded["lr"] == defaults["lr"]
     assert len(recorded) == len(defaults)
@@ -155,8 +156,7 @@ def test_the_best_is_that_of_the_mean_over_the_streams_and_the_first_of_equal_on
     assert search.best_settings(rows, routing="oracle") == {"l2p": {"lr": 0.4}}
 
 
-def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(ROOT)
+def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, tmp_path, capsys, in_the_repository):
     monkeypatch.setattr(search, "CSV", tmp_path / "search.csv")
     one = {"relative": {"r1": 3.5}, "forgetting": {"r1": 0.5}}
     summary = {"i2t": one, "t2i": one, "mean": one, "routing_accuracy": {"image": 90.0, "text": 91.0}}
@@ -174,8 +174,7 @@ def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, 
     assert search.data_of(trial) == STREAMS["mixed"]
 
 
-def test_rows_of_other_parameters_are_not_mixed_with_new_ones(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_rows_of_other_parameters_are_not_mixed_with_new_ones(in_the_repository):
     defaults = load_parameters()
     read = {"lr": 0.5, "epochs": defaults["epochs"], "scenes.captions": "mixed", "routing.oracle": True}
 
@@ -221,8 +220,7 @@ def test_every_method_is_searched_with_as_many_trials():
     assert len(set(sizes.values())) == 1, sizes
 
 
-def test_all_settings_of_the_search_are_possible(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_all_settings_of_the_search_are_possible(in_the_repository):
     defaults, space = load_parameters(), yaml.safe_load(search.SPACE.read_text())
     for method, own in space["own"].items():
         for name, value in ((name, value) for name, values in own.items() for value in values):
@@ -241,8 +239,7 @@ def test_the_search_is_complete():
     assert {int(row["seed"]) for row in rows} == {space["seed"]}
 
 
-def test_the_trials_ran_on_the_streams_and_the_backbone_that_there_are(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_trials_ran_on_the_streams_and_the_backbone_that_there_are(in_the_repository):
     defaults, rows = load_parameters(), read_rows(search.CSV)
     assert {row["weights"] for row in rows} == {weights()}
     for row in rows:

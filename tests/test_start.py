@@ -15,14 +15,14 @@ from lpi.encoder import PromptedCLIP
 from lpi.methods import method_class, resolve
 from lpi.methods.common.base import neutral_anchor
 from lpi.methods.common.start import Start
-from lpi.parameters import METHODS, ParameterError, Parameters, load_parameters
+from lpi.parameters import METHODS, ParameterError, Parameters
 from lpi.report import figures
 from lpi.report.starts import Starts
 
+import committed
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from matplotlib.patches import Rectangle
 
 CAPTIONS = ["a dog", "a cat", "two birds", "a small dog", "a red car", "boats"]
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def settings(**changes) -> Parameters:
-    return resolve(Parameters({**load_parameters(ROOT / "params.yaml"), **SMALL, **PLAIN, **changes}))
+    return resolve(Parameters({**committed.parameters(), **SMALL, **PLAIN, **changes}))
 
 
 def normalise(images):

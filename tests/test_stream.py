@@ -187,7 +187,7 @@ def test_concatenated_tasks_keep_their_captions(tmp_path):
 
 def test_more_tasks_than_the_data_has_are_refused(tmp_path):
     write_all(tmp_path / "raw")
-    with pytest.raises(DataError, match="lists 3 tasks, but the data has 2"):
+    with pytest.raises(DataError, match="lists 3 tasks, but the data has training images of 2"):
         split(tmp_path / "raw", tmp_path / "stream", ["t00", "t01", "t02"])
 
 

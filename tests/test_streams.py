@@ -8,10 +8,10 @@ from pathlib import Path
 from lpi.metrics import DIRECTIONS
 from lpi.parameters import Parameters, load_chain, load_parameters
 
+import committed
 import numpy as np
 import pytest
 import streams
-from conftest import ROOT
 from streams import Stream, Workers
 
 
@@ -53,7 +53,7 @@ def test_a_stage_that_fails_is_named_with_what_it_said(finished, tmp_path):
 
 
 def test_parameters_remember_what_has_been_read():
-    parameters = load_parameters(ROOT / "params.yaml")
+    parameters = committed.parameters()
     recorded = streams.Recorded(parameters)
     assert recorded.values == {}
     assert (recorded["rank"], recorded.get("lr")) == (parameters["rank"], parameters["lr"])
@@ -164,7 +164,7 @@ def test_an_error_of_a_process_or_of_the_data_reaches_the_caller(made):
 
 
 def test_the_streams_and_routings_are_possible():
-    defaults = load_parameters(ROOT / "params.yaml")
+    defaults = committed.parameters()
     for changes in (*streams.STREAMS.values(), *streams.ROUTINGS.values()):
         assert {name: Parameters({**defaults, **changes})[name] for name in changes} == changes
     assert [settings["scenes.captions"] for settings in streams.STREAMS.values()] == list(streams.STREAMS)

@@ -6,8 +6,9 @@ import shutil
 import sys
 
 from lpi.methods import method_class
-from lpi.parameters import METHODS, ParameterError, load_parameters
+from lpi.parameters import METHODS, ParameterError
 
+import committed
 import pytest
 import search
 import study
@@ -16,8 +17,10 @@ from conftest import ROOT
 from results import read_rows, write_rows
 from streams import ROUTINGS, STREAMS, Measured, routings_of
 
-DEFAULTS = load_parameters(ROOT / "params.yaml")
+DEFAULTS = committed.parameters()
 CURVES = {"i2t": [60.0, 50.0], "t2i": [40.0, 30.5]}
+
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 def declared(runs, streams=("aspects",), seeds=(0,), settings=None, **more):
@@ -34,12 +37,6 @@ def runs_of(*arguments, **options):
 
 def places(runs):
     return [(run.stream, run.label, run.routing, run.seed) for run in runs]
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    """Paths of the study lead from the root."""
-    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 import zero_shot
-from conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 
 
 @pytest.fixture
@@ -27,7 +28,6 @@ def home(tmp_path, monkeypatch):
 
 
 def test_recall_is_that_of_a_naive_evaluation(home, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
     entries = [entry for entry in read_karpathy(home / "dataset_coco.json") if entry.split == "test"]
     backbone = Backbone("embedded")
     measured = zero_shot.zero_shot_recall(backbone, entries, home)

@@ -30,7 +30,7 @@ class Verdict:
     def __str__(self) -> str:
         few = ", too few to be sure" if self.images < FEW_IMAGES else ""
         where = f"on {self.images} validation images{few}"
-        return f"{self.gain:+.2f} points R@1 to frozen {where}, standard error {self.error:.2f}"
+        return f"{self.gain:+.2f} points R@1 over frozen {where}, standard error {self.error:.2f}"
 
 
 def save_verdicts(folder: Path, verdicts: list[Verdict]) -> None:

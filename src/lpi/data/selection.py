@@ -147,11 +147,12 @@ def choose(splits: Splits, task_of: TaskOf, names: list[str], test_cap: int) -> 
 
 
 def too_few(names: Sequence[str], count: int) -> list[str]:
-    """What is wrong where the data has fewer tasks than wanted."""
+    """What is wrong where the data has fewer tasks with training images than wanted."""
     if len(names) >= count:
         return []
     known = f": {', '.join(names)}" if names else ""
-    return [f"params.yaml lists {count} tasks, but the data has {len(names)}{known}; shorten tasks in params.yaml"]
+    found = f"the data has training images of {len(names)}{known}"
+    return [f"params.yaml lists {count} tasks, but {found}; shorten tasks in params.yaml"]
 
 
 def incomplete(names: Sequence[str], images: Mapping[str, Sequence[Sequence[Item]]], divided: bool) -> list[str]:

@@ -30,7 +30,9 @@ LETTER = 0.6  # a letter's width as a share of the font size, on the generous si
 MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
+DARK = 0.3  # luminance of a cell below which its text is white; with it the contrast (WCAG 2) is about 3 or more
 DODGE = 1.25  # between methods of equally many parameters, a factor
+UNSEEN = 0.05  # points: up to which a bar cannot be seen
 MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
 GREY = "0.45"
@@ -44,6 +46,7 @@ NOT_LOSSES = ("task", "step", "epoch")
 THUMBNAIL = 1.1  # inches: the largest image of a retrieval sheet
 CAPTION = 1.7  # inches: the narrowest caption column
 SHEET_HEADER = 0.55  # inches
+EXPLAINED = "green frame: a right answer"  # on a retrieval sheet
 
 _STYLE = {
     "figure.dpi": DPI,
@@ -145,6 +148,8 @@ def forgetting_bars(
 ) -> Figure:
     """Forgetting of every task but the last, one bar per method: (T - 1,) values for T names, positive = worse.
 
+    Where a bar would have no height there is a 0; the last task, which has no earlier recall, is named below the axis.
+
     Args:
         per_method: method -> (T - 1,) points.
         names: of all T tasks.
@@ -166,10 +171,12 @@ def forgetting_bars(
         if intervals and method in intervals:
             low, high = _interval(intervals[method], len(values), method)
             axes.vlines(centre, low, high, color="black", linewidth=0.8)
+        _print_zeros(axes, centre, values)
     _name_ticks(axes, _marked(names, few)[:-1], room=PAGE - MARGIN)
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
     axes.set(xlim=(-0.5, len(names) - 1.5), ylabel="forgetting (points)\nbest earlier recall \N{MINUS SIGN} last")
+    axes.set(xlabel=f"task; the last one, {names[-1]}, has no earlier recall")
     _legend_above(figure, columns=6)
     shown = [task for task in few if task < len(names) - 1]
     _footnote(figure, shown, "lines: 95 % intervals over test images" if intervals else None)
@@ -278,12 +285,12 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
     above = (pairs > threshold).filled(False)
     figure, axes = _new(COLUMN, COLUMN)
     limit = max(0.1, math.ceil(10 * np.abs(pairs).max()) / 10) if pairs.count() else 1.0
-    _heat_map(axes, pairs, names, colormaps["RdBu_r"], (-limit, limit), "semantic similarity")
+    _heat_map(axes, pairs, names, colormaps["RdBu_r"], (-limit, limit), "similarity (cosine)")
     for row, column in np.argwhere(above):
         _outline(axes, row, column)
     if len(similarity) <= MOST_PRINTED:
         _print_cells(axes, np.where(above, [[_short(value) for value in row] for row in similarity], ""))
-    axes.set(xlabel=f"outlined: above the threshold {threshold:.3g}")
+    axes.set(title="semantic similarity of the tasks", xlabel=f"outlined: above the threshold {threshold:.3g}")
     return _save(_with_square_axes(figure), path)
 
 
@@ -364,12 +371,13 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: Path) -> Figure:
             if place % 2:
                 axes.axvspan(first - 0.5, last - 0.5, color="0.94", linewidth=0)
             axes.plot(range(first, last), values[first:last], color=colour, marker=".", markersize=2.5)
-        axes.set(ylabel=term, xlim=(-0.5, len(records) - 0.5))
+        axes.set(ylabel=_words(term), xlim=(-0.5, len(records) - 0.5))
     figure.align_ylabels(panels)
     names = [name for name, _, _ in tasks]
     room = (PAGE - MARGIN) * len(tasks) * min(last - first for _, first, last in tasks) / len(records)
     _name_ticks(panels[-1], names, room, places=[(first + last - 1) / 2 for _, first, last in tasks])
-    panels[-1].set(xlabel="training stream, one point per epoch")
+    panels[0].set_title("Terms of the loss with their weights, and their sum", loc="left")
+    panels[-1].set(xlabel="task that is trained (one point: the mean over an epoch)")
     for axes in panels:
         axes.tick_params(axis="x", length=0)
     return _save(figure, path)
@@ -381,7 +389,7 @@ def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[Pixels, bool]]]], p
 
     Args:
         rows: (caption, [(image, is correct), ...]) for each query; images are (H, W, 3) uint8 of any size. Right ones
-            get a thick green frame and a check mark, wrong ones a thin grey frame.
+            get a thick green frame and a check mark, which a line above explains; wrong ones a thin grey frame.
         path: the PNG to write.
         title: printed above.
     """
@@ -394,6 +402,7 @@ def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[Pixels, bool]]]], p
     figure = Figure(figsize=(PAGE, height))
     axes = figure.add_axes((0, 0, 1, 1))  # the axes' units are inches from the upper left corner
     axes.text(0.08, 0.18, title, fontsize=FONT + 1, verticalalignment="center")
+    axes.text(0.08, SHEET_HEADER - 0.1, EXPLAINED, color=GREY, verticalalignment="center")
     for rank in range(most):
         axes.text(left + (rank + 0.5) * side, SHEET_HEADER - 0.1, f"{rank + 1}", color=GREY, **CENTRED)
     for row, (caption, images) in enumerate(rows):
@@ -467,12 +476,18 @@ def _outline(axes: Axes, row: int, column: int) -> None:
 
 
 def _print_cells(axes: Axes, texts: Sequence[Sequence[str]] | NDArray[np.str_]) -> None:
-    """Write the text of every cell that is drawn, in black or white: whichever has the higher contrast by WCAG 2."""
+    """Write the text of every cell that is drawn: white on dark cells, black on light ones."""
     mesh = axes.collections[0]
     for (row, column), value in np.ma.ndenumerate(mesh.get_array()):
         red, green, blue, _ = mesh.to_rgba(value)
-        dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18
+        dark = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < DARK
         axes.text(column + 0.5, row + 0.5, texts[row][column], color="white" if dark else "black", **CENTRED)
+
+
+def _print_zeros(axes: Axes, places: NDArray[np.floating[Any]], values: Floats) -> None:
+    """Write 0 above the axis where a bar has no height that can be seen."""
+    for place in places[np.abs(values) < UNSEEN]:
+        axes.annotate("0", (place, 0), (0, 2), textcoords="offset points", ha="center", va="bottom")
 
 
 def _short(value: float) -> str:
@@ -544,6 +559,11 @@ def _thumbnail(axes: Axes, image: Pixels, correct: bool, left: float, upper: flo
     if correct:
         badge = {"boxstyle": "circle,pad=0.15", "facecolor": GREEN, "edgecolor": "white", "linewidth": 0.8}
         axes.text(x + 0.06, y + 0.06, CHECK, color="white", fontsize=FONT, bbox=badge, zorder=4, **CENTRED)
+
+
+def _words(term: str) -> str:
+    """A loss term on an axis; the sum of all of them is `loss` in the records."""
+    return "loss (sum)" if term == "loss" else term.replace("_", " ")
 
 
 def _runs(tasks: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -94,7 +94,7 @@ def _counts(data: OwnData, items: Splits) -> Iterator[str]:
     if not data.categories:
         yield "no tasks: they will be clusters of the captions, as many as `tasks` in params.yaml has entries"
     if not data.divided:
-        yield "no splits: of every task a tenth of the images will be val and a tenth test"
+        yield "no splits: of every task a tenth of the images will be val and a tenth test, at least one each"
     if lacks_val(items, data.divided):
         yield FROM_TRAIN
     captions = sum(len(part.captions) for part in data.parts.values())

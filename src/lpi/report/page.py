@@ -1,0 +1,47 @@
+"""metrics/report.md: the few numbers of the summary that people look at first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+COLUMNS = {"i2t": "image to text", "t2i": "text to image", "mean": "mean"}
+ROWS = {  # entry of the summary -> its name, and the sign of its numbers
+    "average_recall": ("average recall", ""),
+    "relative": ("gain over frozen", "+"),
+    "last": ("last recall", ""),
+    "forgetting": ("forgetting", ""),
+}
+
+
+def bounded(entry: Mapping[str, float], sign: str = "") -> str:
+    """An R@1 of the summary with its 95 % interval: 62.31 [60.1, 64.5]."""
+    return f"{entry['r1']:{sign}.2f} [{entry['r1_low']:.1f}, {entry['r1_high']:.1f}]"
+
+
+def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
+    """A page in Markdown.
+
+    Args:
+        summary: as `lpi.report.summary.summarise` makes it, with intervals.
+        method: its name.
+        tasks: how many the stream has.
+    """
+    rows = [
+        [name, *(bounded(summary[direction][entry], sign) for direction in COLUMNS)]
+        for entry, (name, sign) in ROWS.items()
+    ]
+    table = [["R@1 in percent", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS)), *rows]
+    routed = summary["routing_accuracy"]
+    return "\n".join(
+        [
+            f"# {method}, tasks: {tasks}",
+            "",
+            *(f"| {' | '.join(cells)} |" for cells in table),
+            "",
+            f"Queries that go to their own task: {routed['image']:.1f} % of the images, {routed['text']:.1f} % of the"
+            " captions.",
+            f"Parameters per task: {summary['parameters_per_task']:,}.",
+            "Brackets are 95 % intervals over test images. docs/protocol.md defines the measures;"
+            " metrics/summary.json has all of them.",
+            "",
+        ]
+    )
