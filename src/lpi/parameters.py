@@ -50,8 +50,9 @@ class Prompts(Section):
     """Form and start of the prompts."""
 
     deep: Literal["add", "replace"] = Field(description="what deeper layers do at the prompt positions")
-    start: Literal["neutral", "released"] = Field(
-        description="`neutral`: anchor + small low-rank part; `released`: factors from N(0, 0.5^2)"
+    start: Literal["neutral", "apart", "released"] = Field(
+        description="`neutral`: anchor + small low-rank part; `apart`: the same, but each component of the rank begins in"
+        " a token of its own; `released`: factors from N(0, 0.5^2)"
     )
     scale: Number = Field(
         ge=0,
