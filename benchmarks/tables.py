@@ -266,6 +266,12 @@ def crossed(name: str, first: str, found: Groups) -> str:
     return markdown([first, *header], lines)
 
 
+def plain_group(name: str, found: Groups) -> str:
+    """A line for each label."""
+    lines = [[place.label, str(len(rows)), *cells(rows, MEASURES)] for place, rows in found[name].items()]
+    return markdown([name, "seeds", *titles(MEASURES)], lines)
+
+
 def search_table() -> str:
     """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
     rows = read_rows(search.CSV)
@@ -323,6 +329,7 @@ OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the grou
     **{f"comparison, {stream}": ("methods", partial(comparison_table, stream)) for stream in STREAMS},
     "components": ("components", components_table),
     "routing": ("routing", routing_table),
+    "patch dropout": ("patch dropout", partial(plain_group, "patch dropout")),
     "training scenes": ("training scenes", partial(crossed, "training scenes", "scenes per task")),
     "variants of the stream": ("variants of the stream", partial(crossed, "variants of the stream", "stream")),
 }
