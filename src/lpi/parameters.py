@@ -51,8 +51,8 @@ class Prompts(Section):
 
     deep: Literal["add", "replace"] = Field(description="what deeper layers do at the prompt positions")
     start: Literal["neutral", "apart", "released"] = Field(
-        description="`neutral`: anchor + small low-rank part; `apart`: the same, but each component of the rank begins in"
-        " a token of its own; `released`: factors from N(0, 0.5^2)"
+        description="`neutral`: anchor + small low-rank part; `apart`: the same, but each component of the rank begins"
+        " in a token of its own; `released`: factors from N(0, 0.5^2)"
     )
     scale: Number = Field(
         ge=0,
