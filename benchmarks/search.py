@@ -4,9 +4,10 @@
     python benchmarks/search.py --methods lpi shared
 
 Every trial runs on both streams, with one seed, and is evaluated on the validation split by all routings of
-benchmarks/search.yaml from the same trained states. First the learning rates; then, parameter by parameter, the further
+benchmarks/streams.py from the same trained states. First the learning rates; then, parameter by parameter, the further
 values, at the best settings so far. What counts is the gain of average R@1 over the frozen model, routed as params.yaml
-says, in mean over the streams. The best settings go into benchmarks/study.yaml by hand. Rows record all parameters that
+says, in mean over the streams. The best settings go into benchmarks/study.yaml by hand, with what a method reads of
+`start` where params.yaml has another value. Rows record all parameters that
 the trial and its data have read; after a change of one, delete the rows of the methods that read it.
 """
 
@@ -15,6 +16,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,14 @@ class Trial:
 
     @property
     def parameters(self) -> Settings:
-        return {"method": self.method, "seed": self.seed, **json.loads(self.settings)}
+        return {"method": self.method, "seed": self.seed, **start(), **json.loads(self.settings)}
+
+
+@cache
+def start() -> Settings:
+    """What every trial has that does not set it itself."""
+    space: dict[str, Settings] = yaml.safe_load(SPACE.read_text("utf-8"))
+    return space.get("start", {})
 
 
 def gains(rows: Rows, method: str, routing: str = OWN) -> Gains:

@@ -182,8 +182,8 @@ def test_settings_that_the_backbone_cannot_have_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "dualprompt", "depth": 1}, "depth must be at least 2 for method dualprompt, not 1"),
-        ({"rank": 0}, r"loss.task must be 0 for full-rank prompts \(rank=0\), not 0.1"),
+        ({"method": "dualprompt", "depth": 1}, "at least 2 for method dualprompt, not 1; add -S depth=4"),
+        ({"rank": 0, "loss.task": 0.1}, r"loss.task must be 0 for full-rank prompts \(rank=0\), not 0.1"),
         ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
         ({"method": "l2p", "l2p.size": 2, "l2p.top": 3}, r"l2p.top must be at most l2p.size \(2\), not 3"),
     ],

@@ -170,7 +170,8 @@ def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, 
     assert [own[name] for name in asked] == ["mixed", "lpi", '{"lr": 0.1}', "4", weights(), "3.5", "0.5", "7"]
     assert json.loads(own["values"]) == {"lr": 0.1, "scenes.train": 5}
     assert "mixed lpi {" in capsys.readouterr().out
-    assert trial.parameters == {"method": "lpi", "seed": 4, "lr": 0.1}
+    assert trial.parameters == {"method": "lpi", "seed": 4, **search.start(), "lr": 0.1}
+    assert search.Trial("lpi", '{"depth": 1}', "mixed", 4).parameters["depth"] == 1 != search.start()["depth"]
     assert search.data_of(trial) == STREAMS["mixed"]
 
 
@@ -224,7 +225,8 @@ def test_all_settings_of_the_search_are_possible(in_the_repository):
     defaults, space = load_parameters(), yaml.safe_load(search.SPACE.read_text())
     for method, own in space["own"].items():
         for name, value in ((name, value) for name, values in own.items() for value in values):
-            check(resolve(Parameters({**defaults, "method": method, name: value})), study.model_of_backbone())
+            settings = {**defaults, **search.start(), "method": method, name: value}
+            check(resolve(Parameters(settings)), study.model_of_backbone())
 
 
 def test_the_search_is_complete():

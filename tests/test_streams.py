@@ -35,7 +35,7 @@ def test_the_data_of_the_same_settings_are_those_of_the_pipeline(finished, tmp_p
 
 
 def test_settings_change_the_data_and_may_change_the_number_of_tasks(finished, tmp_path):
-    settings = {"scenes.train": 6, "scenes.tasks": 13, "scenes.captions": "aspects"}
+    settings = {"scenes.train": 6, "scenes.tasks": 13, "scenes.lie": 0.25}
     folder = streams.make_data(settings, tmp_path)
     made, ours = (load_parameters(place / "params.yaml") for place in (folder, finished))
     assert {name: made[name] for name in made if made[name] != ours[name]} == settings
