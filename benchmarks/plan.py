@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lpi.data.coco import data_home
 from lpi.data.sources import coco2014
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.methods import check, resolve
+from lpi.methods import check, method_class, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import (
     PARAMS_FILE,
@@ -168,13 +168,16 @@ def work(parameters: Parameters, known: Sizes, pair: Pair, tasks: int) -> dict[s
     """Floating point operations of the costly stages.
 
     A training step encodes a pair once and goes back through the frozen blocks once (gradients of activations only).
-    What a method encodes once per task, such as the teacher of a distillation, is left out.
+    What a method encodes once per task, such as the teacher of a distillation, is left out. Evaluation encodes an image
+    under each of its candidates.
     """
+    candidates = min(parameters["routing.candidates"], tasks) if method_class(parameters["method"]).routed else 1
+    tested = candidates * pair.image + known.captions * pair.caption
     item = pair.image + known.captions * pair.caption
     return {
         "features": known.items * item,
         "train": trained_pairs(parameters, known, tasks) * 2 * (pair.image + pair.caption),
-        "evaluate": (2 if parameters["evaluation.forward_transfer"] else 1) * known.test * item,
+        "evaluate": (2 if parameters["evaluation.forward_transfer"] else 1) * known.test * tested,
     }
 
 

@@ -39,7 +39,7 @@ PAIRS = (100, 200, 400, 800)
 SETTINGS = {"rank": (1, 4, 16, 64), "depth": (1, 2, 4), "prompt_length": (1, 4, 16)}
 GALLERY = (4_000, 16_000, 64_000)  # items of 128 features
 CONTRAST = (2, 12, 100, 1000)  # tasks
-PAPER = {"depth": 9, "prompt_length": 16}  # with ViT-B/16, for the task contrast
+PAPER = {"depth": 9, "prompt_length": 16, "loss.task": 0.1}  # with ViT-B/16, for the task contrast
 
 
 def least(runs: dict[int, Callable[[], None]]) -> dict[int, float]:

@@ -1,7 +1,6 @@
 """Variants of the embedded stream: lies, pieces of domains, drift."""
 
 import re
-import shutil
 import subprocess
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +13,7 @@ from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, ASPECTS, aspect_of, true_f
 from lpi.data.openmoji.scenes import CARD_SHAPES, COLOURS, Background, Parts, Placed, Renderer, Scene, choose_setting
 from lpi.parameters import load_chain
 
+import committed
 import documents
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ CHAIN = "for i in $(seq 12 39); do printf '  t%02d: {prev: t%02d}\\n' $i $((i-1)
 
 @pytest.mark.runs(CHAIN)
 def test_the_command_of_the_page_makes_the_chain_of_forty_tasks(tmp_path):
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(committed.text("params.yaml"))
     subprocess.run(["bash", "-c", CHAIN], cwd=tmp_path, check=True)
     assert load_chain(tmp_path / "params.yaml") == [f"t{number:02d}" for number in range(40)]
 
