@@ -264,9 +264,9 @@ def make_data(settings: Settings, out: Path) -> Path:
     return out
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(STREAMS))
 def load(split: str, folder: Path) -> Stream:
-    """The stream of a folder; the last one is kept."""
+    """The stream of a folder; as many as there are in a search are kept."""
     return Stream(split, folder)
 
 
