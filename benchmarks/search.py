@@ -52,8 +52,8 @@ class Trial:
 @cache
 def start() -> Settings:
     """What every trial has that does not set it itself."""
-    space: dict[str, Settings] = yaml.safe_load(SPACE.read_text("utf-8"))
-    return space.get("start", {})
+    settings: Settings = yaml.safe_load(SPACE.read_text("utf-8")).get("start", {})
+    return settings
 
 
 def gains(rows: Rows, method: str, routing: str = OWN) -> Gains:
