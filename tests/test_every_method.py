@@ -46,6 +46,7 @@ for case, changes in json.loads(sys.argv[2]).items():
     tensors = [[file[name] for name in sorted(file)] for file in files]
     result = {
         "summary": json.loads(Path("metrics/summary.json").read_text()),
+        "ranks": hashlib.sha256(Path("data/evaluation/ranks.npz").read_bytes()).hexdigest(),
         "states": [hashlib.sha256(b"".join(x.tobytes() for x in part)).hexdigest() for part in tensors],
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
         "kept": [line.split(",")[-1] for line in Path("metrics/stream.csv").read_text().splitlines()[1:]],
@@ -195,8 +196,8 @@ def test_the_published_method_keeps_its_routing(results):
 
 @pytest.mark.parametrize("case", ROUTED)
 def test_pairs_compare_prompts_of_a_tasks_own_otherwise(results, case):
-    plain, pairs = ([results[name]["summary"][d] for d in ("i2t", "t2i")] for name in (case, f"{case}+pairs"))
-    assert pairs != plain
+    """Other ranks; recall among so few images may be the same."""
+    assert results[f"{case}+pairs"]["ranks"] != results[case]["ranks"]
 
 
 def test_parts_of_lpi_can_be_switched_off(results):
