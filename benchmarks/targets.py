@@ -57,8 +57,9 @@ def late_to_early(row: dict[str, str]) -> float:
 
 LPI, STEP = {"kind": "lpi"}, "training step of ViT-B/16, batch 64"
 CHECKPOINTING = {"kind": "lpi, checkpointing"}
-GIVEN, PIECES = ({"division": "cut", "tasks": tasks} for tasks in ("12", "100"))
-CLUSTERS = {"division": "cluster", "tasks": "100"}
+ONE = {"candidates": "1"}
+GIVEN, PIECES = ({"division": "cut", "tasks": tasks, **ONE} for tasks in ("12", "100"))
+CLUSTERS = {"division": "cluster", "tasks": "100", **ONE}
 CONTRAST = {"quantity": "tasks, loss", "value": "100"}
 GRADIENT = {"quantity": "tasks, loss and gradient"}
 FEW_QUERIES, MANY_QUERIES = ({"version": "after", "queries": queries} for queries in ("10000", "500000"))

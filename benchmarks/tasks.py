@@ -8,7 +8,8 @@ without its imports: load the previous state, train, save; seconds are given for
 pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole stream, and
 `encodings_ahead` what forward transfer (`evaluation.forward_transfer`) takes besides (the items of every task before it
 is trained), both divided by the items of the test set; encoding everything seen so far after every task takes
-(T + 1) / 2. `evaluation_seconds` are without forward transfer.
+(T + 1) / 2. `evaluation_seconds` are without forward transfer. The same states are evaluated with one candidate for
+every image and with three (`routing.candidates`).
 """
 
 import tempfile
@@ -40,6 +41,7 @@ from results import write_rows
 CSV = Path("docs/results/tasks_cpu.csv")
 SPLITS = ("train", "test")
 ENDS = 10
+CANDIDATES = (1, 3)
 Features = dict[str, np.ndarray]
 Parts = list[tuple[TaskData, Features]]
 
@@ -101,7 +103,8 @@ def cluster(tasks: int) -> dict[str, Parts]:
     return {split: [part(*wholes[split], images[split][task]) for task in kept] for split in SPLITS}
 
 
-def measure(division: str, tasks: int) -> dict:
+def measure(division: str, tasks: int) -> list[dict]:
+    """A row for each number of candidates."""
     parameters, device = load_parameters(), device_from_environment()
     backbone = Backbone(parameters["backbone"])
     made = DIVISIONS[division](tasks)
@@ -133,16 +136,28 @@ def measure(division: str, tasks: int) -> dict:
         keys = {m: [task_keys(own[m], parameters["routing.clusters"]) for own in features] for m in MODALITIES}
         gallery = Gallery.build(test, test_features)
 
-        def evaluated(forward_transfer: bool) -> StreamResult:
-            how = Routing.of(parameters, keys), backbone.normalise, device, similarities
+        def evaluated(candidates: int, forward_transfer: bool) -> StreamResult:
+            routing = Routing.of({**parameters, "routing.candidates": candidates}, keys)
+            how = routing, backbone.normalise, device, similarities
             return evaluate_stream(replayed(), gallery, *how, forward_transfer=forward_transfer)
 
-        start = time.perf_counter()
-        result = evaluated(False)
-        evaluation_seconds = time.perf_counter() - start
-        ahead = evaluated(True)
-    items = sum(len(of) for of in gallery.task.values())
-    return {
+        items = sum(len(of) for of in gallery.task.values())
+        evaluations = []
+        for candidates in CANDIDATES:
+            start = time.perf_counter()
+            result = evaluated(candidates, False)
+            evaluation_seconds = time.perf_counter() - start
+            ahead = evaluated(candidates, True)
+            evaluations.append(
+                {
+                    "candidates": candidates,
+                    "encodings": round(result.encoded[0] / items, 3),
+                    "encodings_ahead": round((sum(ahead.encoded) - result.encoded[0]) / items, 3),
+                    "encodings_of_everything": (tasks + 1) / 2,
+                    "evaluation_seconds": round(evaluation_seconds, 1),
+                }
+            )
+    trained = {
         "division": division,
         "tasks": tasks,
         "pairs_per_task": round(sum(len(own.tokens) for own in data) / tasks),
@@ -151,11 +166,8 @@ def measure(division: str, tasks: int) -> dict:
         "state_kb_first": round(sizes[0] / 1e3, 1),
         "state_kb_last": round(sizes[-1] / 1e3, 1),
         "state_kb_per_task": round((sizes[-1] - sizes[0]) / 1e3 / (tasks - 1), 2),
-        "encodings": round(result.encoded[0] / items, 3),
-        "encodings_ahead": round((sum(ahead.encoded) - result.encoded[0]) / items, 3),
-        "encodings_of_everything": (tasks + 1) / 2,
-        "evaluation_seconds": round(evaluation_seconds, 1),
     }
+    return [{**trained, **row} for row in evaluations]
 
 
 DIVISIONS = {"cut": cut, "cluster": cluster}
@@ -164,8 +176,8 @@ DIVISIONS = {"cut": cut, "cluster": cluster}
 def main() -> None:
     rows = []
     for division, tasks in (("cut", 12), ("cut", 100), ("cluster", 100)):
-        rows.append(measure(division, tasks))
-        print(rows[-1], flush=True)
+        rows += measure(division, tasks)
+        print(*rows[-len(CANDIDATES) :], sep="\n", flush=True)
     write_rows(CSV, rows)
 
 
