@@ -38,7 +38,8 @@ gpu-benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/throughput.py --device cuda --precision bf16 --batch 256
 	$(BIN)/python benchmarks/tables.py
 
-# Make the embedded backbone anew (about an hour on 2 CPU cores); goes on from its last checkpoint.
+# Make the embedded backbone anew (its card, data/backbone/README.md, says how long that takes); goes on from its last
+# checkpoint.
 pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
 

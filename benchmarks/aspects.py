@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lpi.data.openmoji.catalogue import Concept, load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, TaskScenes
-from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, ASPECTS
+from lpi.data.openmoji.facts import ASPECTS
 from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import hit_ranks, recall_at
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS, Codes, announcement_codes
@@ -44,7 +44,7 @@ class AspectStream:
         self.captions = [caption for example in examples for caption in example.captions]
         self.owners = np.repeat(np.arange(len(examples)), len(examples[0].captions))
         domains = [scenes.domains[domain] for domain, _ in sorted(scenes.keys("val"))]
-        self.aspects = np.array([ASPECT_OF_DOMAIN[name] for name in domains])
+        self.aspects = np.array([scenes.aspects[name] for name in domains])
 
     def recall(self, subject: Subject, prompts: Prompts) -> dict[str, float]:
         """R@1 by aspect, and their mean."""

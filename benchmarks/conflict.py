@@ -6,9 +6,8 @@ Everything is measured on the validation split, with the settings of params.yaml
 each setting is made in a temporary folder.
 
 conflict_runs.csv has a row for every run: how prompts were trained, and what they gain over the frozen model. Runs that
-it holds are not repeated, so an interrupted program goes on. Rows of another backbone, learning rate or other settings
-in benchmarks/study.yaml are dropped; after a change of the code, the scenes or other values of params.yaml, delete the
-file. conflict.csv sets measured beside wanted values.
+it holds are not repeated, so an interrupted program goes on. It refuses rows of runs that had another backbone or other
+parameters; after a change of the code, delete the file. conflict.csv sets measured beside wanted values.
 conflict_aspects.csv is the aspect matrix: one set of prompts, trained on the tasks of one aspect together and used for
 all items, tested on the tasks of each aspect.
 """
@@ -27,17 +26,18 @@ from lpi.continual.features import encode
 from lpi.continual.pairs import RoutedPairs
 from lpi.data.openmoji.facts import ASPECTS
 from lpi.data.stream import MODALITIES
+from lpi.methods import resolve
 from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS, average_recall, recall_at
-from lpi.parameters import PARAMS_FILE, read_yaml
+from lpi.parameters import PARAMS_FILE, Parameters, parse_parameters, read_yaml
 from lpi.report import figures
 
 import numpy as np
 import study
 from options import no_options
-from quick import row_of
+from quick import differing, row_of
 from results import Rows, append_row, read_rows, write_rows
-from streams import ROUTINGS, STREAMS, Stream, Workers, load, routings_of, weights
+from streams import ROUTINGS, STREAMS, Recorded, Stream, Workers, load, routings_of, weights
 
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, MATRIX = (RESULTS / f"conflict{name}.csv" for name in ("_runs", "", "_aspects"))
@@ -76,16 +76,12 @@ class Trial:
     @property
     def identity(self) -> dict[str, str]:
         """By which its rows are found."""
-        lr = self.settings.get("lr", read_yaml(PARAMS_FILE)["lr"])
-        more = {"lr": lr, "settings": json.dumps(of_study().get(self.method, {})), "weights": weights()}
-        return {name: str(value) for name, value in {**asdict(self), **more}.items()}
+        return {name: str(value) for name, value in asdict(self).items()}
 
 
 COLUMNS = [
     *(field.name for field in fields(Trial)),
     *(
-        "lr",
-        "settings",
         "weights",
         "routing",
         *DIRECTIONS,
@@ -95,6 +91,7 @@ COLUMNS = [
         "nearest",
         *ASPECTS,
         "seconds",
+        "values",
     ),
 ]
 
@@ -119,13 +116,15 @@ def measure(trial: Trial, folder: Path) -> list[Row]:
     start, stream = time.perf_counter(), load("val", folder)
     kind = of_frozen if trial.method == "frozen" else of_stream if trial.trained == "stream" else of_aspect
     rows = list(kind(stream, trial))
-    return [{**trial.identity, **row, "seconds": round(time.perf_counter() - start)} for row in rows]
+    common = {**trial.identity, "weights": weights(), "seconds": round(time.perf_counter() - start)}
+    return [{**common, **row} for row in rows]
 
 
 def of_frozen(stream: Stream, trial: Trial) -> Iterator[Row]:
     """Average R@1, and how often the nearest earlier task has the same aspect where there is one."""
     recall = {direction: round(average_recall(stream.frozen.recall[direction][1]), 2) for direction in DIRECTIONS}
-    yield {"routing": "none", **recall, "nearest": round(100 * same_aspect(stream), 2) if stream.aspects else ""}
+    nearest = round(100 * same_aspect(stream), 2) if stream.aspects else ""
+    yield {"routing": "none", **recall, "nearest": nearest, "values": json.dumps(stream.data_values)}
 
 
 def same_aspect(stream: Stream) -> float:
@@ -148,9 +147,11 @@ def of_stream(stream: Stream, trial: Trial) -> Iterator[Row]:
 def of_aspect(stream: Stream, trial: Trial) -> Iterator[Row]:
     """Gain by the aspect of the tasks, in the gallery of all tasks."""
     tasks = [task for task, aspect in enumerate(stream.aspects) if aspect == trial.trained]
-    method = stream.before_stream(stream.resolve(**trial.settings), tasks)
+    read = Recorded(stream.resolve(**trial.settings))
+    method = stream.before_stream(read, tasks)
     ours, frozen = by_aspect(stream, method), by_aspect(stream, None)
-    yield {"routing": "none", **{aspect: round(ours[aspect] - frozen[aspect], 2) for aspect in ASPECTS}}
+    gains = {aspect: round(ours[aspect] - frozen[aspect], 2) for aspect in ASPECTS}
+    yield {"routing": "none", **gains, "values": json.dumps({**stream.data_values, **read.values})}
 
 
 def by_aspect(stream: Stream, method: Method | None) -> dict[str, float]:
@@ -280,14 +281,23 @@ def is_of(row: Mapping[str, str], trial: Trial) -> bool:
     return all(row.get(name) == value for name, value in trial.identity.items())
 
 
+def refuse_other_parameters(rows: Rows, plan: list[Trial]) -> None:
+    """End the program if a row is of no trial, or its run had another backbone or other parameters than it has now."""
+    defaults = parse_parameters(read_yaml(PARAMS_FILE))
+    for number, row in enumerate(rows, start=2):
+        trial = next((trial for trial in plan if is_of(row, trial)), None)
+        if trial is None:
+            raise SystemExit(f"error: {RUNS}: line {number} is no run of this program; delete it")
+        routing = ROUTING.get(row["routing"], {})
+        now = resolve(Parameters({**defaults, **data_of(trial), **trial.settings, **routing}))
+        changed = {"backbone": row["weights"]} if row["weights"] != weights() else differing(row, now)
+        if changed:
+            raise SystemExit(f"error: {RUNS}: line {number} had {changed}; delete it, or set that in {PARAMS_FILE}")
+
+
 def main() -> None:
-    plan, known = trials(), read_rows(RUNS)
-    rows = [row for row in known if any(is_of(row, trial) for trial in plan)]
-    if len(rows) < len(known):
-        print(f"{len(known) - len(rows)} rows of another backbone or settings are dropped from {RUNS}", flush=True)
-        RUNS.unlink()
-        if rows:
-            write_rows(RUNS, rows)
+    plan, rows = trials(), read_rows(RUNS)
+    refuse_other_parameters(rows, plan)
     if todo := [trial for trial in plan if not any(is_of(row, trial) for row in rows)]:
         run(todo)
     found = Findings(read_rows(RUNS))

@@ -24,7 +24,7 @@ from lpi.parameters import Parameters
 
 import yaml
 from results import Rows, append_row, read_rows
-from streams import DATA, OF_DATA, OWN, ROUTINGS, Measured, Stream, routings_of
+from streams import DATA, OF_DATA, OWN, ROUTINGS, Measured, Stream, routings_of, weights
 
 
 def parse_settings(text: str) -> dict:
@@ -64,7 +64,7 @@ def row_of(measured: Measured) -> dict[str, Any]:
     """What a table records of a run.
 
     Gain of average R@1 over the frozen model by direction and on average, forgetting, routing accuracy (points),
-    seconds, and the parameters that were read, as JSON.
+    seconds, the backbone, and the parameters that run and data depend on, as JSON.
     """
     summary = measured.summary
     return {
@@ -73,7 +73,8 @@ def row_of(measured: Measured) -> dict[str, Any]:
         "forgetting": summary["mean"]["forgetting"]["r1"],
         **summary["routing_accuracy"],
         "seconds": measured.seconds,
-        "values": json.dumps(measured.values),
+        "weights": weights(),
+        "values": json.dumps({**measured.data_values, **measured.values}),
     }
 
 
@@ -85,7 +86,8 @@ def differing(row: dict[str, str], parameters: Parameters) -> dict[str, Any]:
 
 def is_done(rows: Rows, split: str, parameters: Parameters) -> bool:
     """Whether a row has the numbers of a run with these parameters."""
-    return any(row["split"] == split and not differing(row, parameters) for row in rows)
+    ours = [row for row in rows if (row["split"], row["weights"]) == (split, weights())]
+    return any(not differing(row, parameters) for row in ours)
 
 
 def missing(routings: Mapping[str, dict], settings: dict, stream: Stream, rows: Rows, split: str) -> dict[str, dict]:

@@ -132,10 +132,9 @@ def row_of_trial(trial: Trial, routing: str, measured: Measured) -> dict[str, An
         "routing": routing,
         "settings": trial.settings,
         "seed": trial.seed,
-        "weights": weights(),
+        "weights": row["weights"],
         "gain": row["mean"],
-        **{name: row[name] for name in ("forgetting", "seconds")},
-        "values": json.dumps({**measured.data_values, **measured.values}),
+        **{name: row[name] for name in ("forgetting", "seconds", "values")},
     }
 
 

@@ -26,11 +26,11 @@ from lpi.continual.keys import TaskKeys, task_keys
 from lpi.continual.routing import Routing
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import MODALITIES, TaskData, load_features
-from lpi.methods import create_method, method_class, resolve
+from lpi.methods import create_method, keeps_better_only, method_class, resolve
 from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS
 from lpi.models.backbone import Backbone
-from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml
+from lpi.parameters import PARAMS_FILE, ParameterError, Parameters, load_chain, parse_parameters, read_yaml
 from lpi.report.summary import seen_recall, summarise
 from lpi.runtime.cpus import usable_cpus
 from lpi.runtime.devices import device_from_environment
@@ -41,7 +41,7 @@ import yaml
 DATA = Path("data")
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = Path("data/backbone/open_clip_model.safetensors")
-OF_STREAM = ("dataset", "backbone", "scenes.", "stream.", "similarity.")  # the data of `STREAMS` depends on them
+OF_STREAM = ("dataset", "backbone", "precision", "scenes.", "stream.", "similarity.")  # of the data of `STREAMS`
 OF_DATA = (*OF_STREAM, "coco.", "folder.")  # that of any data set does
 STAGES = ("validate", "fetch", "split", "features", "distances")
 STREAMS = {
@@ -126,7 +126,7 @@ class Stream:
         """Load what the stages up to `distances` have left in `folder`, which has its params.yaml too."""
         self.tasks, self.device = load_chain(folder / PARAMS_FILE), device_from_environment()
         self.defaults = parse_parameters(read_yaml(folder / PARAMS_FILE))
-        self.backbone = Backbone(self.defaults["backbone"])
+        self.backbone = Backbone(self.defaults["backbone"], precision=self.defaults["precision"])
         self._data = data = folder / DATA
         self.train = [TaskData.load(data / "stream" / "train" / task) for task in self.tasks]
         self.gallery = Gallery.build(
@@ -152,8 +152,9 @@ class Stream:
 
     @cached_property
     def data_values(self) -> dict[str, Any]:
-        """The parameters that the data of the embedded streams depends on."""
-        return {name: value for name, value in self.defaults.items() if name.startswith(OF_STREAM)}
+        """The parameters that the data depends on."""
+        sections = *OF_STREAM, f"{self.defaults['dataset']}."
+        return {name: value for name, value in self.defaults.items() if name.startswith(sections)}
 
     def resolve(self, **settings) -> Parameters:
         """All parameters of a run with these settings."""
@@ -165,8 +166,13 @@ class Stream:
         Args:
             routings: by name, the parameters in which they differ from the settings.
             settings: of the run.
+
+        Raises:
+            ParameterError: prompts would be kept only where they are better.
         """
         start, parameters = time.perf_counter(), Recorded(self.resolve(**settings))
+        if keeps_better_only(parameters):
+            raise ParameterError("keep=better is not measured in memory; use `dvc exp run`, or set keep to always")
         trained = self.train_method(parameters)
         read = {name: Recorded(self.resolve(**{**settings, **differing})) for name, differing in routings.items()}
         made = {name: self.routing(recorded) for name, recorded in read.items()}

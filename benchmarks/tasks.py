@@ -3,13 +3,14 @@
     python benchmarks/tasks.py              # docs/results/tasks_cpu.csv
 
 The embedded stream with its 12 tasks, then cut into 100 small ones (tasks become pieces that are alike), then divided
-into 100 clusters of its captions, which differ (needs `dvc repro features`). Training is that of `stages/train.py`
-without its imports: load the previous state, train, save; seconds are given for the first and the last ten tasks, per
-pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole stream, and
-`encodings_ahead` what forward transfer (`evaluation.forward_transfer`) takes besides (the items of every task before it
-is trained), both divided by the items of the test set; encoding everything seen so far after every task takes
-(T + 1) / 2. `evaluation_seconds` are without forward transfer. The same states are evaluated with one candidate for
-every image and with three (`routing.candidates`).
+into 100 clusters of its captions, which differ (needs `dvc repro features`). A task starts from the nearest finished
+one; with 100 pieces also from the one that is measured to serve it best (`prompts.warm_start`). Training is that of
+`stages/train.py` without its imports: load the previous state, train, save; seconds are given for the first and the
+last ten tasks, per pair of image and caption. `encodings`: items that evaluation encodes for the recall of the whole
+stream, and `encodings_ahead` what forward transfer (`evaluation.forward_transfer`) takes besides (the items of every
+task before it is trained), both divided by the items of the test set; encoding everything seen so far after every
+task takes (T + 1) / 2. `evaluation_seconds` are without forward transfer. The same states are evaluated with one
+candidate for every image and with three (`routing.candidates`).
 """
 
 import tempfile
@@ -31,7 +32,7 @@ from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method
 from lpi.methods.common.base import Method
 from lpi.models.backbone import Backbone
-from lpi.parameters import load_chain, load_parameters
+from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.devices import device_from_environment
 
 import numpy as np
@@ -103,9 +104,10 @@ def cluster(tasks: int) -> dict[str, Parts]:
     return {split: [part(*wholes[split], images[split][task]) for task in kept] for split in SPLITS}
 
 
-def measure(division: str, tasks: int) -> list[dict]:
+def measure(division: str, tasks: int, warm_start: str = "nearest") -> list[dict]:
     """A row for each number of candidates."""
-    parameters, device = load_parameters(), device_from_environment()
+    device = device_from_environment()
+    parameters = Parameters({**load_parameters(), "prompts.warm_start": warm_start})
     backbone = Backbone(parameters["backbone"])
     made = DIVISIONS[division](tasks)
     (data, features), (test, test_features) = (zip(*made[split], strict=True) for split in SPLITS)
@@ -160,6 +162,7 @@ def measure(division: str, tasks: int) -> list[dict]:
     trained = {
         "division": division,
         "tasks": tasks,
+        "warm_start": warm_start,
         "pairs_per_task": round(sum(len(own.tokens) for own in data) / tasks),
         "ms_per_pair_first": round(1e3 * float(np.mean(seconds[:ENDS])), 2),
         "ms_per_pair_last": round(1e3 * float(np.mean(seconds[-ENDS:])), 2),
@@ -175,8 +178,8 @@ DIVISIONS = {"cut": cut, "cluster": cluster}
 
 def main() -> None:
     rows = []
-    for division, tasks in (("cut", 12), ("cut", 100), ("cluster", 100)):
-        rows += measure(division, tasks)
+    for run in (("cut", 12), ("cut", 100), ("cut", 100, "measured"), ("cluster", 100)):
+        rows += measure(*run)
         print(*rows[-len(CANDIDATES) :], sep="\n", flush=True)
     write_rows(CSV, rows)
 

@@ -1,5 +1,7 @@
 """benchmarks/conflict.py: what it runs, what it repeats, and what it makes of its rows."""
 
+import json
+import re
 from types import SimpleNamespace
 
 from lpi.data.openmoji.facts import ASPECTS
@@ -81,15 +83,12 @@ def test_runs_are_different_and_have_their_data(in_the_repository):
     assert len({tuple(trial.identity.items()) for trial in plan}) == len(plan)
     assert {trial.data for trial in plan} == set(conflict.DATA)
     assert {trial.updates for trial in plan if trial.data.isdigit()} == {conflict.UPDATES}
-    shared = next(trial for trial in plan if trial.method == "shared")
-    assert shared.identity["lr"] == str({**load_parameters(), **conflict.of_study().get("shared", {})}["lr"])
 
 
-def test_runs_that_the_table_holds_are_not_repeated_and_rows_of_other_backbones_dropped(
-    in_the_repository, tmp_path, monkeypatch
-):
+def test_runs_that_the_table_holds_are_not_repeated(in_the_repository, tmp_path, monkeypatch):
     plan, runs = [Trial("aspects", "shared", seed) for seed in range(3)], tmp_path / "runs.csv"
-    known = [row(plan[0].identity), row(plan[1].identity, weights="old"), row(plan[2].identity, lr="7")]
+    values = {"lr": plan[0].settings.get("lr", load_parameters()["lr"]), "scenes.captions": "aspects"}
+    known = [row(plan[0].identity, weights=conflict.weights(), values=json.dumps(values))]
     write_rows(runs, known)
     done = []
     for name, value in {
@@ -102,10 +101,23 @@ def test_runs_that_the_table_holds_are_not_repeated_and_rows_of_other_backbones_
         monkeypatch.setattr(conflict, name, value)
     conflict.main()
     assert done == [plan[1], plan[2], 1]
-    assert read_rows(runs) == known[:1]
-    write_rows(runs, known[1:2])
-    conflict.main()
-    assert done[3:] == [*plan, 0]
+    assert read_rows(runs) == known
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": "old"}, "line 2 had {'backbone': 'old'}; delete it"),
+        ({"values": '{"lr": 7}'}, "line 2 had {'lr': 7}; delete it, or set that in params.yaml"),
+        ({"values": '{"scenes.captions": "mixed"}'}, "line 2 had {'scenes.captions': 'mixed'}"),
+        ({"method": "lpi"}, "line 2 is no run of this program; delete it"),
+    ],
+)
+def test_rows_of_other_parameters_are_refused(changes, message, in_the_repository):
+    plan = [Trial("aspects", "shared")]
+    known = [row({**plan[0].identity, "weights": conflict.weights(), "values": "{}", **changes})]
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        conflict.refuse_other_parameters(known, plan)
 
 
 def test_the_data_have_twelve_tasks_and_differ_as_they_say(in_the_repository):
@@ -174,13 +186,13 @@ def test_a_method_that_routes_is_measured_with_the_true_tasks_too(folder):
     published, oracle = conflict.measure(Trial("aspects", "sprompts", updates=2), folder)
     assert (published["routing"], oracle["routing"], oracle["image"]) == ("published", "oracle", 100)
     assert published["gain"] == pytest.approx((published["i2t"] + published["t2i"]) / 2, abs=0.01)
-    assert {name: published[name] for name in ("data", "method", "seed", "updates", "lr")} == {
+    assert {name: published[name] for name in ("data", "method", "seed", "updates")} == {
         "data": "aspects",
         "method": "sprompts",
         "seed": "0",
         "updates": "2",
-        "lr": "0.5",
     }
+    assert {"lr": 0.5, "updates": 2, "routing.clusters": 5}.items() <= json.loads(published["values"]).items()
     (shared,) = conflict.measure(Trial("aspects", "shared", updates=2), folder)
     assert shared["routing"] == "own"
     assert set(conflict.COLUMNS) >= set(shared)

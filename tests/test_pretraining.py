@@ -121,8 +121,10 @@ def test_a_checkpoint_of_another_recipe_is_refused(concepts, tmp_path):
         replace(recipe, pools={**recipe.pools, "facts": Pool(48, FULL, variants=2)}),
     ]
     for other in others:
-        with pytest.raises(ValueError, match=r"pretrain.pt comes from another recipe than this; delete it"):
+        with pytest.raises(ValueError, match=r"pretrain.pt comes from another recipe or another catalogue"):
             trainer(concepts, tmp_path, other).resume()
+    with pytest.raises(ValueError, match="another catalogue than this; delete it to start anew"):
+        trainer(concepts[1:], tmp_path).resume()
 
 
 def test_each_objective_trains_its_tower_only(concepts, tmp_path):
@@ -335,16 +337,22 @@ def test_pairs_get_random_tokens_where_the_phase_says_so(concepts, tmp_path, tok
     assert (losses[0] != losses[1]) == tokens
 
 
-def test_a_batch_must_have_room_for_two_groups():
+def test_a_batch_must_have_room_for_three_groups():
     recipe = tiny_recipe()
-    assert recipe.batch(recipe.phases[0]) == 12
-    with pytest.raises(ValueError, match="'crowded'.* two groups of 7 variants"):
+    with pytest.raises(ValueError, match="'crowded'.* three groups of 5 variants"):
         crowded = Phase("crowded", "pairs", 1, "crowded", 0.1)
-        replace(recipe, pools={"crowded": Pool(14, WebStyle(), variants=7)}, phases=[crowded])
+        replace(recipe, pools={"crowded": Pool(20, WebStyle(), variants=5)}, phases=[crowded])
+    _, parts = draw_rows(np.random.default_rng(0), 12, 4, 3, singles=False)
+    assert all(part.stop > part.start for part in parts)
+    assert (parts[0].start, parts[-1].stop) == (0, 12)
     with pytest.raises(ValueError, match="'lost': there is no pool 'sea', only plain, facts"):
         replace(recipe, phases=[Phase("lost", "pairs", 1, "sea", 0.1)])
     with pytest.raises(ValueError, match="a pool of 10 images cannot be divided into groups of 4"):
         Pool(10, WebStyle(), variants=4)
+    with pytest.raises(ValueError, match="'lost': there is no objective 'seen', only pairs, told, shown, announced"):
+        Phase("lost", "seen", 1, "plain", 0.1)
+    with pytest.raises(ValueError, match="'lost': the shares under announcing must add up to 1"):
+        Phase("lost", "announced", 1, "plain", 0.1, announcing={"sky": 0.5})
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -37,7 +37,8 @@ def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
     assert repository.run(*command).stdout == ""
     read = json.loads(rows[0]["values"])
     assert {"method": "lpi", "rank": 4, "lr": repository.parameters()["lr"]}.items() <= read.items()
-    assert not any(name.startswith(("pool.", "lwf.", "scenes.")) for name in read)
+    assert not any(name.startswith(("l2p.", "shared-lwf.", "folder.")) for name in read)
+    assert read["scenes.captions"] == repository.parameters()["scenes"]["captions"]
     repository.set({"scenes.train": 9})
     refused = repository.run(*command, check=False)
     assert "error: data/ does not belong to params.yaml; run `dvc repro features distances`" in refused.stderr
@@ -78,7 +79,8 @@ def test_only_routings_without_a_row_are_evaluated():
     asked = quick.parse_routings(["own", "oracle"])
 
     def row(routing, oracle):
-        return {"split": "val", "routing": routing, "values": json.dumps({"lr": 0.5, "routing.oracle": oracle})}
+        values = json.dumps({"lr": 0.5, "routing.oracle": oracle})
+        return {"split": "val", "routing": routing, "weights": weights(), "values": values}
 
     settings = {"lr": 0.5}
     assert list(quick.missing(asked, settings, stream, [], "val")) == ["own", "oracle"]
@@ -87,7 +89,7 @@ def test_only_routings_without_a_row_are_evaluated():
     both = [row("own", False), row("oracle", True)]
     assert quick.missing(asked, settings, stream, both, "val") == {}
     assert list(quick.missing(asked, {"lr": 0.1}, stream, both, "val")) == ["own", "oracle"]
-    unnamed = {"split": "val", "values": json.dumps({"lr": 0.5, "routing.oracle": False})}
+    unnamed = {"split": "val", "weights": weights(), "values": json.dumps({"lr": 0.5, "routing.oracle": False})}
     assert list(quick.missing(asked, settings, stream, [unnamed], "val")) == ["oracle"]
 
 
@@ -96,10 +98,11 @@ def test_a_row_stands_for_all_runs_that_read_the_same_values():
     recorded = Recorded(defaults)
     assert recorded["lr"] == defaults["lr"]
     assert len(recorded) == len(defaults)
-    row = {"split": "val", "values": json.dumps(recorded.values)}
+    row = {"split": "val", "weights": weights(), "values": json.dumps(recorded.values)}
     other = Parameters({**defaults, "rank": 8})
     assert quick.is_done([row], "val", other)
     assert not quick.is_done([row], "test", other)
+    assert not quick.is_done([{**row, "weights": "others"}], "val", other)
     assert quick.differing(row, Parameters({**defaults, "lr": 0.5})) == {"lr": defaults["lr"]}
     assert not quick.is_done([row], "val", Parameters({**defaults, "lr": 0.5}))
 

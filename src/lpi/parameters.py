@@ -204,8 +204,10 @@ class Scenes(Section):
         ge=12, le=84, description="number of tasks; more than the 12 domains are pieces of domains, such as `tool 1`"
     )
     image_size: int = Field(ge=16, le=1024, description="side of the rendered scenes in pixels")
-    train: int = Field(ge=2, le=10**6, description="training scenes of the most frequent domain")
-    rarest: Number = Field(ge=0.01, le=1, description="training scenes of the rarest domain, as a share of that")
+    train: int = Field(ge=2, le=10**6, description="training scenes of the last domain")
+    rarest: Number = Field(
+        ge=0.01, le=1, description="training scenes of the first domain, as a share of that; 1 = all have as many"
+    )
     val: int = Field(ge=1, le=10**6, description="validation scenes per domain")
     test: int = Field(ge=1, le=10**6, description="test scenes per domain")
     distractor: Number = Field(ge=0, le=1, description="chance of an additional object of another domain")
@@ -242,7 +244,8 @@ class General(Section):
     optimizer: Optimizer
     keep: Literal["default", "better", "always"] = Field(
         description="use a task's prompts `always`, or only where they are `better` than the frozen model on the task's"
-        " validation pairs; `default`: better for folder and methods with prompts of a task's own, else always"
+        " validation pairs; `default`: better with `dataset=folder` for methods with prompts of a task's own, else"
+        " always"
     )
     lr: Number = Field(
         ge=1e-08, le=100, description="learning rate at the start of a task; cosine decay to 0 within the task"

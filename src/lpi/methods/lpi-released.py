@@ -20,7 +20,6 @@ class LPIReleased(LowRankPerTask):
         "loss.task_temperature": 0.001,
         "loss.task_threshold": 0.4,
         "loss.distillation": 0.0,
-        "routing.clusters": 5,
         "routing.metric": "l1",
         "routing.candidates": 1,
         "routing.calibrate": False,

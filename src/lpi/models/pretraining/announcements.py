@@ -16,7 +16,6 @@ from torch import Tensor
 
 EVERYTHING = "everything"  # announces a text that is right in all aspects
 ANNOUNCEMENTS = (*ASPECTS, EVERYTHING)
-MODALITIES = ("image", "text")
 MARKED = 0.6  # share of the tokens that are turned, at least one
 STRENGTHS = (0.5, 1.0)  # from a random token, 0, to the direction itself, 1
 NOISE = 0.5  # what is random in a token that announces, as a share of what it is in others

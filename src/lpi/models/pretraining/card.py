@@ -30,12 +30,13 @@ which are trained. Images: {size} x {size} pixels.
   above 25.
 
 Percent of {questions} questions per fact in which the right one of four scenes that differ in this fact is picked, from
-a caption with a name and the fact (chance 25), with tokens that announce nothing (`none`: no tokens), an aspect, or
-everything:
+a caption with a name and the fact (chance 25), with tokens that announce an aspect or everything (`none`: no tokens).
+For *size* both of two captions must find their scene of two (0: the same scene is always picked). Card, ring, bar and
+dot are parts of an object, *company* is a second object:
 
 {probe}
 
-| phase | objective | steps | images rendered |
+| phase | objective | steps | images in its pool |
 | --- | --- | --- | --- |
 {phases}
 

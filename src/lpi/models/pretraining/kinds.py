@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lpi.data.openmoji.catalogue import Concept
-from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN
+from lpi.data.openmoji.facts import aspect_of
 from lpi.data.openmoji.scenes import Scene
 
 import torch
@@ -25,7 +25,7 @@ class Kinds:
         domains = list(dict.fromkeys(concept.domain for concept in concepts))
         self.phrases = [domain.singular for domain in domains]
         self._rows = {domain.name: row for row, domain in enumerate(domains)}
-        aspects = [ASPECT_OF_DOMAIN[domain.name] for domain in domains]
+        aspects = [aspect_of(domain) for domain in domains]
         same = torch.tensor([[float(one == other) for other in aspects] for one in aspects])
         own = torch.eye(len(domains))
         others = same - own

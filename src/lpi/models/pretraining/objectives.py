@@ -64,8 +64,9 @@ class Batch:
 def draw_rows(
     rng: np.random.Generator, images: int, variants: int, groups: int, singles: bool
 ) -> tuple[list[int], list[slice]]:
-    """Rows of a batch and its `PARTS` parts of whole groups, none twice; with `singles` the first part has none.
+    """Rows of a batch and its `PARTS` parts of whole groups; with `singles` the first part has single scenes instead.
 
+    No row is twice in a part; a single scene may also stand in a group of another.
     Of single scenes the names tell most apart, of groups the places and colours.
     """
     bounds = ((groups * np.cumsum((0, *PARTS))).round().astype(int) * variants).tolist()

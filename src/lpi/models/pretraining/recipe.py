@@ -1,7 +1,8 @@
 """data/pretrain.yaml as objects."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lpi.data.openmoji.webpairs import WebStyle
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS
@@ -56,6 +57,11 @@ class Phase:
     def __post_init__(self) -> None:
         if unknown := [name for name in self.announcing if name not in (*ANNOUNCEMENTS, "two")]:
             raise ValueError(f"phase {self.name!r}: there is no announcement {unknown[0]!r}")
+        if self.announcing and not math.isclose(sum(self.announcing.values()), 1):
+            raise ValueError(f"phase {self.name!r}: the shares under announcing must add up to 1")
+        if self.objective not in get_args(Objective):
+            known = ", ".join(get_args(Objective))
+            raise ValueError(f"phase {self.name!r}: there is no objective {self.objective!r}, only {known}")
         for name in ("style", "described"):
             if isinstance(given := getattr(self, name), dict):
                 setattr(self, name, WebStyle(**given))
@@ -83,7 +89,7 @@ class Recipe:
     """The whole of data/pretrain.yaml.
 
     Raises:
-        ValueError: a phase with an unknown pool, or a batch without room for two groups of variants.
+        ValueError: a phase with an unknown pool, or a batch without room for three groups of variants.
     """
 
     model: dict[str, Any]
@@ -107,9 +113,9 @@ class Recipe:
         for phase in self.phases:
             if phase.pool not in self.pools:
                 raise ValueError(f"phase {phase.name!r}: there is no pool {phase.pool!r}, only {', '.join(self.pools)}")
-            if self.groups(phase) < 2:
+            if self.groups(phase) < 3:  # or a part of the batch may be empty
                 variants = self.pools[phase.pool].variants
-                raise ValueError(f"phase {phase.name!r}: a batch needs room for two groups of {variants} variants")
+                raise ValueError(f"phase {phase.name!r}: a batch needs room for three groups of {variants} variants")
 
     @property
     def image_size(self) -> int:
@@ -121,10 +127,6 @@ class Recipe:
         """Groups of variants in a batch: whole ones, at most `batch_size` images."""
         pool = self.pools[phase.pool]
         return min(self.batch_size, pool.images) // pool.variants
-
-    def batch(self, phase: Phase) -> int:
-        """Pairs of a batch."""
-        return self.groups(phase) * self.pools[phase.pool].variants
 
     def until(self, step: int) -> list[str]:
         """What the recipe says of everything that leads to a step: two recipes that agree on it give the same model."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,16 @@ class Pretrainer:
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if state.get("done") != self.recipe.until(state["step"]):
-            raise ValueError(f"{self.checkpoint} comes from another recipe than this; delete it to start anew")
+        if state.get("done") != self._done(state["step"]):
+            raise ValueError(
+                f"{self.checkpoint} comes from another recipe or another catalogue than this; delete it to start anew"
+            )
         self.student.clip.load_state_dict(state["model"])
         self.step, self.seconds, self._within = state["step"], state["seconds"], state["within"]
+
+    def _done(self, step: int) -> list[str]:
+        """What leads to a step: equal for equal models."""
+        return [*self.recipe.until(step), sha256(repr(self.concepts).encode()).hexdigest()]
 
     def save(self, within: dict[str, Any] | None = None) -> None:
         """Write the checkpoint; `within` a phase are the model that it started from and its optimizer."""
@@ -61,7 +68,7 @@ class Pretrainer:
             "model": self.student.clip.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "done": self.recipe.until(self.step),
+            "done": self._done(self.step),
             "within": within,
         }
         torch.save(state, unfinished)
