@@ -39,10 +39,16 @@ def draw_methods(found: tables.Groups, stream: str) -> None:
     shown = {place: rows for place, rows in found["methods"].items() if place.stream == stream}
     rows = {place.label: own for place, own in shown.items() if place.routing == OWN}
     runs = curves_of_runs()
+    shown_rows = [row for name in COURSE for row in rows.get(name, [])]
+    if lost := [row["run"] for row in shown_rows if row["run"] not in runs]:
+        sys.exit(
+            f"error: {study.CURVES} lacks the run {lost[0]}; delete its row in {study.RESULTS}, and run `make study`"
+        )
     curves = {name: np.mean([runs[row["run"]] for row in rows[name]], axis=0) for name in COURSE if name in rows}
-    names = [str(number + 1) for number in range(max(map(len, curves.values())))]
-    label = "mean R@1 over the tasks seen so far, both directions (%)"
-    figures.recall_over_stream(curves, names, OUT / f"study_course_{stream}.png", label)
+    if curves:
+        names = [str(number + 1) for number in range(max(map(len, curves.values())))]
+        label = "mean R@1 over the tasks seen so far, both directions (%)"
+        figures.recall_over_stream(curves, names, OUT / f"study_course_{stream}.png", label)
     points = {
         method: (
             float(own[0]["parameters_per_task"]),

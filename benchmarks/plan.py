@@ -24,6 +24,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
+    check_order,
     load_chain,
     parse_parameters,
     read_yaml,
@@ -276,6 +277,7 @@ def main() -> None:
     settings = parser.parse_args().set_param
     try:
         parameters, tasks = set_parameters(settings), len(load_chain())
+        check_order(parameters)
         lines = report(parameters, tasks, matmul_rate(device_from_environment()))
         stages = stages_to_run(settings)
     except ValueError as error:

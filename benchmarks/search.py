@@ -50,9 +50,15 @@ class Trial:
 
 
 @cache
+def declaration() -> dict[str, Any]:
+    """The content of search.yaml."""
+    content: dict[str, Any] = yaml.safe_load(SPACE.read_text("utf-8"))
+    return content
+
+
 def start() -> Settings:
     """What every trial has that does not set it itself."""
-    settings: Settings = yaml.safe_load(SPACE.read_text("utf-8")).get("start", {})
+    settings: Settings = declaration().get("start", {})
     return settings
 
 
@@ -143,7 +149,7 @@ def refuse_other_defaults(rows: Rows, defaults: Parameters) -> None:
     for row in rows:
         if row["weights"] != weights():
             raise SystemExit(f"error: {CSV}: rows of {row['method']} had another backbone; delete them")
-        trial = Trial(row["method"], row["settings"], row["stream"], int(row["seed"]))
+        trial = Trial(row["method"], row["settings"], row["stream"], declaration()["seed"])
         now = resolve(Parameters({**defaults, **data_of(trial), **trial.parameters, **ROUTINGS[row["routing"]]}))
         if changed := differing(row, now):
             raise SystemExit(
@@ -152,15 +158,14 @@ def refuse_other_defaults(rows: Rows, defaults: Parameters) -> None:
 
 
 def main() -> None:
-    space = yaml.safe_load(SPACE.read_text("utf-8"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", default=list(space["own"]), choices=list(space["own"]))
+    parser.add_argument("--methods", nargs="+", default=list(declaration()["own"]), choices=list(declaration()["own"]))
     methods = parser.parse_args().methods
     refuse_other_defaults(
         [row for row in read_rows(CSV) if row["method"] in methods], parse_parameters(read_yaml(PARAMS_FILE))
     )
     with Workers() as workers:
-        while todo := [trial for method in methods for trial in missing(space, method, read_rows(CSV))]:
+        while todo := [trial for method in methods for trial in missing(declaration(), method, read_rows(CSV))]:
             for trial, measured in workers.results(todo, data_of, measure):
                 store(trial, measured)
 

@@ -9,6 +9,7 @@ from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.facts import ASPECTS, PARTS, Fact
 from lpi.data.openmoji.scenes import COLOURS, PATTERNS
 from lpi.data.openmoji.webpairs import PREFIXES, SUFFIXES, WebStyle, sample_web_scene, web_caption
+from lpi.models.wordpieces import BYTES
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 
 Tokenizer = Callable[[list[str]], Tensor]
 
-BYTES = 256  # ids 0 to 255 are bytes within a word, 256 to 511 bytes that end one
 SAMPLE = 20_000  # captions that are tokenised to find the words that captions use
 MADE_UP_WORDS = 0.03  # share of the training texts that end with a word of random bytes, as in the name of a file
 WORDY = WebStyle(  # says everything that any style can say
