@@ -5,16 +5,16 @@
 
 Every trial runs on both streams, with one seed, and is evaluated on the validation split by all routings of
 benchmarks/streams.py from the same trained states. First the learning rates; then, parameter by parameter, the further
-values, at the best settings so far. What counts is the gain of average R@1 over the frozen model, routed as params.yaml
-says, in mean over the streams. The best settings go into benchmarks/study.yaml by hand, with what a method reads of
-`start` where params.yaml has another value. Rows record all parameters that
-the trial and its data have read; after a change of one, delete the rows of the methods that read it.
+values, at the best settings so far. A change of these has to be worth `MARGIN` points. What counts is the gain of
+average R@1 over the frozen model, routed as params.yaml says, in mean over the streams. The best settings go into
+benchmarks/study.yaml by hand, with what a method reads of `start` where params.yaml has another value. Rows record all
+parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, routings_of
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
+MARGIN = 0.25  # points; less is no reason to change a setting
 Settings = dict[str, Any]
 Gains = dict[str, dict[str, float]]  # settings as JSON -> stream -> gain
 
@@ -83,17 +84,22 @@ def best(tried: Gains, streams: tuple[str, ...] = tuple(STREAMS)) -> Settings:
     return json.loads(max(known, key=known.__getitem__))
 
 
-def plan(space: Mapping[str, Any], method: str, tried: Gains) -> Iterator[str]:
-    """The settings to try, as far as the results so far determine them: rates, then parameter by parameter."""
-    own = {"lr": space["lr"], **space["own"][method]}
+def follow(space: Mapping[str, Any], method: str, tried: Gains) -> tuple[list[str], Settings]:
+    """How far the results so far lead: the settings to try, in order, and the best of them.
+
+    First the rates, then parameter by parameter. A value that gains less than `MARGIN` is not taken.
+    """
+    planned: list[str] = []
     known: Settings = {}
-    for name, values in own.items():
+    for name, values in {"lr": space["lr"], **space["own"][method]}.items():
         candidates = [json.dumps({**known, name: value}) for value in values]
-        yield from candidates
+        planned += candidates
         if any(set(tried.get(one, {})) != set(STREAMS) for one in candidates):
-            return
-        before = [json.dumps(known)] if known else []
-        known = best({one: tried[one] for one in [*before, *candidates]})
+            break
+        found = best({one: tried[one] for one in candidates})
+        of_known, of_found = (means(tried).get(json.dumps(one), -np.inf) for one in (known, found))
+        known = found if of_found >= of_known + MARGIN else known
+    return planned, known
 
 
 def missing(space: Mapping[str, Any], method: str, rows: Rows) -> list[Trial]:
@@ -101,16 +107,16 @@ def missing(space: Mapping[str, Any], method: str, rows: Rows) -> list[Trial]:
     tried = gains(rows, method)
     return [
         Trial(method, settings, stream, space["seed"])
-        for settings in plan(space, method, tried)
+        for settings in follow(space, method, tried)[0]
         for stream in STREAMS
         if stream not in tried.get(settings, {})
     ]
 
 
-def best_settings(rows: Rows, streams: tuple[str, ...] = tuple(STREAMS), routing: str = OWN) -> dict[str, Settings]:
-    """Method -> the best of its settings; methods of which none has run on all these streams are left out."""
-    tried = {method: gains(rows, method, routing) for method in dict.fromkeys(row["method"] for row in rows)}
-    return {method: best(own, streams) for method, own in tried.items() if means(own, streams)}
+def best_settings(rows: Rows, space: Mapping[str, Any]) -> dict[str, Settings]:
+    """Method -> the best of its settings, as far as the rows go; methods without all rates are left out."""
+    found = {method: follow(space, method, gains(rows, method))[1] for method in space["own"]}
+    return {method: settings for method, settings in found.items() if settings}
 
 
 def data_of(trial: Trial) -> Mapping[str, Any]:

@@ -275,7 +275,7 @@ def plain_group(name: str, found: Groups) -> str:
 def search_table() -> str:
     """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
     rows = read_rows(search.CSV)
-    chosen, lines = search.best_settings(rows), []
+    chosen, lines = search.best_settings(rows, search.declaration()), []
     for name in dict.fromkeys(row["method"] for row in rows):
         tried = search.gains(rows, name)
         means = search.means(tried)
@@ -294,7 +294,7 @@ def shown(settings: Mapping[str, Any]) -> str:
 def chosen_table() -> str:
     """What the search chose for each method: for both streams, and what the best for each stream alone would gain."""
     rows, lines = read_rows(search.CSV), []
-    for method, settings in search.best_settings(rows).items():
+    for method, settings in search.best_settings(rows, search.declaration()).items():
         gains = search.gains(rows, method)
         own, cell = gains[json.dumps(settings)], []
         for stream in STREAMS:

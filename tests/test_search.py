@@ -133,15 +133,14 @@ def test_the_search_tries_rates_then_value_by_value_at_the_best_settings_so_far(
     settings = [[{"lr": 0.1}, {"lr": 0.2}], [{"lr": 0.2, "rank": 1}, {"lr": 0.2, "rank": 2}]]
     settings += [[{"lr": 0.2, "rank": 2, "depth": 3}]]
     assert waves == [[(json.dumps(one), stream) for one in wave for stream in STREAMS] for wave in settings]
-    assert search.best_settings(rows) == {"lpi": {"lr": 0.2, "rank": 2}}  # without the depth, which harms
+    assert search.best_settings(rows, SPACE) == {"lpi": {"lr": 0.2, "rank": 2}}  # without the depth, which harms
 
 
-def test_an_interrupted_search_goes_on_and_what_has_not_run_on_both_streams_is_not_the_best():
+def test_an_interrupted_search_goes_on_and_has_no_best_before_all_rates():
     rows = [row("lpi", {"lr": 0.1}, "aspects", 1), row("lpi", {"lr": 0.1}, "mixed", 1)]
     rows += [row("lpi", {"lr": 0.2}, "aspects", 9), row("l2p", {"lr": 0.2}, "mixed", 9)]
     assert search.missing(SPACE, "lpi", rows) == [search.Trial("lpi", '{"lr": 0.2}', "mixed", 4)]
-    assert search.best_settings(rows) == {"lpi": {"lr": 0.1}}
-    assert search.best_settings(rows, ("aspects",)) == {"lpi": {"lr": 0.2}}
+    assert search.best_settings(rows, SPACE) == {}
     assert search.means(search.gains(rows, "lpi")) == {'{"lr": 0.1}': 1.0}
 
 
@@ -153,10 +152,21 @@ def test_the_best_is_that_of_the_mean_over_the_streams_and_the_first_of_equal_on
         for stream, gain in zip(("aspects", "mixed"), own, strict=True)
     ]
     rows += [row("l2p", {"lr": 0.4}, stream, 50, "oracle") for stream in STREAMS]
-    assert search.best_settings(rows) == {"l2p": {"lr": 0.2}}
-    assert search.best_settings(rows, ("aspects",)) == {"l2p": {"lr": 0.1}}
-    assert search.best_settings(rows, ("mixed",)) == {"l2p": {"lr": 0.4}}
-    assert search.best_settings(rows, routing="oracle") == {"l2p": {"lr": 0.4}}
+    space = {"seed": 4, "lr": list(gains), "own": {"l2p": {}}}
+    assert search.best_settings(rows, space) == {"l2p": {"lr": 0.2}}
+    tried = search.gains(rows, "l2p")
+    assert search.best(tried, ("aspects",)) == {"lr": 0.1}
+    assert search.best(tried, ("mixed",)) == {"lr": 0.4}
+
+
+@pytest.mark.parametrize(("more", "taken"), [(search.MARGIN / 2, {}), (search.MARGIN, {"rank": 1})])
+def test_a_change_has_to_be_worth_the_margin(more, taken):
+    space = {"seed": 4, "lr": [0.1], "own": {"lpi": {"rank": [1]}}}
+    rows = [
+        row("lpi", {"lr": 0.1, **own}, s, gain) for own, gain in (({}, 2), ({"rank": 1}, 2 + more)) for s in STREAMS
+    ]
+    assert search.best_settings(rows, space) == {"lpi": {"lr": 0.1, **taken}}
+    assert search.missing(space, "lpi", rows) == []
 
 
 def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, tmp_path, capsys, in_the_repository):

@@ -296,8 +296,8 @@ def test_the_study_has_the_numbers_of_the_pipeline_and_goes_on_where_it_stopped(
 
 def test_the_settings_of_the_study_are_the_best_of_the_search():
     settings, rows = study.declaration()["settings"], read_rows(search.CSV)
-    chosen, start = search.best_settings(rows), search.start()
-    assert set(chosen) == set(yaml.safe_load(search.SPACE.read_text())["own"]), "the search is not complete"
+    chosen, start = search.best_settings(rows, search.declaration()), search.start()
+    assert set(chosen) == set(search.declaration()["own"]), "the search is not complete"
     for method, best in chosen.items():
         read = json.loads(next(row for row in rows if row["method"] == method)["values"])
         best = {name: value for name, value in {**start, **best}.items() if name in read}
