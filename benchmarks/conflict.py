@@ -9,7 +9,7 @@ conflict_runs.csv has a row for every run: how prompts were trained, and what th
 it holds are not repeated, so an interrupted program goes on. It refuses rows of runs that had another backbone or other
 parameters; after a change of the code, delete the file. conflict.csv sets measured beside wanted values.
 conflict_aspects.csv is the aspect matrix: one set of prompts, trained on the tasks of one aspect together and used for
-all items, tested on the tasks of each aspect.
+all items, tested on the tasks of each aspect. They are trained with the settings of S-Prompts.
 """
 
 import json
@@ -70,8 +70,12 @@ class Trial:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What differs from params.yaml: the method's setting of the study, and the trial's own."""
-        return {**of_study().get(self.method, {}), "method": self.method, "seed": self.seed, "updates": self.updates}
+        """What differs from params.yaml: settings of the study, and the trial's own.
+
+        Prompts for one aspect are trained as those for one task: with the settings of S-Prompts.
+        """
+        like = self.method if self.trained == "stream" else "sprompts"
+        return {**of_study().get(like, {}), "method": self.method, "seed": self.seed, "updates": self.updates}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -107,7 +111,7 @@ def trials() -> list[Trial]:
     along = [Trial("aspects", method, seed) for method in ("sprompts", "shared", "joint") for seed in SEEDS]
     control = [Trial("mixed", "sprompts", seed) for seed in SEEDS]
     sizes = [Trial(str(size), "sprompts", seed, updates=UPDATES) for size in SIZES[::-1] for seed in SEEDS]
-    matrix = [Trial("aspects", "joint", trained=aspect) for aspect in ASPECTS]
+    matrix = [Trial("aspects", "joint", seed, aspect) for aspect in ASPECTS for seed in SEEDS]
     return [*along, *control, *sizes, *matrix, Trial("aspects", "frozen"), Trial("mixed", "frozen")]
 
 
