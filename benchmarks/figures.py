@@ -51,7 +51,7 @@ def draw_methods(found: tables.Groups, stream: str) -> None:
         figures.recall_over_stream(curves, names, OUT / f"study_course_{stream}.png", label)
     points = {
         method: (
-            float(own[0]["parameters_per_task"]),
+            int(own[0]["parameters_per_task"]),
             {"gain over frozen (points)": column(own, "gain"), "forgetting (points)": column(own, "forgetting")},
         )
         for method, own in rows.items()

@@ -31,7 +31,6 @@ MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
 DARK = 0.3  # luminance of a cell below which its text is white; with it the contrast (WCAG 2) is about 3 or more
-DODGE = 1.25  # between methods of equally many parameters, a factor
 UNSEEN = 0.05  # points: up to which a bar cannot be seen
 MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
@@ -185,44 +184,55 @@ def forgetting_bars(
 
 @_house_style
 def against_parameters(
-    points: Mapping[str, tuple[float, Mapping[str, Sequence[float]]]], path: Path, xlabel: str = "parameters per task"
+    points: Mapping[str, tuple[int, Mapping[str, Sequence[float]]]], path: Path, xlabel: str = "parameters per task"
 ) -> Figure:
-    """A panel per measure: every method's mean over its runs against its number of parameters.
+    """A panel per measure: every method's mean over its runs, in the order of their numbers of parameters.
 
-    Methods with equally many parameters stand side by side, centred there.
+    The axis is not to scale: every method has a column, those with equally many parameters stand side by side between
+    two lines, and the number stands below them.
 
     Args:
-        points: method -> parameters (logarithmic, 0 at the left end) and measure -> the value of each run. Bars are
-            standard deviations, where there are several runs.
+        points: method -> parameters and measure -> the value of each run. Bars are standard deviations, where there
+            are several runs.
         path: the PNG to write.
         xlabel: what the parameters are.
     """
     measures = list(dict.fromkeys(measure for _, values in points.values() for measure in values))
     figure = Figure(figsize=(PAGE, 3.0), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
-    places, looks = _side_by_side({method: x for method, (x, _) in points.items()}), _looks(points)
+    places, looks = _columns({method: x for method, (x, _) in points.items()}), _looks(points)
     for axes, measure in zip(panels, measures, strict=True):
         axes.grid(axis="y")
-        axes.set_xscale("symlog", linthresh=100)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set(xlabel=xlabel)
+        _label_columns(axes, places, PAGE / len(measures) - MARGIN)
+        axes.set(xlabel=f"{xlabel} (not to scale)")
         axes.set_title(measure, loc="left", fontsize=FONT + 0.5)
-        for method, (_, values) in points.items():
+        for method, (x, values) in points.items():
             runs, look = values[measure], {**looks[method], "linestyle": "none", "markersize": 5}
             error = np.std(runs, ddof=1) if len(runs) > 1 else 0.0
             label = method if axes is panels[0] else None
-            axes.errorbar(places[method], np.mean(runs), error, label=label, capsize=2, elinewidth=0.8, **look)
+            axes.errorbar(places[x][method], np.mean(runs), error, label=label, capsize=2, elinewidth=0.8, **look)
     _legend_above(figure, columns=6)
     return _save(figure, path)
 
 
-def _side_by_side(places: Mapping[str, float]) -> dict[str, float]:
-    """Places on a logarithmic axis, of which equal ones are moved apart by `DODGE`; their geometric mean stays."""
-    moved: dict[str, float] = {}
-    for method, place in places.items():
-        equal = [other for other in places if places[other] == place]
-        moved[method] = place * DODGE ** (equal.index(method) - (len(equal) - 1) / 2)
-    return moved
+def _columns(numbers: Mapping[str, int]) -> dict[int, dict[str, float]]:
+    """Number -> the methods that have it -> their places, one apart, with half a place between groups."""
+    groups = {number: [name for name in numbers if numbers[name] == number] for number in sorted({*numbers.values()})}
+    starts = np.cumsum([0.0, *(len(names) + 0.5 for names in groups.values())])
+    return {
+        number: {name: start + place for place, name in enumerate(names)}
+        for start, (number, names) in zip(starts, groups.items(), strict=False)
+    }
+
+
+def _label_columns(axes: Axes, groups: Mapping[int, Mapping[str, float]], room: float) -> None:
+    """Numbers below the middle of their methods, in `room` inches, and a line between neighbours."""
+    spans = [(min(places.values()), max(places.values())) for places in groups.values()]
+    _name_ticks(axes, [f"{number:,}" for number in groups], room, [(first + last) / 2 for first, last in spans])
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.75, spans[-1][1] + 0.75)
+    for first, _ in spans[1:]:
+        axes.axvline(first - 0.75, color="0.85", linewidth=0.6)
 
 
 @_house_style
@@ -533,7 +543,7 @@ def _interval(interval: ArrayLike, values: int, method: str) -> Floats:
 
 
 def _name_ticks(axes: Axes, names: Sequence[str], room: float, places: Sequence[float] | None = None) -> None:
-    """Task names on the x axis, upright when the longest does not fit into its share of `room` inches."""
+    """Names on the x axis, upright when the longest does not fit into its share of `room` inches."""
     longest = max((len(name) for name in names), default=0) * FONT * LETTER / 72
     fits = longest * len(names) < room
     axes.set_xticks(range(len(names)) if places is None else places, names, rotation=0 if fits else 90)
