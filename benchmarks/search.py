@@ -27,7 +27,7 @@ import numpy as np
 import yaml
 from quick import differing, row_of
 from results import Rows, read_rows, write_rows
-from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, routings_of, weights
+from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, refuse_cut_chain, routings_of, weights
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
@@ -167,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(declaration()["own"]), choices=list(declaration()["own"]))
     methods = parser.parse_args().methods
+    refuse_cut_chain()
     refuse_other_defaults(
         [row for row in read_rows(CSV) if row["method"] in methods], parse_parameters(read_yaml(PARAMS_FILE))
     )
