@@ -34,12 +34,17 @@ class Target:
         """What, wanted, measured, reached, table."""
         rows = read_rows(RESULTS / f"{self.table}.csv")
         fitting = [row for row in rows if all(row.get(name) == value for name, value in self.where.items())]
-        wanted = f"{self.limit:g} or {'more' if self.least else 'less'}"
+        wanted = f"{shown(self.limit)} or {'more' if self.least else 'less'}"
         if not fitting:
             return [self.what, wanted, "not measured", "", f"`{self.table}`"]
         measured = (min if self.least else max)(self.value(row) for row in fitting)
         reached = measured >= self.limit if self.least else measured <= self.limit
-        return [self.what, wanted, f"{measured:.3g}", "yes" if reached else "**no**", f"`{self.table}`"]
+        return [self.what, wanted, shown(measured), "yes" if reached else "**no**", f"`{self.table}`"]
+
+
+def shown(number: float) -> str:
+    """With three digits, from 1,000 on with all of them."""
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def column(name: str, scale: float = 1.0) -> Callable[[dict[str, str]], float]:

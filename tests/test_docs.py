@@ -387,11 +387,13 @@ def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
 
 def test_a_target_is_compared_with_the_rows_that_it_names(tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "RESULTS", tmp_path)
-    (tmp_path / "speed.csv").write_text("kind,rate\na,3\na,4\nb,\n")
+    (tmp_path / "speed.csv").write_text("kind,rate\na,3\na,4\nb,\nc,1670.4\n")
     rate = targets.column("rate")
     reached = targets.Target("what", 3, "speed", rate, least=True, where={"kind": "a"})
     assert reached.cells() == ["what", "3 or more", "3", "yes", "`speed`"]  # the worst row
     missed = targets.Target("what", 3.5, "speed", rate, where={"kind": "a"})
     assert missed.cells() == ["what", "3.5 or less", "4", "**no**", "`speed`"]
+    large = targets.Target("what", 4000, "speed", rate, least=True, where={"kind": "c"})
+    assert large.cells()[1:4] == ["4,000 or more", "1,670", "**no**"]
     none = targets.Target("what", 1, "other", rate)
     assert none.cells() == ["what", "1 or less", "not measured", "", "`other`"]
