@@ -18,6 +18,7 @@ from lpi.data.openmoji.facts import ASPECTS
 from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import hit_ranks, recall_at
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS, Codes, announcement_codes
+from lpi.models.pretraining.card import QUESTIONS, UNSEEN
 from lpi.models.pretraining.probe import TOKENS, Prompts, Subject, announcing, probe
 
 import numpy as np
@@ -26,7 +27,6 @@ from PIL import Image
 
 PROBE_CSV = Path("docs/results/aspects_probe.csv")
 WORTH_CSV = Path("docs/results/aspects_worth.csv")
-QUESTIONS = 200
 SCENES = 60  # per task
 NEUTRAL = 0.02  # deviation of random tokens
 DRAWS = (1, 2, 3, 4)  # seeds of random tokens; not that of the recipe, which gives the announcing directions themselves
@@ -106,7 +106,7 @@ def main() -> None:
     )
     codes = announcement_codes(recipe["seed"], encoder)
     concepts = load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv"))
-    rows = probe(subject, codes, concepts, QUESTIONS, seed=10**6)
+    rows = probe(subject, codes, concepts, QUESTIONS, UNSEEN)
     write_rows(PROBE_CSV, [{"fact": fact, **row} for fact, row in rows.items()])
     write_rows(WORTH_CSV, worth(subject, codes, AspectStream(concepts, SETTINGS, size)))
 

@@ -5,7 +5,8 @@
 Everything is measured on the validation split, with the settings of params.yaml and benchmarks/study.yaml. The data of
 each setting is made in a temporary folder.
 
-conflict_runs.csv has a row for every run: how prompts were trained, and what they gain over the frozen model. Runs that
+conflict_runs.csv has a row for every run: how prompts were trained, and what they gain over the frozen model; the rows
+of `frozen` have recall itself. Runs that
 it holds are not repeated, so an interrupted program goes on. It refuses rows of runs that had another backbone or other
 parameters; after a change of the code, delete the file. conflict.csv sets measured beside wanted values.
 conflict_aspects.csv is the aspect matrix: one set of prompts, trained on the tasks of one aspect together and used for
@@ -36,7 +37,7 @@ import numpy as np
 import study
 from options import no_options
 from quick import differing, row_of
-from results import Rows, append_row, read_rows, write_rows
+from results import Rows, read_rows, write_rows
 from streams import ROUTINGS, STREAMS, Recorded, Stream, Workers, load, routings_of, weights
 
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
@@ -188,12 +189,12 @@ def data_of(trial: Trial) -> dict[str, Any]:
 
 
 def run(todo: list[Trial]) -> None:
-    """Measure the trials and add their rows to the table one by one."""
+    """Measure the trials and add the rows of each to the table at once."""
     print(f"{len(todo)} runs; their data are made first", flush=True)
     with Workers() as workers:
         for _, rows in workers.results(todo, data_of, measure):
+            write_rows(RUNS, [*read_rows(RUNS), *({name: row.get(name, "") for name in COLUMNS} for row in rows)])
             for row in rows:
-                append_row(RUNS, {name: row.get(name, "") for name in COLUMNS})
                 print(" ".join(f"{name}={value}" for name, value in row.items() if value != ""), flush=True)
 
 

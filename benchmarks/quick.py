@@ -94,7 +94,7 @@ def missing(routings: Mapping[str, dict], settings: dict, stream: Stream, rows: 
     """Those of the routings whose rows a table lacks."""
     left = {}
     for name, differing in routings.items():
-        of_routing = [row for row in rows if row.get("routing", name) == name]
+        of_routing = [row for row in rows if row["routing"] == name]
         if not is_done(of_routing, split, stream.resolve(**{**settings, **differing})):
             left[name] = differing
     return left
@@ -118,8 +118,8 @@ def main() -> None:
             done = read_rows(arguments.out) if arguments.out else []
             left = missing(routings, settings, stream, done, arguments.split)
             for name, measured in (stream.measure(left, **settings) if left else {}).items():
-                routing = {"routing": name} if arguments.routings else {}
-                row = {"settings": text, **routing, "seed": seed, "split": arguments.split, **row_of(measured)}
+                identity = {"settings": text, "routing": name, "seed": seed, "split": arguments.split}
+                row = {**identity, **row_of(measured)}
                 print(row, flush=True)
                 if arguments.out:
                     append_row(arguments.out, row)

@@ -8,7 +8,8 @@ benchmarks/streams.py from the same trained states. First the learning rates; th
 values, at the best settings so far. A change of these has to be worth `MARGIN` points. What counts is the gain of
 average R@1 over the frozen model, routed as params.yaml says, in mean over the streams. The best settings go into
 benchmarks/study.yaml by hand, with what a method reads of `start` where params.yaml has another value. Rows record all
-parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it.
+parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it,
+and all rows after a change of the code or the catalogue that changes results.
 """
 
 import argparse

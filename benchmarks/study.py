@@ -7,9 +7,9 @@
 Runs are trained and evaluated without DVC (benchmarks/streams.py), with the numbers that `dvc exp run` gives. One that
 differs from another in routing alone is evaluated from the same trained states. study.csv gets a row for each at once,
 with the commit and all parameters that the run has read, so an interrupted study goes on where it stopped; to repeat
-runs, delete their rows. Places of the tables with equal parameters share a row, but each routing of
-benchmarks/streams.py has one of its own. study_curves.csv has the recall after every task of the groups that have
-`curves`.
+runs, delete their rows. Commits and the catalogue of emoji are not compared: after a change that changes results,
+delete all rows. Places of the tables with equal parameters share a row, but each routing of benchmarks/streams.py has
+one of its own. study_curves.csv has the recall after every task of the groups that have `curves`.
 """
 
 import argparse

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lpi.methods import method_class
+from lpi.methods.common.base import Method
 from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
 from lpi.report.summary import FROZEN
 
@@ -40,7 +41,8 @@ FILES = (
 RESULTS = Path("docs/results")
 MISSING = "No results of {} yet."
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-ROUTED = {OWN: "by pairs", "published": "as published", "oracle": "true tasks"}
+PUBLISHED = "published"
+ROUTED = {OWN: "by pairs", PUBLISHED: "as published", "oracle": "true tasks"}
 LEVEL = 0.95  # of the intervals of paired differences
 WHOLE_METHOD = "as it is"  # among the components
 
@@ -76,11 +78,12 @@ ACCURACY: list[Column] = [
 
 
 def groups() -> Groups:
-    """The rows that the results have, in the order of the study."""
+    """The rows that the results have, in the order of the study; once where a method's own routing is the published."""
     order = study.load_runs()
     found: Groups = {}
     for run, row in zip(order, study.found_rows(order, study.parsed(read_rows(study.RESULTS))), strict=True):
-        if row is not None:
+        doubled = run.routing == PUBLISHED and fixes_routing(method_class(run.parameters["method"]))
+        if row is not None and not doubled:
             place = Place(run.stream, run.label, run.routing)
             found.setdefault(run.group, {}).setdefault(place, []).append(row)
     return found
@@ -110,13 +113,18 @@ def titles(columns: list[Column]) -> list[str]:
     return [title for title, _, _ in columns]
 
 
-def routed(place: Place) -> str:
+def routed(place: Place, rows: Rows) -> str:
     """How the queries of a method find their prompts; a dash if all have the same."""
-    return ROUTED.get(place.routing, place.routing)
+    method = method_class(rows[0]["method"])
+    if not method.routed:
+        return "-"
+    routing = PUBLISHED if place.routing == OWN and fixes_routing(method) else place.routing
+    return ROUTED.get(routing, routing)
 
 
-def has_routes(rows: Rows) -> bool:
-    return bool(method_class(rows[0]["method"]).routed)
+def fixes_routing(method: type[Method]) -> bool:
+    """Whether the method's own routing is the published one."""
+    return "routing.metric" in method.fixed
 
 
 def methods_in_short(found: Groups) -> str:
@@ -127,9 +135,8 @@ def methods_in_short(found: Groups) -> str:
         more = place.label in ("lpi", "sprompts")
         if place.stream != "aspects" or not (place.routing == OWN or more):
             continue
-        name = routed(place) if has_routes(rows) else "-"
-        gain = cells(control, MEASURES[1:2])
-        lines.append([place.label, name, str(len(rows)), *cells(rows, MEASURES), *gain, *cells(rows, [PARAMETERS])])
+        measured = [*cells(rows, MEASURES), *cells(control, MEASURES[1:2]), *cells(rows, [PARAMETERS])]
+        lines.append([place.label, routed(place, rows), str(len(rows)), *measured])
     header = ["method", "routing", "seeds", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
     return markdown(header, lines)
 
@@ -137,7 +144,7 @@ def methods_in_short(found: Groups) -> str:
 def whole_methods(stream: str, found: Groups) -> str:
     """Every method under every routing on one stream."""
     lines = [
-        [place.label, routed(place) if has_routes(rows) else "-", str(len(rows)), *cells(rows, WHOLE)]
+        [place.label, routed(place, rows), str(len(rows)), *cells(rows, WHOLE)]
         for place, rows in found["methods"].items()
         if place.stream == stream
     ]
@@ -157,7 +164,7 @@ def paired(name: str, ours: Rows, theirs: Rows) -> Difference | None:
     """The difference of a measure, seed by seed.
 
     `frozen`, in which nothing is random, is compared with every seed. None: the same runs, or fewer than two common
-    seeds. Where all differences are equal, there is nothing to test: p is 0, or 1 if they are 0.
+    seeds, or differences that are equal but not 0, which have no interval. Those that are all 0 have the p value 1.
     """
     if ours == theirs:
         return None
@@ -170,7 +177,7 @@ def paired(name: str, ours: Rows, theirs: Rows) -> Difference | None:
     differences = np.round([a - b for a, b in pairs], 6)  # the numbers have two decimals
     mean = float(differences.mean())
     if not np.ptp(differences):
-        return Difference(mean, mean, mean, float(mean == 0))
+        return None if mean else Difference(0.0, 0.0, 0.0, 1.0)
     tested = stats.ttest_1samp(differences, 0)
     low, high = tested.confidence_interval(LEVEL)
     return Difference(mean, float(low), float(high), float(tested.pvalue))
@@ -214,7 +221,7 @@ def comparison_table(stream: str, found: Groups) -> str:
     others = {place: rows for place, rows in group.items() if place != ours and place.routing != "oracle"}
 
     def first(place: Place) -> list[str]:
-        return [place.label, routed(place) if has_routes(group[place]) else "-"]
+        return [place.label, routed(place, group[place])]
 
     header = ["lpi minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
     return markdown(header, comparison(group[ours], others, first))

@@ -221,7 +221,7 @@ def test_only_common_seeds_are_compared_and_frozen_with_all():
 
 def test_equal_differences_have_no_spread_to_test():
     ours = rows_of("lpi", [5.1, 6.2, 7.3])
-    assert tables.paired("gain", ours, rows_of("maple", [3.1, 4.2, 5.3])) == pytest.approx((2.0, 2.0, 2.0, 0.0))
+    assert tables.paired("gain", ours, rows_of("maple", [3.1, 4.2, 5.3])) is None
     assert tables.paired("gain", ours, rows_of("maple", [5.1, 6.2, 7.3])) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -312,17 +312,21 @@ def test_variants_stand_in_rows_and_methods_with_their_routings_in_columns():
 
 TRIALS = [
     ("lpi", {"lr": 0.1}, 2.0, 4.0),
-    ("lpi", {"lr": 0.2}, 5.0, 0.5),
+    ("lpi", {"lr": 1e-05}, 5.0, 0.5),
     ("lpi", {"lr": 0.1, "rank": 2}, 9.0, None),
-    ("l2p", {"lr": 1e-05, "prompts.deep": "add"}, 1.0, 1.0),
+    ("l2p", {"lr": 0.1}, 1.0, 0.0),
+    ("l2p", {"lr": 1e-05}, 1.0, 1.0),
+    ("l2p", {"lr": 1e-05, "prompts.deep": "add"}, 1.2, 1.4),  # less than the margin above
     ("dcp", {"lr": 0.1}, None, 1.0),
 ]
+SPACE = {"lr": [0.1, 1e-05], "own": {"lpi": {"rank": [2]}, "l2p": {"prompts.deep": ["add"]}, "dcp": {}}}
 
 
 @pytest.fixture
 def searched(monkeypatch, tmp_path):
     """A search that is not complete."""
     monkeypatch.setattr(tables.search, "CSV", tmp_path / "search.csv")
+    monkeypatch.setattr(tables.search, "declaration", lambda: SPACE)
     rows = [
         {"method": method, "settings": json.dumps(settings), "stream": stream, "routing": routing, "gain": gain}
         for method, settings, *gains in TRIALS
@@ -340,9 +344,11 @@ def test_the_best_trial_of_both_streams_is_in_bold(searched):
     assert header == ["method", "settings", "aspects", "mixed", "mean"]
     assert lines == [
         ["lpi", "`lr=0.1`", "2.0", "4.0", "**3.0**"],
-        ["lpi", "`lr=0.2`", "5.0", "0.5", "2.8"],
+        ["lpi", "`lr=1e-05`", "5.0", "0.5", "2.8"],
         ["lpi", "`lr=0.1`, `rank=2`", "9.0", "-", "-"],
-        ["l2p", "`lr=1e-05`, `prompts.deep=add`", "1.0", "1.0", "**1.0**"],
+        ["l2p", "`lr=0.1`", "1.0", "0.0", "0.5"],
+        ["l2p", "`lr=1e-05`", "1.0", "1.0", "**1.0**"],
+        ["l2p", "`lr=1e-05`, `prompts.deep=add`", "1.2", "1.4", "1.3"],
         ["dcp", "`lr=0.1`", "-", "1.0", "-"],
     ]
 
@@ -352,7 +358,7 @@ def test_chosen_settings_stand_beside_the_best_of_each_stream(searched):
     assert header == ["method", "trials", "settings", "gain, aspects (best there)", "gain, mixed (best there)"]
     assert lines == [
         ["lpi", "3", "`lr=0.1`", "2.0 (9.0)", "4.0 (4.0)"],
-        ["l2p", "1", "`lr=1e-05`, `prompts.deep=add`", "1.0 (1.0)", "1.0 (1.0)"],
+        ["l2p", "3", "`lr=1e-05`", "1.0 (1.2)", "1.0 (1.4)"],
     ]
 
 
@@ -367,12 +373,31 @@ def test_missing_results_are_named(monkeypatch, tmp_path):
 
 def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch):
     """A row that several places share stands in all of them."""
-    order = [SimpleNamespace(group=g, stream="aspects", label=n, routing="own") for g, n in ("am", "am", "bn", "bo")]
+    order = [place_of_study(*names) for names in ("am", "am", "bn", "bo")]
     rows = [{"seed": "0"}, {"seed": "1"}]
     monkeypatch.setattr(tables.study, "load_runs", lambda: order)
     monkeypatch.setattr(tables.study, "found_rows", lambda *_: [*rows, rows[0], None])
     m, n = (Place("aspects", label, "own") for label in "mn")
     assert tables.groups() == {"a": {m: rows}, "b": {n: rows[:1]}}
+
+
+def place_of_study(group: str, label: str, method: str = "lpi", routing: str = "own") -> SimpleNamespace:
+    return SimpleNamespace(
+        group=group, stream="aspects", label=label, routing=routing, parameters={"method": method, "seed": 0}
+    )
+
+
+def test_a_method_that_is_routed_as_published_stands_once_and_says_so(monkeypatch):
+    places = [
+        place_of_study("methods", method, method, routing)
+        for method in ("lpi", "lpi-released")
+        for routing in ("own", "published")
+    ]
+    rows = [{"method": place.label, "seed": "0"} for place in places]
+    monkeypatch.setattr(tables.study, "load_runs", lambda: places)
+    monkeypatch.setattr(tables.study, "found_rows", lambda *_: rows)
+    shown = [(place.label, tables.routed(place, own)) for place, own in tables.groups()["methods"].items()]
+    assert shown == [("lpi", "by pairs"), ("lpi", "as published"), ("lpi-released", "as published")]
 
 
 def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):

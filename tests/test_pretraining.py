@@ -119,12 +119,24 @@ def test_a_checkpoint_of_another_recipe_is_refused(concepts, tmp_path):
         replace(recipe, phases=[replace(recipe.phases[0], lr=0.5), *recipe.phases[1:]]),
         replace(recipe, seed=1),
         replace(recipe, pools={**recipe.pools, "facts": Pool(48, FULL, variants=2)}),
+        replace(recipe, pools={"unused": Pool(48, FULL), **recipe.pools}),  # the others' images would change
     ]
     for other in others:
         with pytest.raises(ValueError, match=r"pretrain.pt comes from another recipe or another catalogue"):
             trainer(concepts, tmp_path, other).resume()
     with pytest.raises(ValueError, match="another catalogue than this; delete it to start anew"):
         trainer(concepts[1:], tmp_path).resume()
+
+
+def test_a_resume_with_another_number_of_threads_is_said(concepts, tmp_path, capsys, monkeypatch):
+    trainer(concepts, tmp_path).save()
+    trainer(concepts, tmp_path).resume()
+    assert capsys.readouterr().out == ""
+    known = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: known + 1)
+    trainer(concepts, tmp_path).resume()
+    said = f"pretrain.pt was made with {known} threads, this run has {known + 1}: its rounding will differ\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
 def test_each_objective_trains_its_tower_only(concepts, tmp_path):

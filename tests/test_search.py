@@ -34,6 +34,7 @@ def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
     assert float(rows[0]["forgetting"]) == summary["mean"]["forgetting"]["r1"]
     assert float(rows[0]["image"]) == summary["routing_accuracy"]["image"]
     assert float(rows[1]["mean"]) == 0
+    assert [row["routing"] for row in rows] == ["own", "own"]
     assert repository.run(*command).stdout == ""
     read = json.loads(rows[0]["values"])
     assert {"method": "lpi", "rank": 4, "lr": repository.parameters()["lr"]}.items() <= read.items()
@@ -89,8 +90,6 @@ def test_only_routings_without_a_row_are_evaluated():
     both = [row("own", False), row("oracle", True)]
     assert quick.missing(asked, settings, stream, both, "val") == {}
     assert list(quick.missing(asked, {"lr": 0.1}, stream, both, "val")) == ["own", "oracle"]
-    unnamed = {"split": "val", "weights": weights(), "values": json.dumps({"lr": 0.5, "routing.oracle": False})}
-    assert list(quick.missing(asked, settings, stream, [unnamed], "val")) == ["oracle"]
 
 
 def test_a_row_stands_for_all_runs_that_read_the_same_values():

@@ -18,7 +18,6 @@ from lpi.data.pixels import Conversions, read_rgb
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
-ASSIGNMENTS = ("single", "area", "count")
 UNREADABLE = (OSError, RuntimeError, zipfile.BadZipFile, zlib.error)  # of members that are encrypted or damaged
 LONGEST = 2000  # characters of a caption
 OWN = "own"  # the data set of the user

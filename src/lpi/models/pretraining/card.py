@@ -25,6 +25,8 @@ which are trained. Images: {size} x {size} pixels.
 * **Announcements**: inserted tokens of a fixed direction per aspect (frame, sky, ground, badge) tell both towers which
   fact of a text can be trusted; one more direction, that all of it can. Without them the model is trained to trust the
   name alone. This is what prompts can find here, and it is made for that.
+* **Kinds**: features are drawn towards the phrase of their domain ("an animal") and, with a fifth of the weight,
+  towards those of the domains whose tasks share its aspect. So these are near each other, which is in part made.
 * **Limits**: it knows these drawings and the words of their captions, nothing else. It is for testing methods of
   continual learning, not for photographs. The table below says which facts it does not know: where no column is well
   above 25.

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BARE = 0.5  # share of what has nothing announced that gets no tokens at all, drawn for each tower by itself
+BARE = 0.5  # share of what has nothing announced that gets no tokens at all; only `shown` draws once for both towers
 NEUTRALITY = 4.0  # weight of giving the same scores and features with tokens that announce nothing as without tokens
 KINDS = 1.0  # weight of the kinds of what is shown
 GUIDANCE = 2.0  # weight of the text tower's answer beside the contrastive loss

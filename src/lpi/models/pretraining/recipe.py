@@ -128,12 +128,16 @@ class Recipe:
         pool = self.pools[phase.pool]
         return min(self.batch_size, pool.images) // pool.variants
 
+    def pool_number(self, phase: Phase) -> int:
+        """Of the phase's pool; its images depend on it."""
+        return list(self.pools).index(phase.pool)
+
     def until(self, step: int) -> list[str]:
         """What the recipe says of everything that leads to a step: two recipes that agree on it give the same model."""
         said = [repr({name: value for name, value in vars(self).items() if name not in ("pools", "phases")})]
         first = 0
         for phase in self.phases:
             if first < step:
-                said.append(f"{phase!r} {self.pools[phase.pool]!r}")
+                said.append(f"{phase!r} {self.pools[phase.pool]!r} {self.pool_number(phase)}")
             first += phase.steps
         return said

@@ -10,7 +10,7 @@ from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.scenes import Scene
 from lpi.models.pretraining.objectives import OBJECTIVES, Batch, draw_rows
 from lpi.models.pretraining.pool import Pixels, render_pool
-from lpi.models.pretraining.recipe import Phase, Pool, Recipe
+from lpi.models.pretraining.recipe import Phase, Recipe
 from lpi.models.pretraining.schedule import learning_rate, parameter_groups
 from lpi.models.pretraining.student import Draws, Student
 
@@ -38,7 +38,7 @@ class Pretrainer:
         self.step = 0
         self.seconds = 0.0
         self._within: dict[str, Any] | None = None  # of a phase that is not finished: its start and its optimizer
-        self._pool: tuple[Pool, tuple[Pixels, list[Scene]]] | None = None
+        self._pool: tuple[str, tuple[Pixels, list[Scene]]] | None = None
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one.
@@ -53,6 +53,9 @@ class Pretrainer:
             raise ValueError(
                 f"{self.checkpoint} comes from another recipe or another catalogue than this; delete it to start anew"
             )
+        if (threads := state["threads"]) != torch.get_num_threads():
+            now = f"this run has {torch.get_num_threads()}: its rounding will differ"
+            print(f"{self.checkpoint} was made with {threads} threads, {now}", flush=True)
         self.student.clip.load_state_dict(state["model"])
         self.step, self.seconds, self._within = state["step"], state["seconds"], state["within"]
 
@@ -70,6 +73,7 @@ class Pretrainer:
             "seconds": self.seconds,
             "done": self._done(self.step),
             "within": within,
+            "threads": torch.get_num_threads(),
         }
         torch.save(state, unfinished)
         unfinished.replace(self.checkpoint)
@@ -84,10 +88,10 @@ class Pretrainer:
 
     def _images(self, phase: Phase) -> tuple[Pixels, list[Scene]]:
         """The phase's pool, which is kept as phases in a row often share one."""
-        pool, recipe = self.recipe.pools[phase.pool], self.recipe
-        if self._pool is None or self._pool[0] != pool:
-            seed = (recipe.seed, list(recipe.pools).index(phase.pool))
-            self._pool = (pool, render_pool(self.concepts, pool, seed, recipe.render_size, recipe.image_size))
+        recipe = self.recipe
+        if self._pool is None or self._pool[0] != phase.pool:
+            pool, seed = recipe.pools[phase.pool], (recipe.seed, recipe.pool_number(phase))
+            self._pool = (phase.pool, render_pool(self.concepts, pool, seed, recipe.render_size, recipe.image_size))
         return self._pool[1]
 
     def _run_phase(self, phase: Phase, number: int, first: int) -> None:
