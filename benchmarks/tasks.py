@@ -4,14 +4,14 @@
 
 The embedded stream with its 12 tasks, then cut into 100 small ones (tasks become pieces that are alike), then divided
 into 100 clusters of its captions, which differ; with 100 training scenes for each of the 12 tasks, so that pieces have
-enough pairs to time. A task starts from the nearest finished one; with 100 pieces also from the one that is measured
-to serve it best (`prompts.warm_start`). Training is that of `stages/train.py` without its imports: load the previous
-state, train, save; seconds are given for the first and the last ten tasks, per pair of image and caption.
-`encodings`: items that evaluation encodes for the recall of the whole stream, and `encodings_ahead` what forward
-transfer (`evaluation.forward_transfer`) takes besides (the items of every task before it is trained), both divided by
-the items of the test set; encoding everything seen so far after every task takes (T + 1) / 2. `evaluation_seconds` are
-without forward transfer. The same states are evaluated with one candidate for every image and with three
-(`routing.candidates`).
+enough pairs to time, and two epochs. A task starts from the nearest finished one; with 100 pieces also from the one
+that is measured to serve it best (`prompts.warm_start`). Training is that of `stages/train.py` without its imports:
+load the previous state, train, save; seconds are given for the first and the last ten tasks, per pair of image and
+caption. `encodings`: items that evaluation encodes for the recall of the whole stream, and `encodings_ahead` what
+forward transfer (`evaluation.forward_transfer`) takes besides (the items of every task before it is trained), both
+divided by the items of the test set; encoding everything seen so far after every task takes (T + 1) / 2.
+`evaluation_seconds` are without forward transfer. The same states are evaluated with one candidate for every image and
+with three (`routing.candidates`).
 """
 
 import tempfile
@@ -44,6 +44,7 @@ from streams import STREAMS, make_data
 
 CSV = Path("docs/results/tasks_cpu.csv")
 DATA = {**STREAMS["aspects"], "scenes.train": 100, "scenes.rarest": 1.0}
+EPOCHS = 2
 SPLITS = ("train", "test")
 ENDS = 10
 CANDIDATES = (1, 3)
@@ -182,7 +183,7 @@ class Run:
 
 def measure(division: str, tasks: int, warm_start: str = "nearest") -> list[dict]:
     """A row for each number of candidates."""
-    parameters = Parameters({**load_parameters(), "prompts.warm_start": warm_start})
+    parameters = Parameters({**load_parameters(), "prompts.warm_start": warm_start, "epochs": EPOCHS})
     with tempfile.TemporaryDirectory() as states:
         run = Run(DIVISIONS[division](tasks), parameters, Path(states))
         trained = run.train_all()
