@@ -128,16 +128,16 @@ def fixes_routing(method: type[Method]) -> bool:
 
 
 def methods_in_short(found: Groups) -> str:
-    """Both streams in one line for each method; as published and with true tasks only where that tells most."""
+    """Both streams in one line for each method; as published only where that tells most."""
     group, lines = found["methods"], []
     for place, rows in group.items():
         control = group.get(place._replace(stream="mixed"), [])
-        more = place.label in ("lpi", "sprompts")
-        if place.stream != "aspects" or not (place.routing == OWN or more):
+        routings = (OWN, PUBLISHED) if place.label in ("lpi", "sprompts") else (OWN,)
+        if place.stream != "aspects" or place.routing not in routings:
             continue
         measured = [*cells(rows, MEASURES), *cells(control, MEASURES[1:2]), *cells(rows, [PARAMETERS])]
-        lines.append([place.label, routed(place, rows), str(len(rows)), *measured])
-    header = ["method", "routing", "seeds", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
+        lines.append([place.label, routed(place, rows), *measured])
+    header = ["method", "routing", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
     return markdown(header, lines)
 
 
