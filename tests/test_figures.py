@@ -92,7 +92,15 @@ DRAW = {
     ),
     "against_parameters": lambda path: figures.against_parameters(POINTS, path),
     "learning_curves": lambda path: figures.learning_curves(
-        {"lpi": {5: [3.0, 4.0], 20: [9.0, 8.5], 800: [20.0]}, "frozen": {5: [0.0], 800: [0.0]}}, path, "gain (points)"
+        {
+            "lpi": {5: [3.0, 4.0], 20: [9.0, 8.5], 800: [20.0]},
+            "lpi, as published": {20: [7.0]},
+            "sprompts": {20: [6.0]},
+            "sprompts, as published": {20: [5.0]},
+            "frozen": {5: [0.0], 800: [0.0]},
+        },
+        path,
+        "gain (points)",
     ),
     "aspect_matrix": lambda path: figures.aspect_matrix(GAINS, ASPECTS, path),
     "distance_matrix": lambda path: figures.distance_matrix(similarities(), NAMES, path, 0.4),

@@ -264,7 +264,7 @@ def learning_curves(
     axes.minorticks_off()
     axes.set(xlabel=xlabel)
     axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)
-    _legend_above(figure, columns=3)
+    _legend_above(figure, columns=2)
     return _save(figure, path)
 
 
