@@ -257,7 +257,7 @@ def checks(found: Findings) -> list[Check]:
         at_least("one shared set: forgetting above that of S-Prompts", 5, lost),
         at_least("images routed to their task (%)", 75, routed["image"]),
         at_least("captions routed to their task (%)", 75, routed["text"]),
-        at_least("tasks whose nearest earlier task has their aspect, where one has (%)", 75, frozen["nearest"]),
+        at_least("tasks with an earlier one of their aspect: the nearest is such (%)", 75, frozen["nearest"]),
         *(
             at_least(f"{sizes}: {more} scenes above {fewer}", 3, found.step(fewer, more))
             for fewer, more in pairwise(SIZES)

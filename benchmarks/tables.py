@@ -204,11 +204,7 @@ def comparison(ours: Rows, others: Mapping[Place, Rows], first: Callable[[Place]
         known = {place: one for place, one in measured.items() if one is not None}
         corrected = dict(zip(known, holm([one.p for one in known.values()]), strict=True))
         for place, one in measured.items():
-            lines[place] += (
-                ["-", "-"]
-                if one is None
-                else [f"{one.mean:+.1f} [{one.low:+.1f}, {one.high:+.1f}]", shown_p(corrected[place])]
-            )
+            lines[place] += ["-", "-"] if one is None else [interval(one), shown_p(corrected[place])]
     return list(lines.values())
 
 
@@ -258,7 +254,10 @@ def routing_table(found: Groups) -> str:
 
 
 def crossed(name: str, first: str, found: Groups) -> str:
-    """A group with labels `METHOD, VARIANT`: variants in rows, methods under their routings in columns."""
+    """A group with labels `METHOD, VARIANT`: variants in rows, methods under their routings in columns.
+
+    Then by how much LPI's gain is above that of S-Prompts, with their own routings.
+    """
     group = found[name]
     labels = {place: place.label.split(", ", 1) for place in group}
     columns = list(dict.fromkeys((labels[place][0], place.routing) for place in group))
@@ -268,9 +267,20 @@ def crossed(name: str, first: str, found: Groups) -> str:
         for method, routing in columns:
             rows = group.get(Place("aspects", f"{method}, {variant}", routing), [])
             line.append(" / ".join(cells(rows, MEASURES[1:])) if rows else "-")
-        lines.append(line)
+        both = (group.get(Place("aspects", f"{method}, {variant}", OWN), []) for method in ("lpi", "sprompts"))
+        lines.append([*line, lead(*both)])
     header = [f"{method}, {ROUTED[routing]}" if method_class(method).routed else method for method, routing in columns]
-    return markdown([first, *header], lines)
+    return markdown([first, *header, "gain: lpi minus sprompts, by pairs"], lines)
+
+
+def lead(ours: Rows, theirs: Rows) -> str:
+    """The paired difference of gains with its interval; a dash where it cannot be had."""
+    found = paired("gain", ours, theirs) if ours and theirs else None
+    return interval(found) if found else "-"
+
+
+def interval(of: Difference) -> str:
+    return f"{of.mean:+.1f} [{of.low:+.1f}, {of.high:+.1f}]"
 
 
 def plain_group(name: str, found: Groups) -> str:

@@ -304,8 +304,13 @@ def test_variants_stand_in_rows_and_methods_with_their_routings_in_columns():
         Place("aspects", "shared, 800", "own"): rows_of("shared", [2.0]),
     }
     header, *lines = lines_of("training scenes", {"training scenes": group})
-    assert header == ["scenes per task", "lpi, by pairs", "lpi, as published", "shared"]
-    assert lines == [["5", "6.0 ± 1.4 / 12.0 ± 2.8", "4.0 / 8.0", "1.0 / 2.0"], ["800", "-", "-", "2.0 / 4.0"]]
+    lead = "gain: lpi minus sprompts, by pairs"
+    assert header == ["scenes per task", "lpi, by pairs", "lpi, as published", "shared", lead]
+    assert lines == [
+        ["5", "6.0 ± 1.4 / 12.0 ± 2.8", "4.0 / 8.0", "1.0 / 2.0", "-"],
+        ["800", "-", "-", "2.0 / 4.0", "-"],
+    ]
+    assert tables.lead(rows_of("lpi", [6.0, 7.0, 8.0]), rows_of("sprompts", [4.0, 6.0, 5.0])) == "+2.0 [-0.5, +4.5]"
     assert lines_of("variants of the stream", {"variants of the stream": group})[0][0] == "stream"
 
 
