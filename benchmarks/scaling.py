@@ -38,7 +38,7 @@ STEPS = 1000
 QUERIES = 2_000
 CPU = torch.device("cpu")
 PAIRS = (100, 200, 400, 800)
-SETTINGS = {"rank": (1, 4, 16, 64), "depth": (1, 2, 4), "prompt_length": (1, 4, 16)}
+SETTINGS = {"rank": (1, 4, 16, 64), "depth": (1, 2, 4), "prompt_length": (1, 4, 16), "interaction.rank": (0, 1, 4)}
 GALLERY = (4_000, 16_000, 64_000)  # items of 128 features
 CONTRAST = (2, 12, 100, 1000)  # tasks
 PAPER = {"depth": 9, "prompt_length": 16, "loss.task": 0.1}  # with ViT-B/16, for the task contrast
@@ -124,6 +124,7 @@ def contrast_rows(parameters: Parameters) -> list[dict]:
     for tasks in CONTRAST:
         methods[tasks] = LPI(encoder, settings, anchor)
         methods[tasks].task_prompts.extend(methods[tasks].new_prompts() for _ in range(tasks - 1))
+        methods[tasks].tasks = tasks - 1
         methods[tasks].begin_task(torch.rand(tasks, tasks))
 
     def repeat(method: LPI, gradient: bool) -> None:

@@ -9,7 +9,7 @@ values, at the best settings so far. A change of these has to be worth `MARGIN` 
 average R@1 over the frozen model, routed as params.yaml says, in mean over the streams. The best settings go into
 benchmarks/study.yaml by hand, with what a method reads of `start` where params.yaml has another value. Rows record all
 parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it,
-and all rows after a change of the code or the catalogue that changes results.
+and all rows after a change of the code, the catalogue or the table `tasks` that changes results.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import numpy as np
 import yaml
 from quick import differing, row_of
 from results import Rows, read_rows, write_rows
-from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, refuse_cut_chain, routings_of, weights
+from streams import OWN, ROUTINGS, STREAMS, Measured, Workers, load, routings_of, weights
 
 SPACE = Path(__file__).with_name("search.yaml")
 CSV = Path("docs/results/search.csv")
@@ -168,7 +168,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=list(declaration()["own"]), choices=list(declaration()["own"]))
     methods = parser.parse_args().methods
-    refuse_cut_chain()
     refuse_other_defaults(
         [row for row in read_rows(CSV) if row["method"] in methods], parse_parameters(read_yaml(PARAMS_FILE))
     )

@@ -240,13 +240,6 @@ def routings_of(method: str, routings: Mapping[str, Settings]) -> dict[str, Sett
     return dict(routings) if method_class(method).routed else {OWN: {}}
 
 
-def refuse_cut_chain() -> None:
-    """End the program if the table `tasks` of params.yaml lacks tasks of the embedded stream."""
-    found, wanted = len(load_chain()), parse_parameters(read_yaml(PARAMS_FILE))["scenes.tasks"]
-    if found != wanted:
-        sys.exit(f"error: {PARAMS_FILE}: the table tasks has {found} tasks, scenes.tasks is {wanted}; put them back")
-
-
 def chain(tasks: int) -> dict[str, dict[str, str]]:
     """The table `tasks` of params.yaml for that many."""
     return {f"t{n:02d}": {"prev": f"t{n - 1:02d}" if n else "init"} for n in range(tasks)}

@@ -32,7 +32,7 @@ from lpi.report.summary import FROZEN
 
 import yaml
 from results import Rows, read_rows, write_rows
-from streams import OF_DATA, OWN, ROUTINGS, STREAMS, Measured, Workers, chain, load, refuse_cut_chain, weights
+from streams import OF_DATA, OWN, ROUTINGS, STREAMS, Measured, Workers, chain, load, weights
 
 STUDY = Path(__file__).with_name("study.yaml")
 RESULTS = Path("docs/results/study.csv")
@@ -267,7 +267,6 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=groups, choices=groups)
     parser.add_argument("--plan", action="store_true", help="only print what would run")
     arguments = parser.parse_args()
-    refuse_cut_chain()
     rows = found_rows(order, parsed(read_rows(RESULTS)))
     missing = [run for run, row in zip(order, rows, strict=True) if row is None and run.group in arguments.groups]
     todo = units(missing)

@@ -81,7 +81,7 @@ def pairs(data, features):
 def test_a_stream_is_cut_into_tasks_that_together_are_the_stream(repository, monkeypatch):
     monkeypatch.chdir(repository.folder)
     parts = tasks.cut(6)["train"]
-    assert [len(data.images) for data, _ in parts] == [2, 1, 1] * 2
+    assert [len(data.images) for data, _ in parts] == [3, 3, 2] * 2
     (data, features), (together, together_features) = tasks.whole("train"), as_one(parts)
     for name in ("images", "tokens", "owners"):
         assert np.array_equal(getattr(together, name), getattr(data, name))

@@ -62,7 +62,7 @@ class TokensOnly:
         return torch.cat([turned, -turned.square().sum(dim=1, keepdim=True)], dim=1)
 
 
-PHASE = SimpleNamespace(lie_at=lambda step: 0.5)
+PHASE = SimpleNamespace(lie_at=lambda step: 0.5, announcing={})
 
 
 def right(monkeypatch, steps: int) -> float:

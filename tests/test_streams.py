@@ -12,7 +12,6 @@ import committed
 import numpy as np
 import pytest
 import streams
-import yaml
 from streams import Stream, Workers
 
 
@@ -162,16 +161,6 @@ def test_an_error_of_a_process_or_of_the_data_reaches_the_caller(made):
         with pytest.raises(ValueError, match="broken cannot be measured"):
             list(workers.results([("broken", 6)], train_scenes, measured_in))
     assert [settings["scenes.train"] for settings in made] == [0, 0, 6]
-
-
-def test_a_table_of_tasks_that_was_cut_is_refused(tmp_path, monkeypatch):
-    tree = yaml.safe_load(committed.text("params.yaml"))
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(tree), "utf-8")
-    streams.refuse_cut_chain()
-    Path("params.yaml").write_text(yaml.safe_dump({**tree, "tasks": streams.chain(2)}), "utf-8")
-    with pytest.raises(SystemExit, match="the table tasks has 2 tasks, scenes.tasks is 12; put them back"):
-        streams.refuse_cut_chain()
 
 
 def test_the_streams_and_routings_are_possible():
