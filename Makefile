@@ -17,10 +17,8 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # Everything in docs/results/study.csv that is missing (hours on 2 CPU cores), then the tables and figures made of it.
-# The data is made first: DVC finds it for each run by this machine's dvc.lock.
 study: export PATH := $(CURDIR)/$(BIN):$(PATH)
 study: $(INSTALLED)
-	dvc repro distances keys
 	python benchmarks/study.py
 	python benchmarks/tables.py
 	python benchmarks/figures.py
@@ -40,7 +38,8 @@ gpu-benchmarks: $(INSTALLED)
 	$(BIN)/python benchmarks/throughput.py --device cuda --precision bf16 --batch 256
 	$(BIN)/python benchmarks/tables.py
 
-# Make the embedded backbone anew (about an hour on 2 CPU cores); goes on from its last checkpoint.
+# Make the embedded backbone anew (its card, data/backbone/README.md, says how long that takes); goes on from its last
+# checkpoint.
 pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
 

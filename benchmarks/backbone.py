@@ -4,7 +4,7 @@
     python benchmarks/backbone.py --split val
 
 Prints a table: R@1 in percent on the gallery of all tasks, without prompts and with neutral ones that nobody trained,
-and how many queries of each modality go to the right task.
+and for how many queries of each modality their own task is the nearest.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
         router = TaskRouter(gallery.frozen[modality], keys[modality], parameters["routing.metric"])
         routes = router.nearest(slice(None), len(tasks))[:, 0]
         right.append(f"{100 * np.mean(routes == gallery.task[modality]):.1f}")
-    print(f"| routed to the right task | {right[0]} | {right[1]} |")
+    print(f"| their own task is the nearest | {right[0]} | {right[1]} |")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from lpi.data.coco import data_home
 from lpi.data.sources import coco2014
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.methods import check, resolve
+from lpi.methods import check, method_class, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import (
     PARAMS_FILE,
     Parameters,
+    check_order,
     load_chain,
     parse_parameters,
     read_yaml,
@@ -155,19 +156,29 @@ def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype =
     return count * 2 * size**3 / (time.perf_counter() - start)
 
 
-def work(parameters: Parameters, known: Sizes, pair: Pair) -> dict[str, float]:
+def trained_pairs(parameters: Parameters, known: Sizes, tasks: int) -> int:
+    """How many pairs are trained on, those of every pass counted again; of `updates`, at most."""
+    if parameters["method"] == "frozen":
+        return 0
+    if parameters["updates"]:
+        return int(tasks * parameters["updates"] * parameters["batch_size"])
+    return int(known.train * known.captions * parameters["epochs"])
+
+
+def work(parameters: Parameters, known: Sizes, pair: Pair, tasks: int) -> dict[str, float]:
     """Floating point operations of the costly stages.
 
     A training step encodes a pair once and goes back through the frozen blocks once (gradients of activations only).
-    What a method encodes once per task, such as the teacher of a distillation, is left out.
+    What a method encodes once per task, such as the teacher of a distillation, is left out. Evaluation encodes an image
+    under each of its candidates.
     """
-    epochs = parameters["epochs"] if parameters["method"] != "frozen" else 0
-    pairs = known.train * known.captions * epochs
+    candidates = min(parameters["routing.candidates"], tasks) if method_class(parameters["method"]).routed else 1
+    tested = candidates * pair.image + known.captions * pair.caption
     item = pair.image + known.captions * pair.caption
     return {
         "features": known.items * item,
-        "train": pairs * 2 * (pair.image + pair.caption),
-        "evaluate": (2 if parameters["evaluation.forward_transfer"] else 1) * known.test * item,
+        "train": trained_pairs(parameters, known, tasks) * 2 * (pair.image + pair.caption),
+        "evaluate": (2 if parameters["evaluation.forward_transfer"] else 1) * known.test * tested,
     }
 
 
@@ -210,7 +221,7 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     lines.append(
         f"rate       {rate / 1e9:8.0f} GFLOP/s measured for a matrix product, of which {REACHED:.0%} are assumed"
     )
-    for stage, operations in work(parameters, known, pair).items():
+    for stage, operations in work(parameters, known, pair, tasks).items():
         lines.append(f"time       {operations / rate / REACHED / 3600:8.2f} h   {stage}, {operations / 1e15:.2f} PFLOP")
     return lines
 
@@ -266,6 +277,7 @@ def main() -> None:
     settings = parser.parse_args().set_param
     try:
         parameters, tasks = set_parameters(settings), len(load_chain())
+        check_order(parameters)
         lines = report(parameters, tasks, matmul_rate(device_from_environment()))
         stages = stages_to_run(settings)
     except ValueError as error:

@@ -15,64 +15,16 @@ With --routings, every run is trained once and evaluated by each of them, a row 
 import argparse
 import json
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lpi.continual.calibration import PairSimilarity, measure_similarity
-from lpi.continual.evaluation import StreamResult, evaluate_routings, frozen_result
-from lpi.continual.gallery import Gallery
-from lpi.continual.keys import TaskKeys, task_keys
-from lpi.continual.routing import Routing
-from lpi.continual.training import seed_all, train_task
-from lpi.data.stream import MODALITIES, TaskData, load_features
-from lpi.methods import create_method, method_class, resolve
-from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS
-from lpi.models.backbone import Backbone
-from lpi.parameters import PARAMS_FILE, Parameters, load_chain, parse_parameters, read_yaml
-from lpi.report.summary import summarise
-from lpi.runtime.devices import device_from_environment
+from lpi.parameters import Parameters
 
-import numpy as np
 import yaml
 from results import Rows, append_row, read_rows
-
-DATA = Path("data")
-FIXED = ("dataset", "backbone", "scenes.", "stream.", "similarity.")
-OWN = "own"
-ROUTINGS = {
-    OWN: {},
-    "published": {
-        "routing.clusters": 5,
-        "routing.metric": "l1",
-        "routing.candidates": 1,
-        "routing.calibrate": False,
-        "routing.oracle": False,
-    },
-    "oracle": {"routing.oracle": True},
-}
-
-
-class Recorded(Mapping[str, Any]):
-    """Parameters that remember which of them have been read, in `values`."""
-
-    def __init__(self, parameters: Parameters):
-        self._parameters = parameters
-        self.values: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        self.values[name] = self._parameters[name]
-        return self.values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parameters)
-
-    def __len__(self) -> int:
-        return len(self._parameters)
+from streams import DATA, OF_DATA, OWN, ROUTINGS, Measured, Stream, routings_of, weights
 
 
 def parse_settings(text: str) -> dict:
@@ -82,7 +34,7 @@ def parse_settings(text: str) -> dict:
         if name in pairs:
             raise SystemExit(f"give {name} with {option}")
     for name in pairs:
-        if name.startswith(FIXED):
+        if name.startswith(OF_DATA):
             raise SystemExit(f"{name} cannot be set here: the data in {DATA} depends on it; use `dvc exp run -S`")
     return {name: yaml.safe_load(value) for name, value in pairs.items()}
 
@@ -108,143 +60,41 @@ def require_up_to_date(*stages: str) -> None:
         raise SystemExit(f"error: data/ does not belong to params.yaml; run `dvc repro {' '.join(stages)}`\n{changes}")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training a method along the stream leaves.
+def row_of(measured: Measured) -> dict[str, Any]:
+    """What a table records of a run.
 
-    Attributes:
-        tensors: the method's tensors after every task.
-        similarities: of every task's training pairs, when it was finished, if queries have routes.
+    Gain of average R@1 over the frozen model by direction and on average, forgetting, routing accuracy (points),
+    seconds, the backbone, and the parameters that run and data depend on, as JSON.
     """
-
-    tensors: list[dict]
-    similarities: list[PairSimilarity]
-
-
-class Stream:
-    """The stream in memory, and one split to evaluate on."""
-
-    def __init__(self, split: str):
-        self.tasks, self.device = load_chain(), device_from_environment()
-        self.defaults = parse_parameters(read_yaml(PARAMS_FILE))
-        self.backbone = Backbone(self.defaults["backbone"])
-        self.train = [TaskData.load(DATA / "stream" / "train" / task) for task in self.tasks]
-        self.gallery = Gallery.build(
-            [TaskData.load(DATA / "stream" / split / task) for task in self.tasks],
-            [load_features(DATA / "features", split, task) for task in self.tasks],
-        )
-        self.keys = cache(self._keys)
-        self.similarity = [np.load(DATA / "distances" / f"{task}.npy") for task in self.tasks]
-
-    def _keys(self, clusters: int) -> dict[str, list[TaskKeys]]:
-        """Modality -> the keys of every task."""
-        features = [load_features(DATA / "features", "train", task) for task in self.tasks]
-        return {m: [task_keys(own[m], clusters) for own in features] for m in MODALITIES}
-
-    def routing(self, parameters: Mapping[str, Any]) -> Routing:
-        """As the parameters say."""
-        return Routing.of(parameters, self.keys(parameters["routing.clusters"]))
-
-    @cached_property
-    def frozen(self) -> StreamResult:
-        return frozen_result(self.gallery, len(self.tasks))
-
-    def resolve(self, **settings) -> Parameters:
-        """All parameters of a run with these settings."""
-        return resolve(Parameters({**self.defaults, **settings}))
-
-    def measure(self, **settings) -> dict:
-        """What a table records of a run with these settings.
-
-        Gain of average R@1 over the frozen model by direction and on average, forgetting, routing accuracy (points),
-        seconds, and the parameters that were read, as JSON.
-        """
-        return self.measure_routings({OWN: {}}, **settings)[OWN]
-
-    def measure_routings(self, routings: Mapping[str, Mapping[str, Any]], **settings) -> dict[str, dict]:
-        """What tables record of a run that is trained once and evaluated by several routings, by their names.
-
-        Args:
-            routings: by name, the parameters in which they differ from the settings.
-            settings: of the run.
-        """
-        start, parameters = time.perf_counter(), Recorded(self.resolve(**settings))
-        trained, rows, recorded, made = self.train_method(parameters), {}, {}, {}
-        for name, differing in routings.items():
-            recorded[name] = Recorded(self.resolve(**{**settings, **differing}))
-            made[name] = self.routing(recorded[name])
-        for name, gains in self.gains(self._replay(parameters, trained.tensors), made, trained.similarities).items():
-            values = json.dumps({**parameters.values, **recorded[name].values})
-            rows[name] = {**gains, "seconds": round(time.perf_counter() - start), "values": values}
-        return rows
-
-    def gains(
-        self, states: Iterator[Method], routings: Mapping[str, Routing], similarities: list[PairSimilarity]
-    ) -> dict[str, dict[str, float]]:
-        """Gains, forgetting and routing accuracy of a method, given as it was after every task, by routing."""
-        how = self.backbone.normalise, self.device, similarities
-        results = evaluate_routings(states, self.gallery, routings, *how)
-        return {name: self._gains(result) for name, result in results.items()}
-
-    def _gains(self, result: StreamResult) -> dict[str, float]:
-        summary = summarise(result.recall, self.frozen.recall, result.confusion, parameters_per_task=0)  # not used here
-        return {
-            **{d: summary[d]["relative"]["r1"] for d in DIRECTIONS},
-            "mean": summary["mean"]["relative"]["r1"],
-            "forgetting": summary["mean"]["forgetting"]["r1"],
-            **summary["routing_accuracy"],
-        }
-
-    def train_method(self, parameters: Mapping[str, Any]) -> Trained:
-        """Train a method along the stream."""
-        rng = seed_all(parameters["seed"], task=0)
-        method = create_method(parameters, self.backbone, self.device)
-        shared = (parameters, self.backbone.normalise)
-        trained = Trained([], [])
-        if method.offline:
-            train_task(
-                method, TaskData.concatenate(self.train), np.ones((1, 1)), *shared, rng, self.device, "all tasks"
-            )
-            method.tasks = 0
-        for number, task in enumerate(self.tasks):
-            if method.offline:
-                method.tasks += 1
-            else:
-                rng = seed_all(parameters["seed"], task=number + 1)
-                train_task(method, self.train[number], self.similarity[number], *shared, rng, self.device, task)
-            trained.tensors.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
-            if method.routed:
-                how = self.backbone.normalise, self.device, parameters["stream.margin"]
-                trained.similarities.append(measure_similarity(method, self.train[number], *how))
-        return trained
-
-    def _replay(self, parameters: Mapping[str, Any], after: list[dict]) -> Iterator[Method]:
-        method = create_method(parameters, self.backbone, self.device)
-        for number, tensors in enumerate(after):
-            method.load_tensors(tensors, number + 1)
-            yield method
+    summary = measured.summary
+    return {
+        **{direction: summary[direction]["relative"]["r1"] for direction in DIRECTIONS},
+        "mean": summary["mean"]["relative"]["r1"],
+        "forgetting": summary["mean"]["forgetting"]["r1"],
+        **summary["routing_accuracy"],
+        "seconds": measured.seconds,
+        "weights": weights(),
+        "values": json.dumps({**measured.data_values, **measured.values}),
+    }
 
 
 def differing(row: dict[str, str], parameters: Parameters) -> dict[str, Any]:
     """Those of the values that the row's run has read which are not the given parameters'."""
-    return {name: value for name, value in json.loads(row["values"]).items() if parameters[name] != value}
+    read = json.loads(row["values"])
+    return {name: value for name, value in read.items() if name not in parameters or parameters[name] != value}
 
 
 def is_done(rows: Rows, split: str, parameters: Parameters) -> bool:
     """Whether a row has the numbers of a run with these parameters."""
-    return any(row["split"] == split and not differing(row, parameters) for row in rows)
-
-
-def routings_of(method: str, routings: Mapping[str, dict]) -> dict[str, dict]:
-    """Those by which a method is evaluated: only the own one if its queries have no route."""
-    return dict(routings) if method_class(method).routed else {OWN: {}}
+    ours = [row for row in rows if (row["split"], row["weights"]) == (split, weights())]
+    return any(not differing(row, parameters) for row in ours)
 
 
 def missing(routings: Mapping[str, dict], settings: dict, stream: Stream, rows: Rows, split: str) -> dict[str, dict]:
     """Those of the routings whose rows a table lacks."""
     left = {}
     for name, differing in routings.items():
-        of_routing = [row for row in rows if row.get("routing", name) == name]
+        of_routing = [row for row in rows if row["routing"] == name]
         if not is_done(of_routing, split, stream.resolve(**{**settings, **differing})):
             left[name] = differing
     return left
@@ -267,9 +117,9 @@ def main() -> None:
             routings = routings_of(settings.get("method", stream.defaults["method"]), asked)
             done = read_rows(arguments.out) if arguments.out else []
             left = missing(routings, settings, stream, done, arguments.split)
-            for name, measured in (stream.measure_routings(left, **settings) if left else {}).items():
-                routing = {"routing": name} if arguments.routings else {}
-                row = {"settings": text, **routing, "seed": seed, "split": arguments.split, **measured}
+            for name, measured in (stream.measure(left, **settings) if left else {}).items():
+                identity = {"settings": text, "routing": name, "seed": seed, "split": arguments.split}
+                row = {**identity, **row_of(measured)}
                 print(row, flush=True)
                 if arguments.out:
                     append_row(arguments.out, row)

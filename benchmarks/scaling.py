@@ -2,11 +2,12 @@
 
     python benchmarks/scaling.py            # docs/results/scaling_cpu.csv, a few minutes
 
-Needs `dvc repro split distances` of the default configuration. Every row changes one quantity of the default
-configuration: `measured` is what was measured, `ratio` that divided by the first row of its quantity, `formula` what
-the formula gives for this ratio. Times are the least of five rounds in turn.
+Training is that of the first task of the default stream, with more scenes. Every row changes one quantity of the
+default configuration: `measured` is what was measured, `ratio` that divided by the first row of its quantity, `formula`
+what the formula gives for this ratio. Times are the least of five rounds in turn.
 """
 
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,18 +29,19 @@ import plan
 import torch
 from options import no_options
 from results import write_rows
+from streams import make_data
 
 CSV = Path("docs/results/scaling_cpu.csv")
-TASK = Path("data/stream/train/t10")  # has enough pairs
+SCENES = 160  # with five captions each: as many pairs as the largest number below
 ROUNDS = 5
 STEPS = 1000
 QUERIES = 2_000
 CPU = torch.device("cpu")
 PAIRS = (100, 200, 400, 800)
-SETTINGS = {"rank": (1, 4, 16, 64), "depth": (1, 2, 4), "prompt_length": (1, 4, 16)}
+SETTINGS = {"rank": (1, 4, 16, 64), "depth": (1, 2, 4), "prompt_length": (1, 4, 16), "interaction.rank": (0, 1, 4)}
 GALLERY = (4_000, 16_000, 64_000)  # items of 128 features
 CONTRAST = (2, 12, 100, 1000)  # tasks
-PAPER = {"depth": 9, "prompt_length": 16}  # with ViT-B/16, for the task contrast
+PAPER = {"depth": 9, "prompt_length": 16, "loss.task": 0.1}  # with ViT-B/16, for the task contrast
 
 
 def least(runs: dict[int, Callable[[], None]]) -> dict[int, float]:
@@ -83,8 +85,15 @@ def epoch(parameters: Parameters, backbone: Backbone, data: TaskData, pairs: int
     return run
 
 
-def training_rows(parameters: Parameters) -> list[dict]:
-    backbone, data, unit = Backbone(parameters["backbone"]), TaskData.load(TASK), "s per epoch"
+def first_task() -> TaskData:
+    """Of a stream with enough pairs."""
+    with tempfile.TemporaryDirectory() as place:
+        data = TaskData.load(make_data({"scenes.train": SCENES}, Path(place)) / "data/stream/train/t00")
+        return TaskData(np.array(data.images), data.tokens, data.owners, data.captions)
+
+
+def training_rows(parameters: Parameters, data: TaskData) -> list[dict]:
+    backbone, unit = Backbone(parameters["backbone"]), "s per epoch"
     runs = {pairs: epoch(parameters, backbone, data, pairs) for pairs in PAIRS}
     rows = rows_of("pairs", unit, runs, {pairs: pairs for pairs in PAIRS})
     for name, values in SETTINGS.items():
@@ -115,6 +124,7 @@ def contrast_rows(parameters: Parameters) -> list[dict]:
     for tasks in CONTRAST:
         methods[tasks] = LPI(encoder, settings, anchor)
         methods[tasks].task_prompts.extend(methods[tasks].new_prompts() for _ in range(tasks - 1))
+        methods[tasks].tasks = tasks - 1
         methods[tasks].begin_task(torch.rand(tasks, tasks))
 
     def repeat(method: LPI, gradient: bool) -> None:
@@ -132,7 +142,7 @@ def contrast_rows(parameters: Parameters) -> list[dict]:
 
 def main() -> None:
     parameters = load_parameters()
-    rows = [*training_rows(parameters), *gallery_rows(), *contrast_rows(parameters)]
+    rows = [*training_rows(parameters, first_task()), *gallery_rows(), *contrast_rows(parameters)]
     print(*rows, sep="\n")
     write_rows(CSV, rows)
 

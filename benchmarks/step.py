@@ -47,7 +47,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DIFFERENCES = ("loss_difference", "gradient_difference")
 TASKS = 12
 WORDS = "a man riding a wave on top of a surfboard"  # 12 tokens with start and end
-PAPER = {"depth": 9, "prompt_length": 16, "loss.distillation": 0.0, "prompts.warm_start": "none"}
+PAPER = {
+    "depth": 9,
+    "prompt_length": 16,
+    "interaction.rank": 1,
+    "loss.alignment": 0.1,
+    "loss.task": 0.1,
+    "loss.distillation": 0.0,
+    "prompts.warm_start": "none",
+}
 
 
 class Plain(nn.Module):

@@ -1,94 +1,101 @@
-"""Run the declared study (benchmarks/study.yaml) through DVC's experiment queue and collect it in docs/results.
+"""Run the study: every label of benchmarks/study.yaml with its streams, routings and seeds, on the test split.
 
-    python benchmarks/study.py                    # what is missing; `make study` also draws and writes the tables
-    python benchmarks/study.py --groups rank
-    python benchmarks/study.py --plan             # what would run, with the `dvc exp run` line of every run
+    python benchmarks/study.py                        # what docs/results/study.csv lacks; hours on 2 cores
+    python benchmarks/study.py --groups methods       # only these groups
+    python benchmarks/study.py --plan                 # what it lacks, as options of `dvc exp run`
 
-A run that docs/results/study.csv holds is not repeated: rows are found by their parameters, which are all in the
-table. To repeat one after a change of the code, delete its row; when a parameter is new, say what earlier runs had in
-its place (`--fill similarity.centre=true`), or they count as missing. After an interruption the same command goes on;
-finished tasks of an interrupted run come from DVC's run-cache. Every run is an experiment named study-..., which
-`dvc exp show` lists. Do not edit tracked files while the study submits runs: it stops, because a row names the commit
-that made it.
+Runs are trained and evaluated without DVC (benchmarks/streams.py), with the numbers that `dvc exp run` gives. One that
+differs from another in routing alone is evaluated from the same trained states. study.csv gets a row for each at once,
+with the commit and all parameters that the run has read, so an interrupted study goes on where it stopped; to repeat
+runs, delete their rows. Commits and the catalogue of emoji are not compared: after a change that changes results,
+delete all rows. Places of the tables with equal parameters share a row, but each routing of benchmarks/streams.py has
+one of its own. study_curves.csv has the recall after every task of the groups that have `curves`.
 """
 
 import argparse
-import csv
-import hashlib
 import json
-import os
 import shlex
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from io import StringIO
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lpi.methods import check, resolve
-from lpi.parameters import (
-    PARAMS_FILE,
-    Parameters,
-    flatten,
-    load_chain,
-    parse_parameters,
-    read_yaml,
-)
-from lpi.runtime.cpus import usable_cpus
+from lpi.methods import check, method_class, resolve
+from lpi.metrics import DIRECTIONS
+from lpi.parameters import PARAMS_FILE, Parameters, flatten, load_chain, parse_parameters, read_yaml
+from lpi.report.summary import FROZEN
 
-import dvc.api
 import yaml
-from costs import Cost, stage_costs
 from results import Rows, read_rows, write_rows
+from streams import OF_DATA, OWN, ROUTINGS, STREAMS, Measured, Workers, chain, load, weights
 
 STUDY = Path(__file__).with_name("study.yaml")
 RESULTS = Path("docs/results/study.csv")
 CURVES = Path("docs/results/study_curves.csv")
 BACKBONE = Path("data/backbone/open_clip_config.json")
-VERSIONED = ("src", "stages", "dvc.yaml", "data/backbone", "data/catalogue.csv", "data/domains.csv")
-WRITTEN = (RESULTS.parent, "dvc.lock", "metrics")  # by the study and by `dvc repro`
-COSTLY = ("init", "train@", "evaluate")  # the stages whose cost is the method's own
-BOUNDS = ("_low", "_high")  # intervals of one run: the study has several seeds instead
-CURVE = ("task", "i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
-POLL = 5  # seconds between two looks for finished runs, which cost nothing
-PATIENCE = 12  # looks without a finished run after which DVC is asked for failed ones, which costs seconds of a core
-ATTEMPTS = 12
+SPLIT = "test"
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the study.
+    """One row of the study; several places in its tables may share it.
 
     Attributes:
-        group, label: its place in the tables; several places may share a run.
-        overrides: what differs from params.yaml.
-        values: all parameters as the run uses them, and the number of tasks.
+        group, label, stream, routing, seed: its place in the tables.
+        data: the parameters in which its data differ from params.yaml.
+        settings: those in which training does.
+        routed: those in which its routing does.
+        parameters: all, as the run uses them.
     """
 
     group: str
     label: str
-    overrides: dict[str, Any]
-    values: dict[str, str]
-
-    @cached_property
-    def name(self) -> str:
-        """The name of the experiment: a digest of the parameters and of the code and data in Git."""
-        parts = [json.dumps(self.values, sort_keys=True), *versions()]
-        return "study-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+    stream: str
+    routing: str
+    seed: int
+    data: Settings
+    settings: Settings
+    routed: Settings
+    parameters: Parameters
 
     @property
-    def command(self) -> list[str]:
-        sets = [part for name, value in self.overrides.items() for part in ("-S", f"{name}={spelled(value)}")]
-        return ["dvc", "exp", "run", "--name", self.name, *sets]
+    def trained(self) -> str:
+        """Equal for runs that are trained once together."""
+        return json.dumps([self.data, self.settings], sort_keys=True)
+
+    @property
+    def options(self) -> list[str]:
+        """Of `dvc exp run`: method, seed and what differs from params.yaml."""
+        always = {"method": self.parameters["method"], "seed": self.seed}
+        chosen = {**always, **self.data, **further_tasks(self.data), **self.settings, **self.routed}
+        return [part for name, value in chosen.items() for part in ("-S", f"{name}={spelled(value)}")]
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row, with its values parsed, is of a run with these parameters on this backbone."""
+        if row["weights"] != weights() or not self.takes(row["routing"]):
+            return False
+        known = self.parameters
+        return all(name in known and known[name] == value for name, value in row["values"].items())
+
+    def takes(self, routing: str) -> bool:
+        """Whether a row with this routing can be the run's: any can, unless the run's own is one of `ROUTINGS`."""
+        return routing == self.routing or self.routing not in ROUTINGS
+
+    def is_part_of(self, other: "Run") -> bool:
+        """Whether the other's row is this run's, too."""
+        return self.takes(other.routing) and self.parameters == other.parameters
 
 
-@cache
-def versions() -> list[str]:
-    """What Git has of the code and data that results depend on."""
-    return [git("rev-parse", f"HEAD:{path}").strip() for path in VERSIONED]
+def further_tasks(data: Settings) -> dict[str, str]:
+    """What the table `tasks` of params.yaml lacks for data with more of them, as options of `dvc exp run`."""
+    known, tasks = load_chain(), chain(data.get("scenes.tasks", 0))
+    return {f"+tasks.{name}.prev": entry["prev"] for name, entry in tasks.items() if name not in known}
 
 
 def spelled(value: Any) -> str:
@@ -96,244 +103,185 @@ def spelled(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else value
 
 
-def used_values(parameters: Parameters, tasks: int) -> dict[str, str]:
-    """All parameters as a run uses them, presets included, and the number of tasks."""
-    return {**{name: spelled(value) for name, value in resolve(parameters).items()}, "tasks": str(tasks)}
+def declaration() -> dict[str, Any]:
+    """The content of study.yaml."""
+    content: dict[str, Any] = yaml.safe_load(STUDY.read_text("utf-8"))
+    return content
 
 
-def declared_runs(study: dict, defaults: Parameters, tasks: int) -> list[Run]:
-    """All runs of the study, group by group, every label with every seed.
+def declared_runs(study: Mapping[str, Any], defaults: Parameters) -> list[Run]:
+    """All runs of the study, group by group, every label with its streams, routings and seeds.
 
-    `frozen` has nothing random: it has the first seed only.
+    `frozen` has nothing random: it has the first seed only. Methods whose queries have no route have `own` only.
 
     Args:
         study: the content of study.yaml.
         defaults: params.yaml without presets.
-        tasks: number of tasks in the stream.
     """
-    model = json.loads(BACKBONE.read_text("utf-8"))["model_cfg"]
     runs = []
     for group, entry in study["groups"].items():
-        for label, own in entry["runs"].items():
-            method = own.get("method", defaults["method"])
-            common = {**study.get("everywhere", {}), **study["settings"].get(method, {})}
-            for seed in entry["seeds"][: 1 if method == "frozen" else None]:
-                chosen = {**common, **own, "seed": seed}
-                checked = Parameters({**defaults, **chosen}, f"{STUDY.name}: {group}: {label}")
-                check(resolve(checked), model)
-                overrides = {name: checked[name] for name in chosen if checked[name] != defaults[name]}
-                runs.append(Run(group, label, overrides, used_values(checked, tasks)))
+        for stream in entry["streams"]:
+            for label, own in entry["runs"].items():
+                method = own.get("method", defaults["method"])
+                chosen = {**study["settings"].get(method, {}), **own}
+                routings = entry.get("routings", [OWN])
+                routings = {name: ROUTINGS[name] for name in routings} if isinstance(routings, list) else routings
+                for routing, routed in (routings if method_class(method).routed else {OWN: {}}).items():
+                    for seed in entry["seeds"][: 1 if method == FROZEN else None]:
+                        place = group, label, stream, routing, seed
+                        runs.append(run_of(place, {**STREAMS[stream], **chosen, "seed": seed}, routed, defaults))
     return runs
 
 
-def load_study() -> tuple[list[Run], dict]:
-    """The runs that study.yaml declares over params.yaml, and its content."""
-    study = yaml.safe_load(STUDY.read_text("utf-8"))
-    return declared_runs(study, parse_parameters(read_yaml(PARAMS_FILE)), len(load_chain())), study
+def run_of(place: tuple[str, str, str, str, int], chosen: Settings, routed: Settings, defaults: Parameters) -> Run:
+    """The run with these settings, checked.
+
+    Raises:
+        ParameterError: a parameter that is not known, or a value that is not allowed.
+    """
+    checked = Parameters({**defaults, **chosen, **routed}, f"{STUDY.name}: {place[0]}: {place[1]}")
+    parameters = resolve(checked)
+    check(parameters, model_of_backbone())
+    differing = {name: checked[name] for name in chosen if checked[name] != defaults[name]}
+    data = {name: value for name, value in differing.items() if name.startswith(OF_DATA)}
+    settings = {name: value for name, value in differing.items() if name not in data}
+    return Run(*place, data, settings, {name: checked[name] for name in routed}, parameters)
 
 
-def row_of(run: Run, rows: Rows) -> dict[str, str] | None:
-    """The row with the run's parameters."""
+@cache
+def model_of_backbone() -> dict[str, Any]:
+    model: dict[str, Any] = json.loads(BACKBONE.read_text("utf-8"))["model_cfg"]
+    return model
+
+
+def load_runs() -> list[Run]:
+    """The runs that study.yaml declares over params.yaml."""
+    return declared_runs(declaration(), parse_parameters(read_yaml(PARAMS_FILE)))
+
+
+def parsed(rows: Rows) -> list[dict[str, Any]]:
+    """The rows with their values as a mapping."""
+    return [{**row, "values": json.loads(row["values"])} for row in rows]
+
+
+def found_rows(runs: list[Run], rows: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """For each run the row of its parameters, if there is one."""
+    by_seed: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
-        if all(row.get(name) == value for name, value in run.values.items()):
-            return row
-    return None
+        by_seed.setdefault((row["stream"], row["method"], int(row["seed"])), []).append(row)
 
+    def of(run: Run) -> list[dict[str, Any]]:
+        return by_seed.get((run.stream, run.parameters["method"], run.seed), [])
 
-def filled(rows: Rows, assignment: str) -> Rows:
-    """The rows, where those without a value of that parameter have the given one, `name=value`."""
-    name, _, text = assignment.partition("=")
-    value = spelled(Parameters({name: yaml.safe_load(text)}, "--fill")[name])
-    return [{**row, name: row.get(name) or value} for row in rows]
+    return [next((row for row in of(run) if run.fits(row)), None) for run in runs]
 
 
 def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def finished() -> dict[str, str]:
-    """Experiments by name -> their commits."""
-    refs = (line.split() for line in git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines())
-    return {name.rpartition("/")[2]: commit for name, commit in refs}
+def changes() -> str:
+    """Tracked files with changes that are not committed, but for the results."""
+    written = RESULTS.parent, "docs/figures", "dvc.lock", "metrics"
+    return git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in written))
 
 
-def own_cost(costs: list[Cost | None]) -> dict[str, str]:
-    """Seconds and peak memory over some stages; blank when one of them was restored from another machine's run."""
-    known = [cost for cost in costs if cost]
-    if len(known) < len(costs):
-        return {"seconds": "", "peak_memory_mb": ""}
+def row_of(run: Run, measured: Measured, commit: str) -> dict[str, Any]:
+    """A row of the results."""
+    summary = {name: part for name, part in measured.summary.items() if name not in (FROZEN, "mean")}
+    mean = measured.summary["mean"]
+    values = {**measured.data_values, **measured.values, "seed": run.seed}
     return {
-        "seconds": str(round(sum(cost["seconds"] for cost in known))),
-        "peak_memory_mb": str(round(max(cost["peak_memory_mb"] for cost in known))),
+        "run": sha256(json.dumps([run.routing, values], sort_keys=True).encode()).hexdigest()[:10],
+        "commit": commit,
+        "weights": weights(),
+        "stream": run.stream,
+        "method": run.parameters["method"],
+        "routing": run.routing,
+        "seed": run.seed,
+        "r1": mean["average_recall"]["r1"],
+        "gain": mean["relative"]["r1"],
+        "forgetting": mean["forgetting"]["r1"],
+        "last": mean["last"]["r1"],
+        **dict(flatten(summary)),
+        "seconds": measured.seconds,
+        "values": json.dumps(values),
     }
 
 
-def collect(run: Run, commit: str) -> tuple[dict[str, str], Rows]:
-    """Row of the results and of the curves, from an experiment's commit and DVC's cache.
+def measure(together: list[Run], folder: Path) -> dict[str, Measured]:
+    """Train once and evaluate by the routings of all runs, by their names in the list."""
+    routings = {str(number): run.routed for number, run in enumerate(together)}
+    return load(SPLIT, folder).measure(routings, **together[0].settings)
 
-    Raises:
-        ValueError: the experiment ran with other parameters than the run declares.
-    """
 
-    def table(path: str) -> Rows:
-        return list(csv.DictReader(StringIO(dvc.api.read(path, rev=commit, encoding="utf-8"))))
+def with_curves(row: dict[str, Any], order: list[Run]) -> bool:
+    """Whether a group that has curves has the row, with its values parsed, among its runs."""
+    groups = declaration()["groups"]
+    return any(groups[run.group].get("curves") and run.fits(row) for run in order if run.stream == row["stream"])
 
-    tree = yaml.safe_load(git("show", f"{commit}:{PARAMS_FILE}"))
-    if used_values(parse_parameters(tree), len(tree["tasks"])) != run.values:
-        raise ValueError(f"experiment {run.name} has other parameters than it was submitted with; remove it and repeat")
-    costs = stage_costs(yaml.safe_load(git("show", f"{commit}:dvc.lock")), list(tree["tasks"]))
-    summary = json.loads(git("show", f"{commit}:metrics/summary.json"))
-    row = {
-        "run": run.name,
-        "commit": git("rev-parse", "--short=10", f"{commit}^").strip(),
-        **{name: str(value) for name, value in flatten(summary) if not name.endswith(BOUNDS)},
-        **own_cost([cost for stage, cost in costs.items() if stage.startswith(COSTLY)]),
-        **run.values,
-    }
-    curves = [
-        {"run": run.name, "step": str(step), **{name: x for name, x in point.items() if name in CURVE}}
-        for step, point in enumerate(table("metrics/stream.csv"))
+
+def curve_of(name: str, measured: Measured) -> Rows:
+    """Rows of the curves: mean R@1 over the tasks seen, after each of them."""
+    steps = zip(*(measured.curves[direction] for direction in DIRECTIONS), strict=True)
+    return [
+        {"run": name, "step": str(step), **{f"{d}_r1": f"{x:.2f}" for d, x in zip(DIRECTIONS, point, strict=True)}}
+        for step, point in enumerate(steps)
     ]
-    return row, curves
 
 
-def store(run: Run, commit: str, order: list[Run]) -> None:
-    """Add a finished run to both tables, in the order of the study."""
-    row, curves = collect(run, commit)
-    rows = [*(old for old in read_rows(RESULTS) if old["run"] != run.name), row]
-    ordered = [found for other in order if (found := row_of(other, rows)) is not None]
-    rows = list({entry["run"]: entry for entry in [*ordered, *rows]}.values())
-    names = {entry["run"]: number for number, entry in enumerate(rows)}
-    points = [old for old in read_rows(CURVES) if old["run"] != run.name] + curves
-    write_rows(CURVES, sorted((point for point in points if point["run"] in names), key=lambda p: names[p["run"]]))
-    write_rows(RESULTS, rows)
+def store(together: list[Run], found: Mapping[str, Measured], order: list[Run], commit: str) -> None:
+    """Add runs to both tables, in the order of the study."""
+    rows, points = read_rows(RESULTS), read_rows(CURVES)
+    for run, measured in zip(together, found.values(), strict=True):
+        row = {name: str(value) for name, value in row_of(run, measured, commit).items()}
+        rows = [old for old in rows if old["run"] != row["run"]] + [row]
+        if with_curves(parsed([row])[0], order):
+            points = [old for old in points if old["run"] != row["run"]] + curve_of(row["run"], measured)
+        print(f"{run.stream} {run.group}: {run.label}, {run.routing}, {run.seed}: {row['gain']} {row['forgetting']}")
+    ordered = [row["run"] for row in found_rows(order, parsed(rows)) if row is not None]
+    place = {name: number for number, name in enumerate(dict.fromkeys(ordered))}
+    write_rows(RESULTS, sorted(rows, key=lambda row: place.get(row["run"], len(place))))
+    write_rows(CURVES, sorted(points, key=lambda point: place.get(point["run"], len(place))))
 
 
-def dirty() -> str:
-    """Tracked files with changes that are not committed, but for results: the study's, and those of `dvc repro`."""
-    return git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN))
+def units(runs: list[Run]) -> list[list[Run]]:
+    """Runs that are trained together, each row once; group by group, in these seed by seed."""
+    groups = list(dict.fromkeys(run.group for run in runs))
+    together: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (groups.index(run.group), run.seed)):
+        others = together.setdefault(run.trained, [])
+        if not any(run.is_part_of(other) for other in others):
+            others.append(run)
+    return list(together.values())
 
 
-class Queue:
-    """DVC's experiment queue, filled little by little, so that an interruption leaves little behind."""
-
-    def __init__(self, jobs: int):
-        self.jobs = jobs
-        cores = usable_cpus()
-        threads = {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
-        self.environment = {**threads, **os.environ, "DVC_NO_ANALYTICS": "1"}
-
-    def _dvc(self, *arguments: str, check: bool = True) -> str:
-        done = subprocess.run(["dvc", *arguments], env=self.environment, capture_output=True, text=True)
-        if check and done.returncode:
-            raise RuntimeError(f"dvc {shlex.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def status(self) -> tuple[dict[str, str], bool]:
-        """Names of the study's entries -> Queued, Running, Success or Failed; whether a worker is active."""
-        output = self._dvc("queue", "status")
-        words = [line.split() for line in output.splitlines()]
-        entries = [(line[1], line[-1]) for line in words if len(line) > 2 and line[1].startswith("study-")]
-        entries.sort(key=lambda entry: entry[1] in ("Queued", "Running"))  # a repeated run counts, not its failure
-        return dict(entries), "Worker status: 0 active, 0 idle" not in output
-
-    def busy(self) -> set[str]:
-        """Names of the entries that workers are or will be at work on; what dead workers have left is removed."""
-        entries, workers = self.status()
-        if not workers:
-            for name in entries:
-                self._dvc("queue", "kill", "--force", name, check=False)
-                self._dvc("queue", "remove", name, check=False)
-            return set()
-        return {name for name, state in entries.items() if state in ("Queued", "Running")}
-
-    def submit(self, run: Run) -> None:
-        """Queue a run; tried again while another DVC command holds the lock."""
-        if changed := dirty():
-            raise RuntimeError(f"commit your changes first, every row of the study names its commit:\n{changed}")
-        for attempt in range(ATTEMPTS):
-            try:
-                self._dvc(*run.command[1:3], "--queue", *run.command[3:])
-                return
-            except RuntimeError:
-                if attempt == ATTEMPTS - 1:
-                    raise
-                time.sleep(POLL)
-
-    def start(self) -> None:
-        """Let workers run; harmless when they do. They keep the output open, so nobody may wait for its end."""
-        command = ["dvc", "queue", "start", "--jobs", str(self.jobs)]
-        subprocess.run(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def log(self, name: str) -> str:
-        return self._dvc("queue", "logs", name, check=False)
-
-
-def execute(todo: list[Run], jobs: int, order: list[Run]) -> list[str]:
-    """Run everything in `todo`; returns the names of runs that failed."""
-    queue, failed = Queue(jobs), []
-    busy = queue.busy()
-    waiting = [run for run in todo if run.name not in busy]
-    pending = {run.name: run for run in todo if run.name in busy}
-    looks = 0
-    while waiting or pending:
-        while waiting and len(pending) < 2 * jobs:
-            run = waiting.pop(0)
-            pending[run.name] = run
-            if run.name not in finished():
-                queue.submit(run)
-                queue.start()
-        looks = (looks + 1) % PATIENCE
-        entries, workers = queue.status() if looks == 0 else ({name: "Running" for name in pending}, True)
-        done = finished()
-        for name in [name for name in pending if name in done]:
-            looks = 0
-            store(pending.pop(name), done[name], order)
-            print(f"{time.strftime('%H:%M')} {name} done, {len(waiting) + len(pending)} to go", flush=True)
-        for name in [name for name in pending if not workers or entries.get(name) not in ("Queued", "Running")]:
-            if entries.get(name) in ("Queued", "Running"):
-                queue.start()  # the workers have gone
-                continue
-            print(f"{name} failed: {shlex.join(pending.pop(name).command)}\n{queue.log(name)[-2000:]}", flush=True)
-            failed.append(name)
-        if pending:
-            time.sleep(POLL)
-    return failed
+def data_of(together: list[Run]) -> Settings:
+    return together[0].data
 
 
 def main() -> None:
-    order, study = load_study()
+    order = load_runs()
+    groups = list(declaration()["groups"])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--groups", nargs="+", default=list(study["groups"]), choices=list(study["groups"]))
-    parser.add_argument("--labels", nargs="+", help="only these labels")
-    parser.add_argument("--jobs", type=int, default=study["jobs"], help="runs at a time")
-    parser.add_argument("--fill", metavar="NAME=VALUE", help="only give rows that lack this parameter a value of it")
+    parser.add_argument("--groups", nargs="+", default=groups, choices=groups)
     parser.add_argument("--plan", action="store_true", help="only print what would run")
     arguments = parser.parse_args()
-    rows = read_rows(RESULTS)
-    if arguments.fill:
-        write_rows(RESULTS, filled(rows, arguments.fill))
-        return
-    missing = {
-        run.name: run
-        for run in order
-        if run.group in arguments.groups
-        and (not arguments.labels or run.label in arguments.labels)
-        and row_of(run, rows) is None
-    }
+    rows = found_rows(order, parsed(read_rows(RESULTS)))
+    missing = [run for run, row in zip(order, rows, strict=True) if row is None and run.group in arguments.groups]
+    todo = units(missing)
     if arguments.plan:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--plan | head` ends quietly
-        for run in missing.values():
-            print(f"# {run.group}: {run.label}\n{shlex.join(run.command)}")
+        for run in (run for together in todo for run in together):
+            print(shlex.join(run.options))
         return
-    print(f"{len(missing)} runs to do", flush=True)
-    by_seed = sorted(missing.values(), key=lambda run: int(run.values["seed"]))  # first a row for everything
-    try:
-        failed = execute(by_seed, arguments.jobs, order)
-    except (RuntimeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    if failed:
-        sys.exit(f"error: {len(failed)} runs failed: {', '.join(failed)}")
+    print(f"{len(todo)} runs to train, {sum(map(len, todo))} rows to fill", flush=True)
+    if todo and (changed := changes()):
+        sys.exit(f"error: commit your changes first, every row of the study names its commit:\n{changed}")
+    commit = git("rev-parse", "--short=10", "HEAD").strip()
+    with Workers() as workers:
+        for together, found in workers.results(todo, data_of, measure):
+            store(together, found, order, commit)
 
 
 if __name__ == "__main__":

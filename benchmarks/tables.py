@@ -2,29 +2,31 @@
 
     python benchmarks/tables.py
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`; NAME is a group of benchmarks/study.yaml,
-`methods in short`, `other measures` (of the methods), a comparison, `parameters`, `targets`, `search`, `validation`, or
-a file of docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A
-test fails when a file and the tables differ.
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is one of `TABLES`, or a file of
+docs/results without its `.csv`. Everything comes from there, from params.yaml and benchmarks/targets.py. A test fails
+when a file and the tables differ.
 """
 
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lpi.methods import method_class
-from lpi.metrics import DIRECTIONS
+from lpi.methods.common.base import Method
 from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
+from lpi.report.summary import FROZEN
 
 import numpy as np
 import search
 import study
 from options import no_options
 from results import Rows, read_rows
-from scipy.stats import ttest_rel
+from scipy import stats
+from streams import OWN, STREAMS
 from targets import TARGETS
 
 FILES = (
@@ -34,59 +36,56 @@ FILES = (
     Path("docs/performance.md"),
     Path("docs/protocol.md"),
     Path("docs/scaling.md"),
+    Path("docs/stream.md"),
 )
 RESULTS = Path("docs/results")
-VALIDATION = RESULTS / "validation.csv"
-COMPARISONS = {"comparison": ("methods", "lpi"), "comparison of variants": ("variants", "as it is")}  # group, reference
+MISSING = "No results of {} yet."
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+PUBLISHED = "published"
+ROUTED = {OWN: "by pairs", PUBLISHED: "as published", "oracle": "true tasks"}
+LEVEL = 0.95  # of the intervals of paired differences
+WHOLE_METHOD = "as it is"  # among the components
+
+
+class Place(NamedTuple):
+    """Where rows stand in the tables of their group."""
+
+    stream: str
+    label: str
+    routing: str
+
+
+Groups = dict[str, dict[Place, Rows]]  # group -> place -> the rows of its seeds
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
-RECALL: list[Column] = [
-    ("average R@1 i2t", "i2t.average_recall.r1", 1),
-    ("average R@1 t2i", "t2i.average_recall.r1", 1),
-    ("mean", "mean.average_recall.r1", 1),
-    ("gain over frozen", "mean.relative.r1", 1),
-    ("last", "mean.last.r1", 1),
-    ("forgetting", "mean.forgetting.r1", 1),
+MEASURES: list[Column] = [
+    ("R@1", "r1", 1),
+    ("gain over frozen", "gain", 1),
+    ("forgetting", "forgetting", 1),
 ]
-SHORT: list[Column] = [
-    ("average R@1", "mean.average_recall.r1", 1),
-    ("gain over frozen", "mean.relative.r1", 1),
-    ("forgetting", "mean.forgetting.r1", 1),
-    ("parameters per task", "parameters_per_task", 0),
+WHOLE: list[Column] = [
+    *MEASURES,
+    ("R@1 i2t", "i2t.average_recall.r1", 1),
+    ("R@1 t2i", "t2i.average_recall.r1", 1),
+    ("R@10 i2t", "i2t.average_recall.r10", 1),
+    ("R@10 t2i", "t2i.average_recall.r10", 1),
+    ("last R@1", "last", 1),
 ]
-OTHER: list[Column] = [
-    (f"{title} {direction}", f"{direction}.{name}", 1)
-    for title, name in (
-        ("gain over frozen", "relative.r1"),
-        ("R@10", "average_recall.r10"),
-        ("forgetting", "forgetting.r1"),
-        ("backward transfer", "backward_transfer.r1"),
-        ("forward transfer", "forward_transfer.r1"),
-    )
-    for direction in DIRECTIONS
+PARAMETERS: Column = ("parameters per task", "parameters_per_task", 0)
+ACCURACY: list[Column] = [
+    ("images routed right", "routing_accuracy.image", 1),
+    ("captions routed right", "routing_accuracy.text", 1),
 ]
-OF_METHODS = {"methods in short": SHORT, "other measures": OTHER}
-ROUTING: list[Column] = [("routing image", "routing_accuracy.image", 1), ("routing text", "routing_accuracy.text", 1)]
-MORE: dict[str, list[Column]] = {
-    "methods": [("parameters per task", "parameters_per_task", 0)],
-    "rank": [("parameters per task", "parameters_per_task", 0)],
-    "depth": [("parameters per task", "parameters_per_task", 0)],
-    "prompt length": [("parameters per task", "parameters_per_task", 0)],
-    "components": [("parameters per task", "parameters_per_task", 0)],
-    "variants": [("parameters per task", "parameters_per_task", 0)],
-    "routing": ROUTING,
-    "task order": ROUTING,
-}
 
 
-def groups() -> dict[str, dict[str, Rows]]:
-    """Group -> label -> the rows of its seeds that the results have, in the order of the study."""
-    rows = read_rows(study.RESULTS)
-    found: dict[str, dict[str, Rows]] = {}
-    for run in study.load_study()[0]:
-        row = study.row_of(run, rows)
-        if row is not None:
-            found.setdefault(run.group, {}).setdefault(run.label, []).append(row)
+def groups() -> Groups:
+    """The rows that the results have, in the order of the study; once where a method's own routing is the published."""
+    order = study.load_runs()
+    found: Groups = {}
+    for run, row in zip(order, study.found_rows(order, study.parsed(read_rows(study.RESULTS))), strict=True):
+        doubled = run.routing == PUBLISHED and fixes_routing(method_class(run.parameters["method"]))
+        if row is not None and not doubled:
+            place = Place(run.stream, run.label, run.routing)
+            found.setdefault(run.group, {}).setdefault(place, []).append(row)
     return found
 
 
@@ -103,72 +102,223 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
 
 
-def group_table(name: str, group: dict[str, Rows], columns: list[Column]) -> str:
-    lines = [
-        [label, str(len(rows)), *(spread([float(row[column]) for row in rows], n) for _, column, n in columns)]
-        for label, rows in group.items()
-    ]
-    header = [name.rstrip("s"), "seeds", *(title for title, _, _ in columns)]
+def cells(rows: Rows, columns: list[Column]) -> list[str]:
+    """What the rows of all seeds give, column by column; a dash where there are none."""
+    if not rows:
+        return ["-"] * len(columns)
+    return [spread([float(row[column]) for row in rows], decimals) for _, column, decimals in columns]
+
+
+def titles(columns: list[Column]) -> list[str]:
+    return [title for title, _, _ in columns]
+
+
+def routed(place: Place, rows: Rows) -> str:
+    """How the queries of a method find their prompts; a dash if all have the same."""
+    method = method_class(rows[0]["method"])
+    if not method.routed:
+        return "-"
+    routing = PUBLISHED if place.routing == OWN and fixes_routing(method) else place.routing
+    return ROUTED.get(routing, routing)
+
+
+def fixes_routing(method: type[Method]) -> bool:
+    """Whether the method's own routing is the published one."""
+    return "routing.metric" in method.fixed
+
+
+def methods_in_short(found: Groups) -> str:
+    """Both streams in one line for each method; as published only where that tells most."""
+    group, lines = found["methods"], []
+    for place, rows in group.items():
+        control = group.get(place._replace(stream="mixed"), [])
+        routings = (OWN, PUBLISHED) if place.label in ("lpi", "sprompts") else (OWN,)
+        if place.stream != "aspects" or place.routing not in routings:
+            continue
+        measured = [*cells(rows, MEASURES), *cells(control, MEASURES[1:2]), *cells(rows, [PARAMETERS])]
+        lines.append([place.label, routed(place, rows), *measured])
+    header = ["method", "routing", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
     return markdown(header, lines)
 
 
-def paired(name: str, ours: Rows, theirs: Rows) -> tuple[float, float, float] | None:
-    """Mean and standard deviation of the differences seed by seed, and the p value of the paired t test.
+def whole_methods(stream: str, found: Groups) -> str:
+    """Every method under every routing on one stream."""
+    lines = [
+        [place.label, routed(place, rows), str(len(rows)), *cells(rows, WHOLE)]
+        for place, rows in found["methods"].items()
+        if place.stream == stream
+    ]
+    return markdown(["method", "routing", "seeds", *titles(WHOLE)], lines)
 
-    `frozen`, in which nothing is random, is compared with every seed. None: fewer than two common seeds.
+
+class Difference(NamedTuple):
+    """Of paired runs: mean, interval of the mean, and p value of the two-sided paired t test."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired(name: str, ours: Rows, theirs: Rows) -> Difference | None:
+    """The difference of a measure, seed by seed.
+
+    `frozen`, in which nothing is random, is compared with every seed. None: the same runs, or fewer than two common
+    seeds, or differences that are equal but not 0, which have no interval. Those that are all 0 have the p value 1.
     """
+    if ours == theirs:
+        return None
     seeds = {row["seed"]: float(row[name]) for row in theirs}
-    if theirs[0]["method"] == "frozen":
+    if theirs[0]["method"] == FROZEN:
         seeds = {row["seed"]: float(theirs[0][name]) for row in ours}
     pairs = [(float(row[name]), seeds[row["seed"]]) for row in ours if row["seed"] in seeds]
     if len(pairs) < 2:
         return None
-    first, second = np.array(pairs).T
-    difference = first - second
-    return float(difference.mean()), float(difference.std(ddof=1)), float(ttest_rel(first, second).pvalue)
+    differences = np.round([a - b for a, b in pairs], 6)  # the numbers have two decimals
+    mean = float(differences.mean())
+    if not np.ptp(differences):
+        return None if mean else Difference(0.0, 0.0, 0.0, 1.0)
+    tested = stats.ttest_1samp(differences, 0)
+    low, high = tested.confidence_interval(LEVEL)
+    return Difference(mean, float(low), float(high), float(tested.pvalue))
 
 
-def comparison_table(group: dict[str, Rows], reference: str) -> str:
-    """What one label is ahead of every other, in average R@1 (mean of both directions) and in forgetting."""
+def holm(p_values: list[float]) -> list[float]:
+    """Corrected for their number by Holm's step-down method (1979)."""
+    order, corrected, highest = np.argsort(p_values), list(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def shown_p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def comparison(ours: Rows, others: Mapping[Place, Rows], first: Callable[[Place], list[str]]) -> list[list[str]]:
+    """For each of the others, by how much our rows are ahead in gain and in forgetting; p values are corrected."""
+    lines: dict[Place, list[str]] = {place: first(place) for place in others}
+    for name in ("gain", "forgetting"):
+        measured = {place: paired(name, ours, rows) for place, rows in others.items()}
+        known = {place: one for place, one in measured.items() if one is not None}
+        corrected = dict(zip(known, holm([one.p for one in known.values()]), strict=True))
+        for place, one in measured.items():
+            lines[place] += ["-", "-"] if one is None else [interval(one), shown_p(corrected[place])]
+    return list(lines.values())
+
+
+def comparison_table(stream: str, found: Groups) -> str:
+    """LPI with its own routing against every other line of a stream."""
+    group = {place: rows for place, rows in found["methods"].items() if place.stream == stream}
+    ours = Place(stream, "lpi", OWN)
+    if ours not in group:
+        return MISSING.format(f"lpi on the stream {stream}")
+    others = {place: rows for place, rows in group.items() if place != ours and place.routing != "oracle"}
+
+    def first(place: Place) -> list[str]:
+        return [place.label, routed(place, group[place])]
+
+    header = ["lpi minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
+    return markdown(header, comparison(group[ours], others, first))
+
+
+def components_table(found: Groups) -> str:
+    """What changes when one thing of the whole method is changed."""
+    group = found["components"]
+    whole = Place("aspects", WHOLE_METHOD, OWN)
+    if whole not in group:
+        return MISSING.format("the whole method")
+    others = {place: rows for place, rows in group.items() if place != whole}
+    columns = [*MEASURES[1:], PARAMETERS]
+
+    def first(place: Place) -> list[str]:
+        return [place.label, *cells(group[place], columns)]
+
+    header = ["variant", *titles(columns), "whole minus variant: gain", "p", "forgetting", "p"]
+    return markdown(header, [[*first(whole), "-", "-", "-", "-"], *comparison(group[whole], others, first)])
+
+
+def routing_table(found: Groups) -> str:
+    """Gains under routings that share the trained states; how often the likeliest task is the true one."""
+    group = found["routing"]
+    names = dict.fromkeys(place.routing for place in group)
+    methods = list(dict.fromkeys(place.label for place in group))
     lines = []
-    for label, rows in group.items():
-        cells = [label]
-        for name in ("mean.average_recall.r1", "mean.forgetting.r1"):
-            if label != reference and (measured := paired(name, group[reference], rows)) is not None:
-                difference, deviation, p = measured
-                cells += [f"{difference:+.1f} ± {deviation:.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
-        if len(cells) > 1:
-            lines.append(cells)
-    return markdown([f"{reference} minus", "average R@1", "p", "forgetting", "p"], lines)
+    for name in names:
+        rows = [group.get(Place("aspects", method, name), []) for method in methods]
+        accuracy = cells(next(own for own in rows if own), ACCURACY)  # it does not depend on the method
+        lines.append([name, *(cell for own in rows for cell in cells(own, MEASURES[1:])), *accuracy])
+    header = [f"{method}: {title}" for method in methods for title in titles(MEASURES[1:])]
+    return markdown(["routing", *header, *titles(ACCURACY)], lines)
 
 
-def validation_table() -> str:
-    """docs/results/validation.csv by settings: what was tried on the validation split."""
-    rows = read_rows(VALIDATION)
-    kinds: dict[str, Rows] = {}
-    for row in rows:
-        kinds.setdefault(row["settings"], []).append(row)
-    names = ("i2t", "t2i", "mean", "forgetting")
-    lines = [
-        [f"`{settings}`", str(len(own)), *(spread([float(row[name]) for row in own], 1) for name in names)]
-        for settings, own in kinds.items()
-    ]
-    return markdown(["settings", "seeds", *names], lines)
+def crossed(name: str, first: str, found: Groups) -> str:
+    """A group with labels `METHOD, VARIANT`: variants in rows, methods under their routings in columns.
+
+    Then by how much LPI's gain is above that of S-Prompts, with their own routings.
+    """
+    group = found[name]
+    labels = {place: place.label.split(", ", 1) for place in group}
+    columns = list(dict.fromkeys((labels[place][0], place.routing) for place in group))
+    lines = []
+    for variant in dict.fromkeys(variant for _, variant in labels.values()):
+        line = [variant]
+        for method, routing in columns:
+            rows = group.get(Place("aspects", f"{method}, {variant}", routing), [])
+            line.append(" / ".join(cells(rows, MEASURES[1:])) if rows else "-")
+        both = (group.get(Place("aspects", f"{method}, {variant}", OWN), []) for method in ("lpi", "sprompts"))
+        lines.append([*line, lead(*both)])
+    header = [f"{method}, {ROUTED[routing]}" if method_class(method).routed else method for method, routing in columns]
+    return markdown([first, *header, "gain: lpi minus sprompts, by pairs"], lines)
+
+
+def lead(ours: Rows, theirs: Rows) -> str:
+    """The paired difference of gains with its interval; a dash where it cannot be had."""
+    found = paired("gain", ours, theirs) if ours and theirs else None
+    return interval(found) if found else "-"
+
+
+def interval(of: Difference) -> str:
+    return f"{of.mean:+.1f} [{of.low:+.1f}, {of.high:+.1f}]"
+
+
+def plain_group(name: str, found: Groups) -> str:
+    """A line for each label."""
+    lines = [[place.label, str(len(rows)), *cells(rows, MEASURES)] for place, rows in found[name].items()]
+    return markdown([name, "seeds", *titles(MEASURES)], lines)
 
 
 def search_table() -> str:
-    """docs/results/search.csv: all settings, the best of each method in bold."""
+    """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
     rows = read_rows(search.CSV)
-    best, lines = search.best_settings(rows), []
-    kinds: dict[tuple[str, str], Rows] = {}
-    for row in rows:
-        kinds.setdefault((row["method"], row["settings"]), []).append(row)
-    for (method, text), own in sorted(kinds.items(), key=lambda item: list(best).index(item[0][0])):
-        chosen = json.loads(text)
-        settings = ", ".join(f"`{name}={value}`" for name, value in chosen.items())
-        gain, lost = (spread([float(row[name]) for row in own], 1) for name in ("mean", "forgetting"))
-        lines.append([method, settings, str(len(own)), f"**{gain}**" if chosen == best[method] else gain, lost])
-    return markdown(["method", "settings", "seeds", "gain over frozen", "forgetting"], lines)
+    chosen, lines = search.best_settings(rows, search.declaration()), []
+    for name in dict.fromkeys(row["method"] for row in rows):
+        tried = search.gains(rows, name)
+        means = search.means(tried)
+        for text, gains in tried.items():
+            settings = json.loads(text)
+            mean = f"{means[text]:.1f}" if text in means else "-"
+            of_streams = [f"{gains[stream]:.1f}" if stream in gains else "-" for stream in STREAMS]
+            lines.append([name, shown(settings), *of_streams, f"**{mean}**" if settings == chosen.get(name) else mean])
+    return markdown(["method", "settings", *STREAMS, "mean"], lines)
+
+
+def shown(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}={study.spelled(value)}`" for name, value in settings.items())
+
+
+def chosen_table() -> str:
+    """What the search chose for each method: for both streams, and what the best for each stream alone would gain."""
+    rows, lines = read_rows(search.CSV), []
+    for method, settings in search.best_settings(rows, search.declaration()).items():
+        gains = search.gains(rows, method)
+        own, cell = gains[json.dumps(settings)], []
+        for stream in STREAMS:
+            alone = search.best(gains, (stream,))
+            cell.append(f"{own[stream]:.1f} ({gains[json.dumps(alone)][stream]:.1f})")
+        lines.append([method, str(len(gains)), shown(settings), *cell])
+    return markdown(["method", "trials", "settings", *(f"gain, {stream} (best there)" for stream in STREAMS)], lines)
 
 
 def plain_table(path: Path) -> str:
@@ -190,33 +340,34 @@ def targets_table() -> str:
     return markdown(["what", "wanted", "measured", "reached", "table"], [target.cells() for target in TARGETS])
 
 
-FROM_FILES: dict[str, tuple[Path, Callable[[], str]]] = {
-    "search": (search.CSV, search_table),
-    "validation": (VALIDATION, validation_table),
+OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the group that it needs, the table
+    "methods in short": ("methods", methods_in_short),
+    **{f"methods, {stream}": ("methods", partial(whole_methods, stream)) for stream in STREAMS},
+    **{f"comparison, {stream}": ("methods", partial(comparison_table, stream)) for stream in STREAMS},
+    "components": ("components", components_table),
+    "routing": ("routing", routing_table),
+    "patch dropout": ("patch dropout", partial(plain_group, "patch dropout")),
+    "training scenes": ("training scenes", partial(crossed, "training scenes", "scenes per task")),
+    "variants of the stream": ("variants of the stream", partial(crossed, "variants of the stream", "stream")),
 }
-WITHOUT_FILE = {"parameters": parameter_table, "targets": targets_table}
+OF_SEARCH: dict[str, Callable[[], str]] = {"search": search_table, "settings": chosen_table}
+OTHERS: dict[str, Callable[[], str]] = {"parameters": parameter_table, "targets": targets_table}
 
 
-def render(name: str, found: dict[str, dict[str, Rows]]) -> str:
+def render(name: str, found: Groups) -> str:
     """The table of that name, or a line that says that there are no results yet."""
-    if name in WITHOUT_FILE:
-        return WITHOUT_FILE[name]()
-    plain = RESULTS / f"{name}.csv"
-    path, table = FROM_FILES.get(name, (plain, partial(plain_table, plain)))
-    if path.exists():
-        return table()
-    if name in COMPARISONS:
-        group, reference = COMPARISONS[name]
-        if reference in found.get(group, {}):
-            return comparison_table(found[group], reference)
-    elif name in OF_METHODS and "methods" in found:
-        return group_table("methods", found["methods"], OF_METHODS[name])
-    elif name in found:
-        return group_table(name, found[name], RECALL + MORE.get(name, []))
-    return f"No results of {name} yet."
+    if name in OTHERS:
+        return OTHERS[name]()
+    if name in OF_STUDY and OF_STUDY[name][0] in found:
+        return OF_STUDY[name][1](found)
+    if name in OF_SEARCH and search.CSV.exists():
+        return OF_SEARCH[name]()
+    if name not in OF_SEARCH and (path := RESULTS / f"{name}.csv").exists():
+        return plain_table(path)
+    return MISSING.format(name)
 
 
-def updated(text: str, found: dict[str, dict[str, Rows]]) -> str:
+def updated(text: str, found: Groups) -> str:
     """The text with every marked table made anew."""
     return MARKS.sub(lambda match: f"{match[1]}\n{render(match[2], found)}\n\n{match[3]}", text)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One `dvc exp run` per task of a Slurm array. RUNS has one line of arguments per run, such as `-S rank=8 -S seed=1`:
 #
-#     python benchmarks/study.py --plan | sed -n 's/^dvc exp run //p' > runs.txt    # or write your own
+#     python benchmarks/study.py --plan > runs.txt                  # or write your own
 #     sbatch --array=1-$(wc -l < runs.txt) launch/slurm.sh runs.txt
 #
 # Submit from the root of a clone that every node sees, after `make install` and `dvc remote add --local

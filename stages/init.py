@@ -29,7 +29,8 @@ def main() -> None:
     if method.offline:
         parts = [TaskData.load(Path("data/stream/train") / task) for task in load_chain()]
         everything, unknown = TaskData.concatenate(parts), np.ones((1, 1))
-        records = train_task(method, everything, unknown, parameters, backbone.normalise, rng, device, "all tasks")
+        how = backbone.normalise, rng, device, "all tasks", len(parts)
+        records = train_task(method, everything, unknown, parameters, *how)
         method.tasks = 0
     if is_writer():
         save_state(OUT, method, records)

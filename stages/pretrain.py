@@ -4,6 +4,8 @@ from pathlib import Path
 
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.models.pretraining import Pretrainer, Recipe
+from lpi.models.pretraining.card import write_card
+from lpi.models.pretraining.export import export
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.errors import plain_errors
 
@@ -13,14 +15,13 @@ OUT = Path("data/backbone")
 
 
 def main() -> None:
-    recipe = Recipe(**yaml.safe_load(Path("data/pretrain.yaml").read_text()))
+    recipe = Recipe(**yaml.safe_load(Path("data/pretrain.yaml").read_text("utf-8")))
     concepts = load_catalogue(Path("data/catalogue.csv"), Path("data/domains.csv"))
-    device = device_from_environment()
-    trainer = Pretrainer(recipe, concepts, Path(".checkpoints"), device)
+    trainer = Pretrainer(recipe, concepts, Path(".checkpoints"), device_from_environment())
     trainer.resume()
     trainer.run()
-    trainer.export(OUT)
-    trainer.write_card(OUT / "README.md")
+    export(trainer.student, OUT)
+    write_card(trainer, OUT / "README.md")
 
 
 if __name__ == "__main__":

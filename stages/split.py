@@ -36,6 +36,8 @@ def main() -> None:
     for task, name in enumerate(stream["names"]):
         counts = "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test"))
         print(f"{name:<{width}}{counts}")
+    if notice := backbone.notice():
+        print(f"note: {notice}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lpi.methods import check, check_sections, method_class, resolve
 from lpi.models.backbone import Backbone
-from lpi.parameters import GENERAL, Parameters, load_chain, load_parameters
+from lpi.parameters import GENERAL, Parameters, check_order, load_chain, load_parameters
 from lpi.runtime.errors import plain_errors
 
 OUT = Path("data/parameters.txt")
@@ -29,6 +29,7 @@ def main() -> None:
         parameters[name]  # raises when it is missing
     check_sections(parameters)
     load_chain()
+    check_order(parameters)
     check(resolve(parameters), Backbone(parameters["backbone"]).config)
     method = parameters["method"]
     if fixed := method_class(method).fixed:

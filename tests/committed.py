@@ -11,6 +11,21 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = "params.yaml"
+WHOLE = {  # every part of LPI in its plain form, whatever the defaults are
+    "rank": 4,
+    "depth": 4,
+    "prompt_length": 4,
+    "prompts.deep": "add",
+    "prompts.start": "neutral",
+    "prompts.scale": 0.02,
+    "prompts.warm_start": "nearest",
+    "prompts.warm_lr": 1.0,
+    "interaction.rank": 1,
+    "loss.alignment": 0.1,
+    "loss.task": 0.1,
+    "loss.distillation": 1.0,
+    "lr": 0.006,
+}
 
 
 @cache

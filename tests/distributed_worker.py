@@ -24,7 +24,7 @@ PLAIN = {"optimizer.name": "sgd", "lr": 0.1, "stream.margin": 1}  # updates in p
 
 
 def train(name: str) -> dict:
-    parameters = resolve(Parameters(dict(committed.parameters()) | SMALL | PLAIN | {"method": name}))
+    parameters = resolve(Parameters(dict(committed.parameters()) | committed.WHOLE | SMALL | PLAIN | {"method": name}))
     torch.manual_seed(0)
     encoder = PromptedCLIP(freeze(open_clip.CLIP(**TINY)))
     tokenizer = open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])

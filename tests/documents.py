@@ -30,6 +30,11 @@ def pages() -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.parts))
 
 
+def is_kept(page: Path) -> bool:
+    """Whether a page of docs/results tells of an earlier study and is kept as it was."""
+    return page.parts[:2] == ("docs", "results")
+
+
 def read(page: str | Path) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 

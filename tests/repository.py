@@ -25,13 +25,18 @@ SOURCES = (
     "data/pretrain.yaml",
     "data/backbone",
 )
-TINY = {
-    "scenes.train": 8,
-    "scenes.val": 3,
-    "scenes.test": 5,
-    "epochs": 1,
-    "batch_size": 8,
+SIZES = {"scenes.train": 8, "scenes.val": 3, "scenes.test": 5, "epochs": 1, "batch_size": 8}
+TINY = {  # what most tests of the pipeline need; where a test is about something else, it sets that
+    **SIZES,
+    **committed.WHOLE,
+    "prompts.start": "apart",  # with this rate, a few updates are enough to change what is found
+    "lr": 0.024,
+    "scenes.captions": "aspects",
+    "scenes.lie": 0.5,
     "routing.clusters": 2,
+    "routing.metric": "l1",
+    "routing.candidates": 1,
+    "routing.calibrate": False,
 }
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 

@@ -81,7 +81,7 @@ def pairs(data, features):
 def test_a_stream_is_cut_into_tasks_that_together_are_the_stream(repository, monkeypatch):
     monkeypatch.chdir(repository.folder)
     parts = tasks.cut(6)["train"]
-    assert [len(data.images) for data, _ in parts] == [2, 1, 1] * 2
+    assert [len(data.images) for data, _ in parts] == [3, 3, 2] * 2
     (data, features), (together, together_features) = tasks.whole("train"), as_one(parts)
     for name in ("images", "tokens", "owners"):
         assert np.array_equal(getattr(together, name), getattr(data, name))
@@ -100,13 +100,15 @@ def test_a_stream_is_divided_by_its_captions(repository, monkeypatch):
 @pytest.mark.parametrize(("division", "count"), [("cut", 4), ("cluster", 2)])
 def test_many_tasks_are_measured(division, count, repository, monkeypatch):
     monkeypatch.chdir(repository.folder)
-    row = tasks.measure(division, count)
-    assert row["tasks"] == count
-    assert row["pairs_per_task"] == round(len(tasks.whole("train")[0].tokens) / count)
-    growth = row["state_kb_last"] - row["state_kb_first"]
-    assert row["state_kb_per_task"] == pytest.approx(growth / (count - 1), abs=0.11) != 0
-    assert row["encodings"] <= row["encodings_of_everything"] == (count + 1) / 2
-    assert 0 < row["encodings_ahead"] <= 1
+    one, several = tasks.measure(division, count)
+    assert (one["candidates"], several["candidates"]) == tasks.CANDIDATES
+    assert one["tasks"] == count
+    assert one["pairs_per_task"] == round(len(tasks.whole("train")[0].tokens) / count)
+    growth = one["state_kb_last"] - one["state_kb_first"]
+    assert one["state_kb_per_task"] == pytest.approx(growth / (count - 1), abs=0.11) != 0
+    assert one["encodings"] <= one["encodings_of_everything"] == (count + 1) / 2
+    assert 0 < one["encodings_ahead"] <= 1
+    assert one["encodings"] < several["encodings"]
 
 
 def test_routing_is_compared_with_the_differences_written_out(tmp_path, monkeypatch):

@@ -23,7 +23,11 @@ import pytest
 import yaml
 from conftest import ROOT
 
-PAGES = [page for page in documents.pages() if page.parts[0] in ("README.md", "CONTRIBUTING.md", "docs")]
+PAGES = [
+    page
+    for page in documents.pages()
+    if page.parts[0] in ("README.md", "CONTRIBUTING.md", "docs") and not documents.is_kept(page)
+]
 VARIABLE = re.compile(r"([A-Z_]+)=(\S+)")
 
 
@@ -158,6 +162,7 @@ INSTALL = in_test("test_install::test_a_clone_is_installed_and_activated_as_the_
 CACHE = in_test("test_sharing::test_a_shared_cache_is_open_to_the_group")
 CLONE = in_test("test_sharing::test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments")
 ARTIFACTS = in_test("test_sharing::test_others_get_the_backbone_and_the_final_prompts_by_name")
+CHAIN = in_test("test_variants::test_the_command_of_the_page_makes_the_chain_of_forty_tasks")
 RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern that fits a whole command counts
     (r"make plan", runs),
     (r"make .*|(PYTHON|TORCH_INDEX)=\S+ make install", made),
@@ -169,6 +174,7 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
         r"cp -r ~/photos ~/captions\.csv data/own/|sed -i '/\^  t02:/,\$d' params\.yaml|dvc exp run -S dataset=folder",
         OWN,
     ),
+    (r"for i in \$\(seq 12 39\); do .* >> params\.yaml", CHAIN),
     (r"sbatch .*", SLURM),
     (r"sky jobs launch .*", SKY),
     (r"pre-commit install", has_hooks),

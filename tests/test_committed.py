@@ -38,6 +38,6 @@ def test_copies_and_links_of_the_project_have_the_committed_parameters(committed
     assert (committed_root / "params.yaml").read_text() == committed.text("params.yaml")
     assert (committed_root / "dvc.yaml").samefile(committed.ROOT / "dvc.yaml")
     copied = Repository(tmp_path / "copy").parameters()
-    assert {name: copied[name] for name in ("rank", "dataset", "loss")} == {
-        name: committed.tree()[name] for name in ("rank", "dataset", "loss")
+    assert {name: copied[name] for name in ("dataset", "similarity", "stream")} == {
+        name: committed.tree()[name] for name in ("dataset", "similarity", "stream")
     }

@@ -83,7 +83,9 @@ def test_devices_are_described_and_waited_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: waits.append("mps"))
     devices = [torch.device(name) for name in ("cpu", "cuda:1", "mps")]
-    assert [describe(device) for device in devices] == [f"{torch.get_num_threads()} cores", "GPU 1", "Apple GPU"]
+    for threads, cores in ((1, "1 core"), (2, "2 cores")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert [describe(device) for device in devices] == [cores, "GPU 1", "Apple GPU"]
     for device in devices:
         synchronize(device)
     assert waits == [torch.device("cuda:1"), "mps"]

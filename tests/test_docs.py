@@ -4,19 +4,24 @@ import json
 import re
 import subprocess
 import sys
-from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 from lpi.metrics import DIRECTIONS
 from lpi.parameters import METHODS
 
 import committed
 import documents
+import numpy as np
 import pytest
 import tables
 import targets
 import yaml
 from conftest import ROOT
 from repository import declared
+from results import Rows, write_rows
+from streams import STREAMS
+from tables import Place
 
 README = documents.read("README.md")
 
@@ -73,7 +78,7 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8192
 
 
-@pytest.mark.parametrize("page", [page for page in documents.pages() if page.parts[0] == "docs"], ids=str)
+@pytest.mark.parametrize("page", [page for page in documents.pages() if page.parent == Path("docs")], ids=str)
 def test_a_page_begins_with_what_its_reader_will_be_able_to_do(page):
     first = documents.read(page).split("\n\n")[1]
     assert first.startswith("After this page "), first
@@ -132,71 +137,271 @@ def test_the_variables_of_the_environment_are_those_that_the_code_reads():
     assert set(re.findall(r"^\| `(LPI_\w+)` \|", table, re.MULTILINE)) == set(re.findall(r'"(LPI_\w+)"', source))
 
 
-def rows_of(method: str, values: list[float]) -> list[dict[str, str]]:
-    names = [name for _, name, _ in tables.RECALL]
+def rows_of(method: str, gains: list[float], **columns: str) -> Rows:
+    """A row for each seed; forgetting is twice the gain, every other measure the gain itself."""
+    names = [name for _, name, _ in (*tables.WHOLE, *tables.ACCURACY)]
     return [
-        {"method": method, "seed": str(seed), "parameters_per_task": "2776", **dict.fromkeys(names, str(value))}
-        for seed, value in enumerate(values)
+        {
+            "method": method,
+            "seed": str(seed),
+            **dict.fromkeys(names, str(gain)),
+            "forgetting": str(2 * gain),
+            "parameters_per_task": "2776",
+            **columns,
+        }
+        for seed, gain in enumerate(gains)
     ]
 
 
-def test_a_table_shows_mean_and_deviation():
-    group = {"lpi": rows_of("lpi", [1.0, 2.0, 3.0]), "frozen": rows_of("frozen", [4.0])}
-    lines = tables.render("methods", {"methods": group}).splitlines()
-    assert lines[0].startswith("| method | seeds | average R@1 i2t |")
-    assert lines[2] == "| lpi | 3 |" + " 2.0 ± 1.0 |" * 6 + " 2,776 |"
-    assert lines[3] == "| frozen | 1 |" + " 4.0 |" * 6 + " 2,776 |"
+def lines_of(name: str, found: tables.Groups) -> list[list[str]]:
+    """The cells of a table, line by line, without what separates the header."""
+    header, _, *lines = tables.render(name, found).splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (header, *lines)]
 
 
-def test_further_measures_and_variants_have_tables():
-    rows = rows_of("lpi", [1.0, 3.0])
-    for row in rows:
-        row |= {name: "5" for _, name, _ in tables.OTHER}
-    lines = tables.render("other measures", {"methods": {"lpi": rows}}).splitlines()
-    assert lines[0].startswith("| method | seeds | gain over frozen i2t | gain over frozen t2i | R@10 i2t |")
-    assert lines[2] == "| lpi | 2 |" + " 5.0 ± 0.0 |" * 10
-    for row in rows:
-        row |= dict.fromkeys((name for _, name, _ in tables.SHORT), "7")
-    lines = tables.render("methods in short", {"methods": {"lpi": rows}}).splitlines()
-    assert lines[0] == "| method | seeds | average R@1 | gain over frozen | forgetting | parameters per task |"
-    assert lines[2] == "| lpi | 2 |" + " 7.0 ± 0.0 |" * 3 + " 7 |"
-    variants = {"as it is": rows_of("lpi", [1.0, 3.0]), "none": rows_of("lpi", [0.0, 1.0])}
-    lines = tables.render("comparison of variants", {"variants": variants}).splitlines()
-    assert lines[2].startswith("| none | +1.5 ± 0.7 | 0.205 |")
+METHODS_FOUND = {
+    Place("aspects", "lpi", "own"): rows_of("lpi", [5.0, 6.0, 7.0]),
+    Place("aspects", "lpi", "published"): rows_of("lpi", [4.0, 4.0, 4.0]),
+    Place("aspects", "lpi", "oracle"): rows_of("lpi", [8.0, 9.0, 10.0]),
+    Place("aspects", "frozen", "own"): rows_of("frozen", [0.0], parameters_per_task="0"),
+    Place("aspects", "maple", "own"): rows_of("maple", [3.0, 5.0, 4.0]),
+    Place("aspects", "maple", "published"): rows_of("maple", [2.0]),
+    Place("mixed", "lpi", "own"): rows_of("lpi", [1.0, 3.0]),
+    Place("mixed", "shared", "own"): rows_of("shared", [1.0, 3.0]),
+}
 
 
-def test_methods_are_compared_seed_by_seed():
-    """Differences 2, 1, 3: t = 2 / (1 / sqrt 3), two degrees of freedom."""
-    group = {"lpi": rows_of("lpi", [5.0, 6.0, 7.0]), "a": rows_of("a", [3.0, 5.0, 4.0])}
-    group |= {"one seed": rows_of("b", [4.0]), "frozen": rows_of("frozen", [4.0])}
-    difference, deviation, p = tables.paired("mean.average_recall.r1", group["lpi"], group["a"][::-1])
+def test_methods_in_short_have_both_streams_in_a_line():
+    header, *lines = lines_of("methods in short", {"methods": METHODS_FOUND})
+    assert header[:2] == ["method", "routing"]
+    assert header[2:] == ["R@1", "gain over frozen", "forgetting", "gain on the control", "parameters per task"]
+    assert lines == [
+        ["lpi", "by pairs", "6.0 ± 1.0", "6.0 ± 1.0", "12.0 ± 2.0", "2.0 ± 1.4", "2,776"],
+        ["lpi", "as published", "4.0 ± 0.0", "4.0 ± 0.0", "8.0 ± 0.0", "-", "2,776"],
+        ["frozen", "-", "0.0", "0.0", "0.0", "-", "0"],
+        ["maple", "by pairs", "4.0 ± 1.0", "4.0 ± 1.0", "8.0 ± 2.0", "-", "2,776"],
+    ]
+
+
+def test_a_stream_has_every_method_under_every_routing():
+    header, *lines = lines_of("methods, aspects", {"methods": METHODS_FOUND})
+    assert header == ["method", "routing", "seeds", *(title for title, _, _ in tables.WHOLE)]
+    assert [line[:4] for line in lines] == [
+        ["lpi", "by pairs", "3", "6.0 ± 1.0"],
+        ["lpi", "as published", "3", "4.0 ± 0.0"],
+        ["lpi", "true tasks", "3", "9.0 ± 1.0"],
+        ["frozen", "-", "1", "0.0"],
+        ["maple", "by pairs", "3", "4.0 ± 1.0"],
+        ["maple", "as published", "1", "2.0"],
+    ]
+    assert [line[0] for line in lines_of("methods, mixed", {"methods": METHODS_FOUND})[1:]] == ["lpi", "shared"]
+
+
+def test_runs_are_compared_seed_by_seed():
+    """Differences 2, 1, 3: t = 2 / (1 / sqrt 3) with two degrees of freedom, of which the quantile 0.975 is 4.3027."""
+    ours, theirs = rows_of("lpi", [5.0, 6.0, 7.0]), rows_of("maple", [3.0, 5.0, 4.0])
     t = 2 * 3**0.5
-    assert (difference, deviation) == pytest.approx((2.0, 1.0))
-    assert p == pytest.approx(1 - t / (2 + t**2) ** 0.5)  # the distribution function for two degrees of freedom
-    assert tables.paired("mean.average_recall.r1", group["lpi"], group["frozen"])[0] == pytest.approx(2.0)
-    assert tables.paired("mean.average_recall.r1", group["lpi"], group["one seed"]) is None
-    lines = tables.comparison_table(group, "lpi").splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| a", "| frozen"]
-    assert "| +2.0 ± 1.0 | 0.074 |" in lines[2]
-    del group["lpi"]  # not run yet
-    assert tables.render("comparison", {"methods": group}) == "No results of comparison yet."
+    found = tables.paired("gain", ours, theirs[::-1])
+    assert found.mean == pytest.approx(2.0)
+    assert (found.low, found.high) == pytest.approx((2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4)
+    assert found.p == pytest.approx(1 - t / (2 + t**2) ** 0.5)  # the distribution function for two degrees of freedom
+    assert tables.paired("forgetting", ours, theirs).mean == pytest.approx(4.0)
 
 
-def test_the_best_trial_is_in_bold_and_missing_results_are_named(monkeypatch, tmp_path):
-    trials = (("lpi", 0.1, 0, "2.0"), ("l2p", 0.1, 0, "1.0"), ("lpi", 0.2, 0, "3.0"), ("lpi", 0.1, 1, "3.0"))
-    rows = [
-        {"method": method, "settings": f'{{"lr": {rate}}}', "seed": str(seed), "mean": mean, "forgetting": "1.0"}
-        for method, rate, seed, mean in trials
+def test_only_common_seeds_are_compared_and_frozen_with_all():
+    ours = rows_of("lpi", [5.0, 6.0, 7.0])
+    fewer = tables.paired("gain", ours, rows_of("maple", [1.0, 1.0, 3.0])[1:])
+    assert fewer.mean == pytest.approx(4.5)
+    assert tables.paired("gain", ours, rows_of("frozen", [1.0])).mean == pytest.approx(5.0)
+    assert tables.paired("gain", ours, rows_of("maple", [1.0])) is None
+    assert tables.paired("gain", ours[:1], rows_of("frozen", [1.0])) is None
+    assert tables.paired("gain", ours, rows_of("lpi", [5.0, 6.0, 7.0])) is None  # the same runs
+
+
+def test_equal_differences_have_no_spread_to_test():
+    ours = rows_of("lpi", [5.1, 6.2, 7.3])
+    assert tables.paired("gain", ours, rows_of("maple", [3.1, 4.2, 5.3])) is None
+    assert tables.paired("gain", ours, rows_of("maple", [5.1, 6.2, 7.3])) == (0.0, 0.0, 0.0, 1.0)
+
+
+def naive_holm(p_values: list[float]) -> list[float]:
+    """For each, the highest of the products up to its place in the order of p, at most 1."""
+    ordered = sorted(p_values)
+    count = len(ordered)
+    return [
+        min(1.0, max((count - place) * q for place, q in enumerate(ordered) if q <= p and ordered.index(q) <= place))
+        for p in p_values
     ]
-    monkeypatch.setattr(tables, "read_rows", lambda path: rows)
-    lines = tables.search_table().splitlines()[2:]
-    assert lines[0] == "| lpi | `lr=0.1` | 2 | **2.5 ± 0.7** | 1.0 ± 0.0 |"  # it ran with more seeds
-    assert lines[1] == "| lpi | `lr=0.2` | 1 | 3.0 | 1.0 |"
-    assert lines[2] == "| l2p | `lr=0.1` | 1 | **1.0** | 1.0 |"
-    empty = partial(tables.plain_table, tmp_path / "none.csv")
-    monkeypatch.setattr(tables, "FROM_FILES", {"routes": (tmp_path / "none.csv", empty)})
-    for name in ("rank", "comparison", "routes"):
+
+
+def test_p_values_are_corrected_by_holm():
+    """0.01 x 4, 0.02 x 3, then 0.03 x 2 and 0.04 x 1, which are not below those before."""
+    assert tables.holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert tables.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert tables.holm([]) == [] and tables.holm([0.2]) == [0.2]
+    drawn = np.random.default_rng(0).uniform(0, 0.2, 30).tolist()
+    assert tables.holm(drawn) == pytest.approx(naive_holm(drawn))
+
+
+def test_lpi_is_compared_with_every_line_but_those_with_true_tasks():
+    """Beside maple the differences are 2, 1, 3 (p = 0.0742), beside frozen 5, 6, 7 (t = 6 sqrt 3), beside published
+    1, 2, 3 (the p of maple): in Holm's order 0.0092 x 3, 0.0742 x 2, 0.0742."""
+    header, *lines = lines_of("comparison, aspects", {"methods": METHODS_FOUND})
+    assert header == ["lpi minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
+    assert lines == [
+        ["lpi", "as published", "+2.0 [-0.5, +4.5]", "0.148", "+4.0 [-1.0, +9.0]", "0.148"],
+        ["frozen", "-", "+6.0 [+3.5, +8.5]", "0.027", "+12.0 [+7.0, +17.0]", "0.027"],
+        ["maple", "by pairs", "+2.0 [-0.5, +4.5]", "0.148", "+4.0 [-1.0, +9.0]", "0.148"],
+        ["maple", "as published", "-", "-", "-", "-"],
+    ]
+    (other,) = lines_of("comparison, mixed", {"methods": METHODS_FOUND})[1:]
+    assert other == ["shared", "-", "+0.0 [+0.0, +0.0]", "1.000", "+0.0 [+0.0, +0.0]", "1.000"]
+
+
+def test_small_p_values_are_not_shown_as_zero():
+    assert [tables.shown_p(p) for p in (0.25, 0.001, 0.0009, 0.0)] == ["0.250", "0.001", "< 0.001", "< 0.001"]
+
+
+def test_components_are_compared_with_the_whole_method():
+    whole = rows_of("lpi", [5.0, 6.0, 7.0])
+    group = {
+        Place("aspects", "rank 1", "own"): rows_of("lpi", [3.0, 5.0, 4.0], parameters_per_task="694"),
+        Place("aspects", "as it is", "own"): whole,
+        Place("aspects", "rank 4", "own"): whole,  # the setting of the whole method
+        Place("aspects", "one seed", "own"): rows_of("lpi", [5.5]),
+    }
+    header, *lines = lines_of("components", {"components": group})
+    assert header[:4] == ["variant", "gain over frozen", "forgetting", "parameters per task"]
+    own = ["6.0 ± 1.0", "12.0 ± 2.0", "2,776", "-", "-", "-", "-"]
+    assert lines == [
+        ["as it is", *own],
+        ["rank 1", "4.0 ± 1.0", "8.0 ± 2.0", "694", "+2.0 [-0.5, +4.5]", "0.074", "+4.0 [-1.0, +9.0]", "0.074"],
+        ["rank 4", *own],
+        ["one seed", "5.5", "11.0", "2,776", "-", "-", "-", "-"],
+    ]
+
+
+def test_routings_have_the_gains_of_all_methods_and_how_often_they_are_right():
+    group = {
+        Place("aspects", "lpi", "1 mean"): rows_of("lpi", [5.0, 7.0], **{"routing_accuracy.text": "91"}),
+        Place("aspects", "sprompts", "1 mean"): rows_of("sprompts", [1.0]),
+        Place("aspects", "sprompts", "true tasks"): rows_of("sprompts", [2.0]),
+    }
+    header, *lines = lines_of("routing", {"routing": group})
+    gains = [f"{method}: {title}" for method in ("lpi", "sprompts") for title in ("gain over frozen", "forgetting")]
+    assert header == ["routing", *gains, "images routed right", "captions routed right"]
+    assert lines == [
+        ["1 mean", "6.0 ± 1.4", "12.0 ± 2.8", "1.0", "2.0", "6.0 ± 1.4", "91.0 ± 0.0"],
+        ["true tasks", "-", "-", "2.0", "4.0", "2.0", "2.0"],
+    ]
+
+
+def test_variants_stand_in_rows_and_methods_with_their_routings_in_columns():
+    group = {
+        Place("aspects", "lpi, 5", "own"): rows_of("lpi", [5.0, 7.0]),
+        Place("aspects", "lpi, 5", "published"): rows_of("lpi", [4.0]),
+        Place("aspects", "shared, 5", "own"): rows_of("shared", [1.0]),
+        Place("aspects", "shared, 800", "own"): rows_of("shared", [2.0]),
+    }
+    header, *lines = lines_of("training scenes", {"training scenes": group})
+    lead = "gain: lpi minus sprompts, by pairs"
+    assert header == ["scenes per task", "lpi, by pairs", "lpi, as published", "shared", lead]
+    assert lines == [
+        ["5", "6.0 ± 1.4 / 12.0 ± 2.8", "4.0 / 8.0", "1.0 / 2.0", "-"],
+        ["800", "-", "-", "2.0 / 4.0", "-"],
+    ]
+    assert tables.lead(rows_of("lpi", [6.0, 7.0, 8.0]), rows_of("sprompts", [4.0, 6.0, 5.0])) == "+2.0 [-0.5, +4.5]"
+    assert lines_of("variants of the stream", {"variants of the stream": group})[0][0] == "stream"
+
+
+TRIALS = [
+    ("lpi", {"lr": 0.1}, 2.0, 4.0),
+    ("lpi", {"lr": 1e-05}, 5.0, 0.5),
+    ("lpi", {"lr": 0.1, "rank": 2}, 9.0, None),
+    ("l2p", {"lr": 0.1}, 1.0, 0.0),
+    ("l2p", {"lr": 1e-05}, 1.0, 1.0),
+    ("l2p", {"lr": 1e-05, "prompts.deep": "add"}, 1.2, 1.4),  # less than the margin above
+    ("dcp", {"lr": 0.1}, None, 1.0),
+]
+SPACE = {"lr": [0.1, 1e-05], "own": {"lpi": {"rank": [2]}, "l2p": {"prompts.deep": ["add"]}, "dcp": {}}}
+
+
+@pytest.fixture
+def searched(monkeypatch, tmp_path):
+    """A search that is not complete."""
+    monkeypatch.setattr(tables.search, "CSV", tmp_path / "search.csv")
+    monkeypatch.setattr(tables.search, "declaration", lambda: SPACE)
+    rows = [
+        {"method": method, "settings": json.dumps(settings), "stream": stream, "routing": routing, "gain": gain}
+        for method, settings, *gains in TRIALS
+        for stream, gain in zip(STREAMS, gains, strict=True)
+        for routing in ("own", "oracle")
+        if gain is not None
+    ]
+    for row in rows:
+        row["gain"] += 50 * (row["routing"] == "oracle")  # does not count
+    write_rows(tables.search.CSV, rows)
+
+
+def test_the_best_trial_of_both_streams_is_in_bold(searched):
+    header, *lines = lines_of("search", {})
+    assert header == ["method", "settings", "aspects", "mixed", "mean"]
+    assert lines == [
+        ["lpi", "`lr=0.1`", "2.0", "4.0", "**3.0**"],
+        ["lpi", "`lr=1e-05`", "5.0", "0.5", "2.8"],
+        ["lpi", "`lr=0.1`, `rank=2`", "9.0", "-", "-"],
+        ["l2p", "`lr=0.1`", "1.0", "0.0", "0.5"],
+        ["l2p", "`lr=1e-05`", "1.0", "1.0", "**1.0**"],
+        ["l2p", "`lr=1e-05`, `prompts.deep=add`", "1.2", "1.4", "1.3"],
+        ["dcp", "`lr=0.1`", "-", "1.0", "-"],
+    ]
+
+
+def test_chosen_settings_stand_beside_the_best_of_each_stream(searched):
+    header, *lines = lines_of("settings", {})
+    assert header == ["method", "trials", "settings", "gain, aspects (best there)", "gain, mixed (best there)"]
+    assert lines == [
+        ["lpi", "3", "`lr=0.1`", "2.0 (9.0)", "4.0 (4.0)"],
+        ["l2p", "3", "`lr=1e-05`", "1.0 (1.2)", "1.0 (1.4)"],
+    ]
+
+
+def test_missing_results_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables.search, "CSV", tmp_path / "none.csv")
+    for name in (*tables.OF_STUDY, *tables.OF_SEARCH, "no file"):
         assert tables.render(name, {}) == f"No results of {name} yet."
+    part = {Place("aspects", "frozen", "own"): rows_of("frozen", [0.0])}
+    for name, missing in (("comparison, aspects", "lpi on the stream aspects"), ("components", "the whole method")):
+        assert tables.render(name, {"methods": part, "components": part}) == f"No results of {missing} yet."
+
+
+def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch):
+    """A row that several places share stands in all of them."""
+    order = [place_of_study(*names) for names in ("am", "am", "bn", "bo")]
+    rows = [{"seed": "0"}, {"seed": "1"}]
+    monkeypatch.setattr(tables.study, "load_runs", lambda: order)
+    monkeypatch.setattr(tables.study, "found_rows", lambda *_: [*rows, rows[0], None])
+    m, n = (Place("aspects", label, "own") for label in "mn")
+    assert tables.groups() == {"a": {m: rows}, "b": {n: rows[:1]}}
+
+
+def place_of_study(group: str, label: str, method: str = "lpi", routing: str = "own") -> SimpleNamespace:
+    return SimpleNamespace(
+        group=group, stream="aspects", label=label, routing=routing, parameters={"method": method, "seed": 0}
+    )
+
+
+def test_a_method_that_is_routed_as_published_stands_once_and_says_so(monkeypatch):
+    places = [
+        place_of_study("methods", method, method, routing)
+        for method in ("lpi", "lpi-released")
+        for routing in ("own", "published")
+    ]
+    rows = [{"method": place.label, "seed": "0"} for place in places]
+    monkeypatch.setattr(tables.study, "load_runs", lambda: places)
+    monkeypatch.setattr(tables.study, "found_rows", lambda *_: rows)
+    shown = [(place.label, tables.routed(place, own)) for place, own in tables.groups()["methods"].items()]
+    assert shown == [("lpi", "by pairs"), ("lpi", "as published"), ("lpi-released", "as published")]
 
 
 def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
@@ -211,11 +416,13 @@ def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):
 
 def test_a_target_is_compared_with_the_rows_that_it_names(tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "RESULTS", tmp_path)
-    (tmp_path / "speed.csv").write_text("kind,rate\na,3\na,4\nb,\n")
+    (tmp_path / "speed.csv").write_text("kind,rate\na,3\na,4\nb,\nc,1670.4\n")
     rate = targets.column("rate")
     reached = targets.Target("what", 3, "speed", rate, least=True, where={"kind": "a"})
     assert reached.cells() == ["what", "3 or more", "3", "yes", "`speed`"]  # the worst row
     missed = targets.Target("what", 3.5, "speed", rate, where={"kind": "a"})
     assert missed.cells() == ["what", "3.5 or less", "4", "**no**", "`speed`"]
+    large = targets.Target("what", 4000, "speed", rate, least=True, where={"kind": "c"})
+    assert large.cells()[1:4] == ["4,000 or more", "1,670", "**no**"]
     none = targets.Target("what", 1, "other", rate)
     assert none.cells() == ["what", "1 or less", "not measured", "", "`other`"]

@@ -46,6 +46,7 @@ for case, changes in json.loads(sys.argv[2]).items():
     tensors = [[file[name] for name in sorted(file)] for file in files]
     result = {
         "summary": json.loads(Path("metrics/summary.json").read_text()),
+        "ranks": hashlib.sha256(Path("data/evaluation/ranks.npz").read_bytes()).hexdigest(),
         "states": [hashlib.sha256(b"".join(x.tobytes() for x in part)).hexdigest() for part in tensors],
         "epochs": [len((state / "log.csv").read_text().splitlines()) - 1 for state in states],
         "kept": [line.split(",")[-1] for line in Path("metrics/stream.csv").read_text().splitlines()[1:]],
@@ -60,6 +61,7 @@ BARE = {"depth": 1, "interaction.rank": 0, "loss.alignment": 0.0, "loss.task": 0
 PAIRS = {"routing.metric": "mahalanobis", "routing.candidates": 2, "routing.calibrate": True}
 ONE_SET = ("frozen", "joint", "shared", "l2p", "lpi+better")  # all tasks have the same prompts
 ROUTED = ("lpi", "sprompts", "dualprompt")
+IDLE = {"prompts.start": "neutral", "prompts.scale": 0.0, "prompt_length": 2, "lr": 1e-6}  # prompts that change nothing
 BASES = {
     **{method: {"method": method} for method in METHODS},
     "lpi+oracle": {"routing.oracle": True},
@@ -67,7 +69,7 @@ BASES = {
     "lpi+bare": BARE,
     "lpi+ahead": {"evaluation.forward_transfer": True},
     "lpi+measured": {"prompts.warm_start": "measured", "prompts.warm_margin": 0.0, "prompts.warm_lr": 0.5},
-    "lpi+better": {"keep": "better", "prompts.scale": 10.0},  # noise instead of prompts
+    "lpi+better": {"keep": "better", **IDLE},
 }
 CASES = {
     name: changes
@@ -160,7 +162,7 @@ def test_forward_transfer_is_an_option_that_changes_nothing_else(results):
     assert ahead == plain
 
 
-def test_prompts_that_do_harm_are_stored_but_not_used(results):
+def test_prompts_that_do_not_help_are_stored_but_not_used(results):
     """The first task is trained twice; both tasks are answered by the frozen model, later prompts start anew."""
     result = results["lpi+better"]
     assert result["tries"] == [2, 1]
@@ -195,7 +197,8 @@ def test_the_published_method_keeps_its_routing(results):
 
 @pytest.mark.parametrize("case", ROUTED)
 def test_pairs_compare_prompts_of_a_tasks_own_otherwise(results, case):
-    assert results[f"{case}+pairs"]["summary"]["t2i"] != results[case]["summary"]["t2i"]
+    """Other ranks; recall among so few images may be the same."""
+    assert results[f"{case}+pairs"]["ranks"] != results[case]["ranks"]
 
 
 def test_parts_of_lpi_can_be_switched_off(results):

@@ -38,8 +38,9 @@ def similarities():
 
 METHODS = ["lpi", "lpi-released", "sprompts", "l2p", "dualprompt", "maple", "dcp"]
 METHODS += ["shared", "shared-lwf", "shared-ewc", "joint"]
-POINTS = {"frozen": (0, [47.0])} | {name: (10.0 * 3**i, [50.0 + i, 51.0 + i]) for i, name in enumerate(METHODS)}
-SPREAD = {name: [1.0 + i, 2.0 + i] for i, name in enumerate(METHODS)}
+GAIN, LOST = "gain over frozen (points)", "forgetting (points)"
+POINTS = {"frozen": (0, {GAIN: [0.0], LOST: [1.6]})}
+POINTS |= {name: (10 * 3**i, {GAIN: [3.0 + i, 4.0 + i], LOST: [9.0 - i] * 2}) for i, name in enumerate(METHODS)}
 
 
 def losses(epochs=10):
@@ -58,6 +59,8 @@ def found_images(right, shape=(96, 96, 3)):
 
 
 FEW = [1, 4, 11]  # tasks
+ASPECTS = ["frame", "sky", "ground", "badge"]
+GAINS = 5 - 15.25 * (1 - np.eye(4)) + 30 * np.eye(4)  # 35 on the diagonal, -10.25 elsewhere
 CAPTION = "a red hammer beside two large green screwdrivers, for $5 and $10, on a striped background "
 DRAW = {
     "recall_matrix": lambda path: figures.recall_matrix(recalls(), NAMES, path, "image to text, R@1"),
@@ -87,8 +90,19 @@ DRAW = {
     "forgetting_bars": lambda path: figures.forgetting_bars(
         {"frozen": np.linspace(-2, 9, T - 1), "lpi": np.linspace(4, 1, T - 1)}, NAMES, path
     ),
-    "recall_against_parameters": lambda path: figures.recall_against_parameters(POINTS, path, "average R@1 (%)"),
-    "spread_bars": lambda path: figures.spread_bars(SPREAD, path, "forgetting (points)", 1.6),
+    "against_parameters": lambda path: figures.against_parameters(POINTS, path),
+    "learning_curves": lambda path: figures.learning_curves(
+        {
+            "lpi": {5: [3.0, 4.0], 20: [9.0, 8.5], 800: [20.0]},
+            "lpi, as published": {20: [7.0]},
+            "sprompts": {20: [6.0]},
+            "sprompts, as published": {20: [5.0]},
+            "frozen": {5: [0.0], 800: [0.0]},
+        },
+        path,
+        "gain (points)",
+    ),
+    "aspect_matrix": lambda path: figures.aspect_matrix(GAINS, ASPECTS, path),
     "distance_matrix": lambda path: figures.distance_matrix(similarities(), NAMES, path, 0.4),
     "start_losses": lambda path: figures.start_losses(
         np.where(np.tri(T, dtype=bool), np.linspace(0.5, 4, T * T).reshape(T, T), np.nan),
@@ -105,7 +119,7 @@ DRAW = {
     ),
 }
 ACROSS = ["forgetting_bars", "forgetting_bars_with_intervals", "training_curves", "retrieval_sheet"]
-ACROSS += ["recall_against_parameters", "spread_bars"]
+ACROSS += ["against_parameters"]
 WIDTHS = dict.fromkeys(DRAW, NARROW) | dict.fromkeys(ACROSS, WIDE)
 each_figure = pytest.mark.parametrize("name", DRAW)
 
@@ -174,6 +188,24 @@ def test_heat_map_cells_are_square_and_named(name, tmp_path):
     assert axes.yaxis_inverted()
 
 
+def test_the_aspect_matrix_prints_all_gains_and_is_centred_at_zero(tmp_path):
+    figure = figures.aspect_matrix(GAINS, ASPECTS, tmp_path / "aspects.png")
+    assert printed(figure) == [f"{value:+.1f}" for value in GAINS.ravel()]
+    assert figure.axes[0].collections[0].get_clim() == (-40, 40)
+    with pytest.raises(ValueError, match=r"3 tasks must be square with that side, not \(4, 4\)"):
+        figures.aspect_matrix(GAINS, ASPECTS[:3], tmp_path / "wrong.png")
+
+
+def test_learning_curves_go_through_the_means_and_show_every_run(tmp_path):
+    figure = DRAW["learning_curves"](tmp_path / "curves.png")
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert lines["lpi"].get_xydata().tolist() == [[5, 3.5], [20, 8.75], [800, 20]]
+    dots = [tuple(point) for line in axes.lines if line.get_label().startswith("_") for point in line.get_xydata()]
+    assert {(5, 3), (5, 4), (20, 9), (20, 8.5), (800, 20)} <= set(dots)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "20", "800"]
+
+
 def test_recall_matrix_prints_the_lower_triangle(tmp_path):
     matrix = recalls()
     filled = np.where(np.isnan(matrix), 55.0, matrix)
@@ -213,43 +245,32 @@ def test_recall_matrix_has_decimals_when_small_and_a_colour_bar_when_large(tmp_p
 
 
 def test_every_method_looks_different(tmp_path):
-    figure = DRAW["recall_against_parameters"](tmp_path / "figure.png")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    assert labels == ["frozen", *METHODS]
-    looks = {(handle.lines[0].get_color(), handle.lines[0].get_marker()) for handle in handles}
-    assert len(looks) == len(labels)
+    figure = DRAW["against_parameters"](tmp_path / "figure.png")
+    assert [text.get_text() for text in figure.legends[0].texts] == list(POINTS)
+    for axes in figure.axes:
+        looks = {(bar.lines[0].get_color(), bar.lines[0].get_marker()) for bar in axes.containers}
+        assert len(looks) == len(POINTS)
 
 
-def test_points_are_means_with_their_deviation(tmp_path):
-    figure = DRAW["recall_against_parameters"](tmp_path / "figure.png")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    handle = handles[labels.index("sprompts")]
-    assert handle.lines[0].get_xydata().tolist() == [[90.0, 52.5]]
-    (low, high) = handle.lines[2][0].get_segments()[0][:, 1]
+def test_points_are_means_with_their_deviation_in_a_panel_for_each_measure(tmp_path):
+    figure = DRAW["against_parameters"](tmp_path / "figure.png")
+    assert [axes.get_title("left") for axes in figure.axes] == [GAIN, LOST]
+    assert {axes.get_xlabel() for axes in figure.axes} == {"parameters per task (not to scale)"}
+    gain, lost = (dict(zip(POINTS, axes.containers, strict=True)) for axes in figure.axes)
+    assert gain["sprompts"].lines[0].get_xydata().tolist() == [[4.5, 5.5]]
+    assert lost["sprompts"].lines[0].get_xydata().tolist() == [[4.5, 7.0]]
+    (low, high) = gain["sprompts"].lines[2][0].get_segments()[0][:, 1]
     assert (high - low) / 2 == pytest.approx(0.5**0.5)
-    assert figure.axes[0].get_xscale() == "symlog"
+    alone = gain["frozen"].lines[2][0].get_segments()[0]
+    assert alone.tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
-def test_methods_near_the_best_are_drawn_again_side_by_side(tmp_path):
-    points = {"a": (100.0, [50.0]), "b": (100.0, [49.0]), "c": (100.0, [46.0]), "d": (900.0, [48.0])}
-    figure = figures.recall_against_parameters(points, tmp_path / "figure.png", "average R@1 (%)")
-    everything, near = ([bar.lines[0].get_xydata()[0].tolist() for bar in axes.containers] for axes in figure.axes)
-    assert everything == [[100.0, 50.0], [100.0, 49.0], [100.0, 46.0], [900.0, 48.0]]
-    (a, _), (b, _), d = near
-    assert b / a == pytest.approx(figures.DODGE)
-    assert a * b == pytest.approx(100.0**2)
-    assert d == [900.0, 48.0]
-    assert [text.get_text() for text in figure.legends[0].texts] == list(points)
-
-
-def test_bars_are_means_and_show_every_run(tmp_path):
-    figure = DRAW["spread_bars"](tmp_path / "figure.png")
-    axes = figure.axes[0]
-    assert [bar.get_height() for bar in axes.patches] == [1.5 + i for i in range(len(METHODS))]
-    runs = [line.get_ydata() for line in axes.lines if line.get_marker() == "."]
-    assert [list(values) for values in runs] == list(SPREAD.values())
-    dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
-    assert dashed == [1.6]
+def test_methods_with_equally_many_parameters_are_drawn_side_by_side_above_their_number(tmp_path):
+    points = {name: (x, {GAIN: [1.0]}) for name, x in {"a": 1000, "b": 1000, "c": 90, "d": 1000, "e": 2000}.items()}
+    (axes,) = figures.against_parameters(points, tmp_path / "figure.png").axes
+    assert [bar.lines[0].get_xdata()[0] for bar in axes.containers] == [1.5, 2.5, 0.0, 3.5, 5.0]
+    assert axes.get_xticks().tolist() == [0.0, 2.5, 5.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["90", "1,000", "2,000"]
 
 
 def test_recall_over_stream_draws_each_method_and_a_grey_reference(tmp_path):

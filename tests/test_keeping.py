@@ -139,7 +139,7 @@ def test_verdicts_are_written_beside_the_state(tmp_path):
 
 def parameters(**changes) -> Parameters:
     values = dict(committed.parameters())
-    return resolve(Parameters(values | {"depth": 2, "rank": 3, "prompt_length": 3} | changes))
+    return resolve(Parameters(values | committed.WHOLE | {"depth": 2, "rank": 3, "prompt_length": 3} | changes))
 
 
 @pytest.fixture

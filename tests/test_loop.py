@@ -8,7 +8,8 @@ import committed
 import pytest
 import torch
 
-SETTINGS = {"lr": 0.1, "epochs": 3, "optimizer.name": "sgd", "optimizer.momentum": 0.5, "optimizer.weight_decay": 0.0}
+SETTINGS = {"lr": 0.1, "epochs": 3, "updates": 0, "optimizer.name": "sgd", "optimizer.momentum": 0.5}
+SETTINGS["optimizer.weight_decay"] = 0.0
 
 
 def test_cosine_schedule():
@@ -74,6 +75,45 @@ def test_the_loop_trains_on_batches_of_anything():
     assert [list(record) for record in records] == [["epoch", "loss", "left", "right"]] * 3
     for record, row in zip(records, expected, strict=True):
         assert record == pytest.approx(row, rel=1e-5)
+
+
+def trained(**settings):
+    """What `fit` has made of a guess, with these settings and as many tasks."""
+    tasks = settings.pop("tasks", 1)
+    guess = torch.nn.Parameter(torch.tensor([9.0, 9.0]))
+    cpu = Shard(torch.device("cpu"))
+    return guess, fit(Boxes(), box_losses(guess), [guess], {**SETTINGS, **settings}, cpu, "boxes", tasks=tasks)
+
+
+def test_a_number_of_updates_takes_the_place_of_epochs():
+    """Four updates are two epochs of two batches, whatever `epochs` says."""
+    (by_epochs, first), (by_updates, second) = trained(epochs=2), trained(epochs=7, updates=4)
+    assert torch.equal(by_epochs, by_updates)
+    assert first == second
+
+
+def test_updates_may_end_within_an_epoch():
+    """The third update sees the first batch alone, and so does the mean of its epoch."""
+    guess, records = trained(updates=3)
+    assert [record["epoch"] for record in records] == [0, 1]
+    second = torch.nn.Parameter(torch.tensor([9.0, 9.0]))
+    losses, seen = box_losses(second), []
+
+    def recorded(rows):
+        terms = losses(rows)
+        seen.append((rows.tolist(), sum(term.item() for term in terms.values())))
+        return terms
+
+    fit(Boxes(), recorded, [second], {**SETTINGS, "updates": 3}, Shard(torch.device("cpu")), "boxes")
+    assert [rows for rows, _ in seen] == [[0, 1, 2], [3, 4], [0, 1, 2]]
+    assert records[1]["loss"] == pytest.approx(seen[2][1])
+    assert records[0]["loss"] == pytest.approx((seen[0][1] + seen[1][1]) / 2)
+    assert torch.equal(guess, second)
+
+
+def test_data_of_several_tasks_gets_the_updates_of_each():
+    assert torch.equal(trained(updates=2, tasks=3)[0], trained(updates=6)[0])
+    assert torch.equal(trained(epochs=2, tasks=3)[0], trained(epochs=2)[0])
 
 
 def test_a_loss_that_is_not_finite_ends_the_training():

@@ -39,7 +39,7 @@ CAPTIONS = [
 def settings(**changes) -> Parameters:
     values = dict(committed.parameters())
     small = {"depth": 2, "epochs": 1, "batch_size": 3, "rank": 3, "prompt_length": 3, "interaction.rank": 2}
-    return resolve(Parameters(values | small | changes))
+    return resolve(Parameters(values | committed.WHOLE | small | changes))
 
 
 @pytest.fixture

@@ -377,6 +377,12 @@ def test_captions_are_true_and_different(examples, renderer):
     assert set(seen) == set(READERS)
 
 
+def test_captions_of_drifted_scenes_are_true_too(renderer):
+    scenes = TaskScenes(CONCEPTS, SceneSettings(train=1, val=1, test=4, rarest=1, seed=5, drift=0.8))
+    for example in (scenes.example("test", *key) for key in scenes.keys("test")):
+        assert all(is_true(caption, example.scene, renderer) for caption in example.captions), example.scene
+
+
 def test_captions_are_about_the_domain(examples):
     """Each names an object of the domain; a distractor is mentioned once, in a list of everything."""
     for example, domain in examples:

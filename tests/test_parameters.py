@@ -7,6 +7,7 @@ from lpi.parameters import (
     METHODS,
     ParameterError,
     Parameters,
+    check_order,
     leaves,
     load_chain,
     load_parameters,
@@ -32,6 +33,28 @@ def test_the_shipped_file_sets_every_parameter():
 
 def test_the_shipped_chain_has_twelve_tasks(committed_root):
     assert load_chain(committed_root / "params.yaml") == [f"t{i:02d}" for i in range(12)]
+
+
+def with_order(**changes):
+    return committed.parameters().changed({"stream.order": "blocked", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scenes.captions": "mixed"}, "stream.order=blocked needs scenes.captions=aspects, not mixed"),
+        ({"dataset": "coco"}, "stream.order=blocked needs dataset=openmoji, not coco"),
+        ({"stream.assignment": "cluster"}, "stream.order=blocked needs stream.assignment=default, not cluster"),
+    ],
+)
+def test_an_order_by_aspects_needs_tasks_with_aspects(changes, message):
+    with pytest.raises(ParameterError, match=f"params.yaml: {message}"):
+        check_order(with_order(**{"scenes.captions": "aspects", **changes}))
+
+
+def test_an_order_by_aspects_is_possible_on_the_stream_of_aspects():
+    check_order(with_order(**{"scenes.captions": "aspects", "stream.assignment": "area"}))
+    check_order(with_order(**{"stream.order": "reverse", "dataset": "coco"}))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -159,8 +182,8 @@ def test_settings_that_the_backbone_cannot_have_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "dualprompt", "depth": 1}, "depth must be at least 2 for method dualprompt, not 1"),
-        ({"rank": 0}, r"loss.task must be 0 for full-rank prompts \(rank=0\), not 0.1"),
+        ({"method": "dualprompt", "depth": 1}, "at least 2 for method dualprompt, not 1; add -S depth=4"),
+        ({"rank": 0, "loss.task": 0.1}, r"loss.task must be 0 for full-rank prompts \(rank=0\), not 0.1"),
         ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
         ({"method": "l2p", "l2p.size": 2, "l2p.top": 3}, r"l2p.top must be at most l2p.size \(2\), not 3"),
     ],

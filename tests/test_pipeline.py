@@ -12,16 +12,18 @@ from itertools import pairwise, product
 from pathlib import Path
 
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.parameters import load_parameters
 from lpi.report import figures
 from lpi.report.results import Results
 from lpi.report.summary import read_matrices
 
+import committed
 import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
 from PIL import Image
-from repository import STAGES, declared, keep_only, ran, restored
+from repository import SIZES, STAGES, TINY, declared, keep_only, ran, restored
 from stages import summarize
 
 TRAIN = ["train@t00", "train@t01"]
@@ -31,6 +33,8 @@ PAIRS = {
     "routing.candidates": 2,
     "routing.calibrate": True,
 }
+
+WEIGHTS = {"alignment": "loss.alignment", "task_contrast": "loss.task", "distillation": "loss.distillation"}
 
 CURVES = ("i2t_r1", "t2i_r1", "i2t_r1_frozen", "t2i_r1_frozen")
 BOUNDS = ("low", "high")
@@ -72,6 +76,20 @@ def test_matrices_name_the_tasks_and_are_lower_triangular(first_run):
     assert rows[0] == ["after", "tool", "sport"]
     assert [bool(cell) for cell in rows[1][1:]] == [True, False]
     assert [bool(cell) for cell in rows[2][1:]] == [True, True]
+
+
+def test_the_shipped_parameters_run_end_to_end(repository):
+    """All but the sizes, which stay tiny; the loss has the terms whose weights are not 0."""
+    shipped = committed.parameters()
+    repository.set({name: shipped[name] for name in TINY if name not in SIZES})
+    assert "summarize" in ran(repository.dvc("repro"))
+    made = dict(load_parameters(repository.folder / "params.yaml"))
+    assert {name for name in made if made[name] != shipped[name]} <= {*SIZES}
+    header = (repository.folder / "metrics/training.csv").read_text().splitlines()[0]
+    terms = [term for term, weight in WEIGHTS.items() if shipped[weight] > 0]
+    assert header.split(",")[4:] == ["retrieval", *terms]
+    assert 0 < repository.summary()["mean"]["average_recall"]["r1"] <= 100
+    assert "up to date" in repository.dvc("status")
 
 
 def test_figures_and_tables_are_made(first_run):

@@ -69,12 +69,23 @@ def test_weights_that_come_from_the_network_are_announced(monkeypatch, tmp_path)
 
 
 def test_training_costs_two_passes_of_every_pair_and_epoch():
-    parameters = Parameters({**committed.parameters(), "epochs": 3})
-    operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0))
+    parameters = Parameters({**committed.parameters(), "method": "lpi", "epochs": 3})
+    operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0), 4)
     assert operations["train"] == 100 * 5 * 3 * 2 * 9.0
     assert operations["features"] == 115 * (7.0 + 5 * 2.0)
     frozen = Parameters({**parameters, "method": "frozen"})
-    assert plan.work(frozen, plan.Sizes(100, 5, 10), plan.Pair(7.0, 2.0, 0.0, 0))["train"] == 0
+    assert plan.work(frozen, plan.Sizes(100, 5, 10), plan.Pair(7.0, 2.0, 0.0, 0), 4)["train"] == 0
+    by_updates = Parameters({**parameters, "updates": 60, "batch_size": 8})
+    assert plan.trained_pairs(by_updates, plan.Sizes(100, 5, 10), tasks=4) == 4 * 60 * 8
+
+
+@pytest.mark.parametrize(
+    ("method", "candidates", "images"), [("lpi", 1, 1), ("lpi", 3, 3), ("lpi", 9, 4), ("shared", 3, 1)]
+)
+def test_an_image_is_encoded_under_each_of_its_candidates_of_four_tasks(method, candidates, images):
+    parameters = Parameters({**committed.parameters(), "method": method, "routing.candidates": candidates})
+    operations = plan.work(parameters, plan.Sizes(train=100, val=5, test=10), plan.Pair(7.0, 2.0, 0.0, 0), 4)
+    assert operations["evaluate"] == 10 * (images * 7.0 + 5 * 2.0)
 
 
 def test_own_data_has_no_estimate(monkeypatch, tmp_path):

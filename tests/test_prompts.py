@@ -133,6 +133,18 @@ def test_the_size_of_a_neutral_start_does_not_depend_on_the_rank(rank):
     assert torch.stack(drawn).std().item() == pytest.approx(0.02, rel=0.1)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 6, 8])
+def test_a_start_apart_has_tokens_that_are_independent_and_equal_in_all_layers(rank):
+    """As many different tokens as there are components, at most all, each with the deviation `scale`."""
+    drawn = torch.stack([LowRankPrompts(3, 4, 64, 48, rank, start="apart", scale=0.02)()[0] for _ in range(60)])
+    assert torch.equal(drawn[:, 0], drawn[:, 2])
+    assert drawn.std(dim=(0, 1, 3)).tolist() == pytest.approx([0.02] * 4, rel=0.05)
+    tokens = drawn[0, 0]
+    assert len({tuple(token.tolist()) for token in tokens}) == min(rank, 4)
+    related = torch.corrcoef(tokens).abs() if rank >= 4 else torch.eye(4)
+    assert related[~torch.eye(4, dtype=torch.bool)].max() < 0.5
+
+
 def test_a_neutral_start_divides_by_the_root_of_the_rank():
     prompts = LowRankPrompts(3, 2, 8, 6, rank=4, start="neutral", scale=0.1)
     naive = torch.zeros(3, 2, 6)

@@ -2,19 +2,24 @@
 
 import csv
 import json
+import re
+import shutil
 import sys
 from collections import Counter
 from types import SimpleNamespace
 
-from lpi.parameters import Parameters
+from lpi.methods import check, resolve
+from lpi.parameters import METHODS, Parameters, load_parameters
 
 import committed
 import pytest
 import quick
 import search
+import study
 import yaml
 from conftest import ROOT
 from results import append_row, read_rows
+from streams import OF_STREAM, ROUTINGS, STREAMS, Measured, Recorded, routings_of, weights
 
 
 def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
@@ -29,10 +34,12 @@ def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
     assert float(rows[0]["forgetting"]) == summary["mean"]["forgetting"]["r1"]
     assert float(rows[0]["image"]) == summary["routing_accuracy"]["image"]
     assert float(rows[1]["mean"]) == 0
+    assert [row["routing"] for row in rows] == ["own", "own"]
     assert repository.run(*command).stdout == ""
     read = json.loads(rows[0]["values"])
     assert {"method": "lpi", "rank": 4, "lr": repository.parameters()["lr"]}.items() <= read.items()
-    assert not any(name.startswith(("pool.", "lwf.", "scenes.")) for name in read)
+    assert not any(name.startswith(("l2p.", "shared-lwf.", "folder.")) for name in read)
+    assert read["scenes.captions"] == repository.parameters()["scenes"]["captions"]
     repository.set({"scenes.train": 9})
     refused = repository.run(*command, check=False)
     assert "error: data/ does not belong to params.yaml; run `dvc repro features distances`" in refused.stderr
@@ -73,7 +80,8 @@ def test_only_routings_without_a_row_are_evaluated():
     asked = quick.parse_routings(["own", "oracle"])
 
     def row(routing, oracle):
-        return {"split": "val", "routing": routing, "values": json.dumps({"lr": 0.5, "routing.oracle": oracle})}
+        values = json.dumps({"lr": 0.5, "routing.oracle": oracle})
+        return {"split": "val", "routing": routing, "weights": weights(), "values": values}
 
     settings = {"lr": 0.5}
     assert list(quick.missing(asked, settings, stream, [], "val")) == ["own", "oracle"]
@@ -82,80 +90,177 @@ def test_only_routings_without_a_row_are_evaluated():
     both = [row("own", False), row("oracle", True)]
     assert quick.missing(asked, settings, stream, both, "val") == {}
     assert list(quick.missing(asked, {"lr": 0.1}, stream, both, "val")) == ["own", "oracle"]
-    unnamed = {"split": "val", "values": json.dumps({"lr": 0.5, "routing.oracle": False})}
-    assert list(quick.missing(asked, settings, stream, [unnamed], "val")) == ["oracle"]
 
 
 def test_a_row_stands_for_all_runs_that_read_the_same_values():
     defaults = committed.parameters()
-    recorded = quick.Recorded(defaults)
+    recorded = Recorded(defaults)
     assert recorded["lr"] == defaults["lr"]
     assert len(recorded) == len(defaults)
-    row = {"split": "val", "values": json.dumps(recorded.values)}
+    row = {"split": "val", "weights": weights(), "values": json.dumps(recorded.values)}
     other = Parameters({**defaults, "rank": 8})
     assert quick.is_done([row], "val", other)
     assert not quick.is_done([row], "test", other)
+    assert not quick.is_done([{**row, "weights": "others"}], "val", other)
     assert quick.differing(row, Parameters({**defaults, "lr": 0.5})) == {"lr": defaults["lr"]}
     assert not quick.is_done([row], "val", Parameters({**defaults, "lr": 0.5}))
 
 
-def naive_gain(settings, seed):
-    """Best at the first seed, 4: 0.2 with rank; over all seeds: 0.3."""
-    gain = {0.1: 1.0, 0.2: 3.0, 0.3: 2.0}[settings["lr"]] + 0.5 * settings.get("rank", 0)
-    return gain - 4.0 * (seed != 4 and settings["lr"] == 0.2)
+SPACE = {"seed": 4, "lr": [0.1, 0.2], "own": {"lpi": {"rank": [1, 2], "depth": [3]}, "shared": {"depth": [3, 2, 1]}}}
 
 
-def test_the_search_tries_rates_then_the_methods_own_parameter_then_other_seeds():
-    space, own, rows = {"lr": [0.1, 0.2, 0.3], "seeds": [4, 0, 1], "finalists": 2}, {"rank": [1, 2], "depth": [3]}, []
-    while (trial := search.propose(rows, space, own)) is not None:
-        settings, seed = trial
-        rows.append({"settings": json.dumps(settings), "seed": str(seed), "mean": str(naive_gain(settings, seed))})
-        assert len(rows) < 20
-    tried = [(json.loads(row["settings"]), int(row["seed"])) for row in rows]
-    best = {"lr": 0.2, "rank": 2}
-    assert tried[:3] == [({"lr": 0.1}, 4), ({"lr": 0.2}, 4), ({"lr": 0.3}, 4)]
-    assert tried[3:6] == [({"lr": 0.2, "rank": 1}, 4), (best, 4), ({"lr": 0.2, "depth": 3}, 4)]
-    assert tried[6:] == [(best, 0), ({"lr": 0.3}, 0), (best, 1), ({"lr": 0.3}, 1)]
-    assert search.best_settings([{"method": "lpi", **row} for row in rows]) == {"lpi": {"lr": 0.3}}
-    assert search.propose(rows, space | {"lr": [0.1, 0.2, 0.3, 0.4]}, own) == ({"lr": 0.4}, 4)
-    assert search.propose(rows, space | {"finalists": 3}, own) == ({"lr": 0.1}, 0)
+def row(method, settings, stream, gain, routing="own", **more):
+    trial = {"method": method, "settings": json.dumps(settings), "stream": stream, "routing": routing, "seed": "4"}
+    return {**trial, "gain": str(gain), **more}
 
 
-def test_rows_of_other_parameters_are_not_mixed_with_new_ones(monkeypatch, tmp_path):
-    defaults = committed.parameters()
-    monkeypatch.setattr(search, "CSV", tmp_path / "search.csv")
-    row = {"method": "shared", "settings": '{"lr": 0.5}', "seed": 0, "values": json.dumps({"lr": 0.5, "epochs": 99})}
-    append_row(search.CSV, row)
-    stream = SimpleNamespace(resolve=lambda **settings: Parameters({**defaults, **settings}))
-    with pytest.raises(SystemExit, match="rows of shared had {'epochs': 99}; delete them"):
-        search.search("shared", {}, stream)
+def naive_gain(settings, stream):
+    """On aspects the higher rate is better, on mixed the lower one; rank helps, depth harms."""
+    gain = 10 * settings["lr"] if stream == "aspects" else 1.0 - settings["lr"]
+    return gain + settings.get("rank", 0) - settings.get("depth", 0)
 
 
-def test_of_equal_means_the_settings_win_whose_seeds_differ_least():
-    gains = {0.1: (10.0, 12.08), 0.2: (11.0, 11.05), 0.3: (11.02, 11.04), 0.4: (10.9, 10.9), 0.5: (13.0,)}
+def test_the_search_tries_rates_then_value_by_value_at_the_best_settings_so_far():
+    rows, waves = [], []
+    while todo := search.missing(SPACE, "lpi", rows):
+        waves.append([(trial.settings, trial.stream) for trial in todo])
+        assert {(trial.method, trial.seed) for trial in todo} == {("lpi", 4)}
+        for trial in todo:
+            gain = naive_gain(json.loads(trial.settings), trial.stream)
+            rows += [row("lpi", json.loads(trial.settings), trial.stream, gain), row("lpi", {}, "mixed", 99, "oracle")]
+        assert len(waves) < 9
+    settings = [[{"lr": 0.1}, {"lr": 0.2}], [{"lr": 0.2, "rank": 1}, {"lr": 0.2, "rank": 2}]]
+    settings += [[{"lr": 0.2, "rank": 2, "depth": 3}]]
+    assert waves == [[(json.dumps(one), stream) for one in wave for stream in STREAMS] for wave in settings]
+    assert search.best_settings(rows, SPACE) == {"lpi": {"lr": 0.2, "rank": 2}}  # without the depth, which harms
+
+
+def test_an_interrupted_search_goes_on_and_has_no_best_before_all_rates():
+    rows = [row("lpi", {"lr": 0.1}, "aspects", 1), row("lpi", {"lr": 0.1}, "mixed", 1)]
+    rows += [row("lpi", {"lr": 0.2}, "aspects", 9), row("l2p", {"lr": 0.2}, "mixed", 9)]
+    assert search.missing(SPACE, "lpi", rows) == [search.Trial("lpi", '{"lr": 0.2}', "mixed", 4)]
+    assert search.best_settings(rows, SPACE) == {}
+    assert search.means(search.gains(rows, "lpi")) == {'{"lr": 0.1}': 1.0}
+
+
+def test_the_best_is_that_of_the_mean_over_the_streams_and_the_first_of_equal_ones():
+    gains = {0.1: (10.0, 0.0), 0.2: (5.0, 6.0), 0.3: (6.0, 5.0), 0.4: (0.0, 10.5)}
     rows = [
-        {"method": "l2p", "settings": json.dumps({"lr": rate}), "seed": str(seed), "mean": str(gain)}
+        row("l2p", {"lr": rate}, stream, gain)
         for rate, own in gains.items()
-        for seed, gain in enumerate(own)
+        for stream, gain in zip(("aspects", "mixed"), own, strict=True)
     ]
-    assert search.best_settings(rows) == {"l2p": {"lr": 0.3}}
-    rows += [{"method": "l2p", "settings": '{"lr": 0.5}', "seed": "1", "mean": "9.3"}]
-    assert search.best_settings(rows) == {"l2p": {"lr": 0.5}}
+    rows += [row("l2p", {"lr": 0.4}, stream, 50, "oracle") for stream in STREAMS]
+    space = {"seed": 4, "lr": list(gains), "own": {"l2p": {}}}
+    assert search.best_settings(rows, space) == {"l2p": {"lr": 0.2}}
+    tried = search.gains(rows, "l2p")
+    assert search.best(tried, ("aspects",)) == {"lr": 0.1}
+    assert search.best(tried, ("mixed",)) == {"lr": 0.4}
 
 
-def test_every_method_has_had_as_many_trials():
+@pytest.mark.parametrize(("more", "taken"), [(search.MARGIN / 2, {}), (search.MARGIN, {"rank": 1})])
+def test_a_change_has_to_be_worth_the_margin(more, taken):
+    space = {"seed": 4, "lr": [0.1], "own": {"lpi": {"rank": [1]}}}
+    rows = [
+        row("lpi", {"lr": 0.1, **own}, s, gain) for own, gain in (({}, 2), ({"rank": 1}, 2 + more)) for s in STREAMS
+    ]
+    assert search.best_settings(rows, space) == {"lpi": {"lr": 0.1, **taken}}
+    assert search.missing(space, "lpi", rows) == []
+
+
+def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, tmp_path, capsys, in_the_repository):
+    monkeypatch.setattr(search, "CSV", tmp_path / "search.csv")
+    one = {"relative": {"r1": 3.5}, "forgetting": {"r1": 0.5}}
+    summary = {"i2t": one, "t2i": one, "mean": one, "routing_accuracy": {"image": 90.0, "text": 91.0}}
+    measured = {name: Measured(summary, {}, {"lr": 0.1}, {"scenes.train": 5}, 7) for name in ("own", "oracle")}
+    trial = search.Trial("lpi", '{"lr": 0.1}', "mixed", 4)
+    search.store(trial, measured)
+    search.store(search.Trial("shared", "{}", "mixed", 4), {"own": measured["own"]})
+    own, oracle, shared = read_rows(search.CSV)
+    assert (own["routing"], oracle["routing"], shared["method"]) == ("own", "oracle", "shared")
+    asked = ("stream", "method", "settings", "seed", "weights", "gain", "forgetting", "seconds")
+    assert [own[name] for name in asked] == ["mixed", "lpi", '{"lr": 0.1}', "4", weights(), "3.5", "0.5", "7"]
+    assert json.loads(own["values"]) == {"lr": 0.1, "scenes.train": 5}
+    assert "mixed lpi {" in capsys.readouterr().out
+    assert trial.parameters == {"method": "lpi", "seed": 4, **search.start(), "lr": 0.1}
+    assert search.Trial("lpi", '{"depth": 1}', "mixed", 4).parameters["depth"] == 1 != search.start()["depth"]
+    assert search.data_of(trial) == STREAMS["mixed"]
+
+
+def test_rows_of_other_parameters_are_not_mixed_with_new_ones(in_the_repository):
+    defaults = load_parameters()
+    read = {"lr": 0.5, "epochs": defaults["epochs"], "scenes.captions": "mixed", "routing.oracle": True}
+
+    def of(changes):
+        values = json.dumps({**read, **changes})
+        return row("shared", {"lr": 0.5}, "mixed", 1, "oracle", weights=weights(), values=values)
+
+    search.refuse_other_defaults([of({})], defaults)
+    for changes in ({"epochs": 99}, {"scenes.train": 7}, {"scenes.of_old": 7}):
+        text = re.escape(f"rows of shared had {changes}; delete them, or set that in params.yaml")
+        with pytest.raises(SystemExit, match=text):
+            search.refuse_other_defaults([of({}), of(changes)], defaults)
+    with pytest.raises(SystemExit, match="rows of shared had another backbone; delete them"):
+        search.refuse_other_defaults([{**of({}), "weights": "other"}], defaults)
+
+
+def test_a_tiny_search_runs_on_both_streams_and_has_nothing_to_do_afterwards(repository):
+    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
+    space = {"seed": 0, "lr": [0.01], "own": {"sprompts": {"depth": [1]}, "shared": {"depth": [2]}}}
+    (repository.folder / "benchmarks" / "search.yaml").write_text(yaml.safe_dump(space))
+    command = (sys.executable, "benchmarks/search.py")
+    assert repository.run(*command).stdout.count("4 of 4 after") == 2  # the rates, then the depths
+    rows = read_rows(repository.folder / "docs/results/search.csv")
+    tried = Counter((row["method"], row["stream"], row["routing"]) for row in rows)
+    assert tried == {(m, s, r): 2 for m in space["own"] for s in STREAMS for r in routings_of(m, ROUTINGS)}
+    settings = {row["settings"] for row in rows if row["method"] == "sprompts"}
+    assert settings == {'{"lr": 0.01}', '{"lr": 0.01, "depth": 1}'}
+    assert repository.run(*command).stdout == ""
+    (true,) = (r for r in rows if (r["routing"], r["stream"]) == ("oracle", "mixed") and "depth" in r["settings"])
+    expected = {"depth": 1, "routing.oracle": True, "scenes.captions": "mixed", "lr": 0.01}
+    assert expected.items() <= json.loads(true["values"]).items()
+    repository.set({"epochs": 2})
+    assert "had {'epochs': 1}; delete them" in repository.run(*command, check=False).stderr
+    for made in ("benchmarks", "docs"):
+        shutil.rmtree(repository.folder / made)
+
+
+def test_every_method_is_searched_with_as_many_trials():
+    """All but the frozen model, and the one whose settings are those published."""
     space = yaml.safe_load(search.SPACE.read_text())
-    counts = Counter(row["method"] for row in read_rows(ROOT / search.CSV))
-    assert set(counts) == set(space["own"])
+    assert set(space["own"]) == {*METHODS} - {"frozen", "lpi-released"}
+    sizes = {method: sum(map(len, own.values())) for method, own in space["own"].items()}
+    assert len(set(sizes.values())) == 1, sizes
+
+
+def test_all_settings_of_the_search_are_possible(in_the_repository):
+    defaults, space = load_parameters(), yaml.safe_load(search.SPACE.read_text())
     for method, own in space["own"].items():
-        assert sum(len(values) for values in own.values()) == 2, method
-        assert counts[method] == len(space["lr"]) + 2 + space["finalists"] * (len(space["seeds"]) - 1), method
+        for name, value in ((name, value) for name, values in own.items() for value in values):
+            settings = {**defaults, **search.start(), "method": method, name: value}
+            check(resolve(Parameters(settings)), study.model_of_backbone())
 
 
-def test_nothing_of_the_search_is_open():
+def test_the_search_is_complete():
     space, rows = yaml.safe_load(search.SPACE.read_text()), read_rows(ROOT / search.CSV)
     for method, own in space["own"].items():
-        assert search.propose([row for row in rows if row["method"] == method], space, own) is None, method
+        assert search.missing(space, method, rows) == [], method
+        trials = len(space["lr"]) + sum(map(len, own.values()))
+        for routing in routings_of(method, ROUTINGS):
+            tried = search.gains(rows, method, routing)
+            assert [set(found) for found in tried.values()] == [set(STREAMS)] * trials, (method, routing)
+    assert {row["method"] for row in rows} == set(space["own"])
+    assert {int(row["seed"]) for row in rows} == {space["seed"]}
+
+
+def test_the_trials_ran_on_the_streams_and_the_backbone_that_there_are(in_the_repository):
+    defaults, rows = load_parameters(), read_rows(search.CSV)
+    assert {row["weights"] for row in rows} == {weights()}
+    for row in rows:
+        now = {**defaults, **STREAMS[row["stream"]]}
+        read = {n: value for n, value in json.loads(row["values"]).items() if n.startswith(OF_STREAM)}
+        assert "scenes.train" in read
+        assert read == {name: now[name] for name in read}
 
 
 def test_rows_are_added_under_the_columns_that_a_file_has(tmp_path):

@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def settings(**changes) -> Parameters:
-    return resolve(Parameters({**committed.parameters(), **SMALL, **PLAIN, **changes}))
+    return resolve(Parameters({**committed.parameters(), **committed.WHOLE, **SMALL, **PLAIN, **changes}))
 
 
 def normalise(images):

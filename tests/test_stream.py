@@ -103,9 +103,43 @@ def test_order_of_tasks(tmp_path):
 def test_every_order_has_all_tasks():
     names = [f"task {i}" for i in range(12)]
     counts = Counter(names)
-    orders = [task_order(names, counts, order) for order in GENERAL["stream.order"].choices]
+    aspects = {name: "frame" if number % 3 else "sky" for number, name in enumerate(names)}
+    orders = [task_order(names, counts, order, aspects) for order in GENERAL["stream.order"].choices]
     assert all(sorted(order) == sorted(names) for order in orders)
     assert task_order(names, counts, "shuffled") not in (names, names[::-1])
+
+
+ASPECTS = {"tool": "frame", "sport": "sky", "office": "frame", "place": "ground", "clothing": "sky", "person": "ground"}
+
+
+def test_blocked_tasks_come_aspect_by_aspect_in_their_order():
+    names = list(ASPECTS)
+    order = ["tool", "office", "sport", "clothing", "place", "person"]
+    assert task_order(names, Counter(names), "blocked", ASPECTS) == order
+    assert task_order(names[1:], Counter(names), "blocked", ASPECTS) == [*order[2:4], "office", *order[4:]]
+    assert task_order(names, Counter(names[:3]), "blocked", ASPECTS) == order[:3]
+
+
+@pytest.mark.parametrize("aspects", [{}, {"tool": "frame"}, None])
+def test_tasks_without_aspects_cannot_be_blocked(aspects):
+    names = ["tool", "beach"]
+    with pytest.raises(
+        DataError, match=r"stream.order=blocked needs tasks with aspects, as dataset=openmoji .*has none"
+    ):
+        task_order(names, Counter(names), "blocked", aspects)
+
+
+def test_the_stream_says_the_aspects_of_its_tasks_in_its_order(tmp_path):
+    write_all(tmp_path / "raw")
+    assert "aspects" not in json.loads((tmp_path / "raw" / "source.json").read_text())
+    assert "aspects" not in split(tmp_path / "raw", tmp_path / "plain")
+    Source("area", aspects={"animal": "badge", "vehicle": "sky"}).save(tmp_path / "raw")
+    stream = split(tmp_path / "raw", tmp_path / "stream", order="reverse")
+    assert stream["names"] == ["vehicle", "animal"]
+    assert stream["aspects"] == ["sky", "badge"]
+    assert stream == json.loads((tmp_path / "stream" / "stream.json").read_text())
+    Source("area", aspects={"animal": "badge"}).save(tmp_path / "raw")
+    assert "aspects" not in split(tmp_path / "raw", tmp_path / "partly")
 
 
 def embed(captions):

@@ -1,11 +1,12 @@
-"""The study: declared runs through DVC's queue, collected into a table, and what is made of the table."""
+"""The study: what is declared, what is run together, which rows it finds and stores, and its results so far."""
 
-import csv
+import json
+import shlex
 import shutil
 import sys
 
 from lpi.methods import method_class
-from lpi.parameters import ParameterError
+from lpi.parameters import METHODS, ParameterError
 
 import committed
 import pytest
@@ -13,151 +14,325 @@ import search
 import study
 import yaml
 from conftest import ROOT
-from results import read_rows
+from results import read_rows, write_rows
+from streams import ROUTINGS, STREAMS, Measured, routings_of
+
+DEFAULTS = committed.parameters()
+CURVES = {"i2t": [60.0, 50.0], "t2i": [40.0, 30.5]}
 
 pytestmark = pytest.mark.usefixtures("in_the_repository")
-DEFAULTS = committed.parameters()
-TASKS = 12
-TINY_STUDY = {
-    "jobs": 2,
-    "settings": {"sprompts": {"lr": 1e-5}},
-    "groups": {
-        "methods": {"seeds": [0], "runs": {"lpi": {}, "frozen": {"method": "frozen"}}},
-        "more": {"seeds": [0], "runs": {"sprompts": {"method": "sprompts"}}},
-    },
-}
 
 
-def test_runs_have_the_settings_of_their_method_and_their_own():
-    declared = {
-        "everywhere": {"evaluation.split": "val", "lr": 0.1},
-        "settings": {"shared": {"lr": 0.5, "epochs": 2}},
-        "groups": {"a": {"seeds": [0, 7], "runs": {"x": {"method": "shared", "epochs": 9}, "z": {"method": "frozen"}}}},
+def declared(runs, streams=("aspects",), seeds=(0,), settings=None, **more):
+    """A study of one group."""
+    return {
+        "settings": settings or {},
+        "groups": {"a": {"streams": [*streams], "seeds": [*seeds], "runs": runs, **more}},
     }
-    runs = study.declared_runs(declared, DEFAULTS, TASKS)
-    assert [(run.label, run.values["seed"]) for run in runs] == [("x", "0"), ("x", "7"), ("z", "0")]
-    assert runs[1].overrides == {"evaluation.split": "val", "lr": 0.5, "epochs": 9, "method": "shared", "seed": 7}
-    assert runs[1].command[-8:] == ["-S", "lr=0.5", "-S", "epochs=9", "-S", "method=shared", "-S", "seed=7"]
-    assert runs[2].overrides["lr"] == 0.1
-    assert set(runs[0].values) == {*committed.parameters(), "tasks"}
-    assert len({run.name for run in runs}) == 3
+
+
+def runs_of(*arguments, **options):
+    return study.declared_runs(declared(*arguments, **options), DEFAULTS)
+
+
+def places(runs):
+    return [(run.stream, run.label, run.routing, run.seed) for run in runs]
+
+
+@pytest.fixture
+def tables(monkeypatch, tmp_path):
+    """Both tables of the results in a folder of the test."""
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "study.csv")
+    monkeypatch.setattr(study, "CURVES", tmp_path / "curves.csv")
+    return tmp_path
+
+
+def measured(run, gain=1.5, **read):
+    """What a run gives that has read method and routing."""
+    of_run = {name: value for name, value in run.parameters.items() if name.startswith(("method", "routing."))}
+    data = {name: value for name, value in run.parameters.items() if name.startswith(("scenes.", "stream."))}
+    one = {"average_recall": {"r1": 40.0}, "last": {"r1": 30.0}, "forgetting": {"r1": 2.5}, "relative": {"r1": gain}}
+    summary = {"mean": one, "i2t": one, "t2i": one, "frozen": {"i2t": one}, "parameters_per_task": 7}
+    return Measured(summary, CURVES, {**of_run, **read}, data, 3)
+
+
+def row_of(run, **read):
+    """A row of a run, as the file gives it."""
+    return {name: str(value) for name, value in study.row_of(run, measured(run, **read), "commit").items()}
+
+
+def test_every_label_has_its_streams_routings_and_seeds():
+    labels = {"x": {"method": "sprompts"}, "y": {"method": "shared"}, "z": {"method": "frozen"}}
+    runs = runs_of(labels, ("aspects", "mixed"), (4, 7), routings=["own", "published"])
+    of_stream = [("x", "own", 4), ("x", "own", 7), ("x", "published", 4), ("x", "published", 7)]
+    of_stream += [("y", "own", 4), ("y", "own", 7), ("z", "own", 4)]  # no routes; nothing random
+    assert places(runs) == [(stream, *place) for stream in ("aspects", "mixed") for place in of_stream]
+    assert places(runs_of({"x": {}})) == [("aspects", "x", "own", 0)]
+    named = {"one": {"routing.clusters": 1}, "true": {"routing.oracle": True}}
+    one, true = runs_of({"x": {}}, routings=named)
+    assert (one.parameters["routing.clusters"], true.parameters["routing.oracle"]) == (1, True)
+    assert (one.routed, true.routed) == (named["one"], named["true"])
+
+
+def test_runs_have_the_settings_of_their_stream_their_method_and_their_own():
+    settings = {"shared": {"lr": 0.5, "epochs": 2}, "lpi": {"lr": 0.7}}
+    labels = {"x": {"method": "shared", "epochs": 9, "scenes.train": 5}, "y": {"seed": 3}}
+    x, y = runs_of(labels, ["mixed"], [7], settings)
+    assert x.settings == {"method": "shared", "lr": 0.5, "epochs": 9, "seed": 7}
+    changed = {"scenes.train": 5, **STREAMS["mixed"]}
+    assert x.data == {name: value for name, value in changed.items() if DEFAULTS[name] != value}
+    assert all(x.parameters[name] == value for name, value in {**changed, **x.settings}.items())
+    assert (y.parameters["lr"], y.parameters["seed"]) == (0.7, 7)
 
 
 def test_a_run_has_the_values_that_its_method_fixes():
-    declared = {"settings": {}, "groups": {"a": {"seeds": [0], "runs": {"x": {"method": "lpi-released", "lr": 0.7}}}}}
-    run = study.declared_runs(declared, DEFAULTS, TASKS)[0]
-    assert all(run.values[name] == study.spelled(value) for name, value in method_class("lpi-released").fixed.items())
-
-
-def test_a_run_is_found_by_its_parameters():
-    runs = study.load_study()[0]
-    rows = [{"run": str(number), **run.values} for number, run in enumerate(runs[:3])]
-    assert [study.row_of(run, rows) for run in runs[:3]] == rows
-    whole = [dict(row) for row in rows]
-    del rows[1]["routing.oracle"]  # a parameter that is younger than the row
-    assert study.row_of(runs[1], rows) is None
-    assert study.row_of(runs[1], study.filled(rows, "routing.oracle=true")) is None
-    assert study.filled(rows, "routing.oracle=false") == whole
-    assert study.row_of(runs[4], rows) is None
-    shorter = [{**row, "tasks": "3"} for row in rows]
-    assert study.row_of(runs[0], shorter) is None
+    (run,) = runs_of({"x": {"method": "lpi-released", "lr": 0.7}})
+    assert all(run.parameters[name] == value for name, value in method_class("lpi-released").fixed.items())
 
 
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"rank": "many"}, r"study.yaml: rank: many: rank must be an integer, not 'many'"),
+        ({"rank": "many"}, r"study.yaml: a: x: rank must be an integer, not 'many'"),
+        ({"rang": 2}, r"study.yaml: a: x: unknown parameter rang"),
         ({"depth": 9}, "depth must be at most 4 for backbone embedded, not 9"),
         ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
     ],
 )
 def test_a_wrong_setting_of_the_study_is_refused(own, message):
-    wrong = {"settings": {}, "groups": {"rank": {"seeds": [0], "runs": {"many": own}}}}
     with pytest.raises(ParameterError, match=message):
-        study.declared_runs(wrong, DEFAULTS, TASKS)
+        runs_of({"x": own})
+
+
+def test_the_options_of_dvc_give_the_parameters_of_the_run():
+    labels = {"x": {"method": "sprompts", "lr": 1e-5, "scenes.tasks": 14}, "y": {}}
+    x, y = runs_of(labels, ["mixed"], [1], routings=["oracle"])
+    options = dict(option.split("=", 1) for option in x.options[1::2])
+    assert set(x.options[::2]) == {"-S"}
+    tasks = {f"+tasks.t{n}.prev": f"t{n - 1}" for n in (12, 13)}
+    assert tasks.items() <= options.items()
+    assert (options["lr"], options["scenes.tasks"], options["routing.oracle"]) == ("1e-05", "14", "true")
+    set_values = {name: yaml.safe_load(value) for name, value in options.items() if name not in tasks}
+    assert study.Parameters({**DEFAULTS, **set_values}) == study.Parameters(dict(x.parameters))
+    assert shlex.join(y.options).startswith("-S method=lpi -S seed=1 ")
+
+
+def test_runs_that_differ_in_routing_are_trained_once_group_by_group_and_seed_by_seed():
+    content = declared({"x": {}, "y": {"method": "shared"}}, seeds=(0, 1), routings=["own", "oracle"])
+    content["groups"]["b"] = {
+        "streams": ["aspects"],
+        "seeds": [0],
+        "runs": {"again": {}, "other": {"lr": 0.5}},
+        "routings": {"true tasks": {"routing.oracle": True}, "by pairs": {"routing.candidates": 7}},
+    }
+    units = study.units(study.declared_runs(content, DEFAULTS))
+    assert [[(run.label, run.routing, run.seed) for run in together] for together in units] == [
+        [("x", "own", 0), ("x", "oracle", 0), ("again", "by pairs", 0)],  # "true tasks" has the row of "oracle"
+        [("y", "own", 0)],
+        [("x", "own", 1), ("x", "oracle", 1)],
+        [("y", "own", 1)],
+        [("other", "true tasks", 0), ("other", "by pairs", 0)],
+    ]
+    assert [study.data_of(together) for together in units] == [together[0].data for together in units]
+
+
+def test_a_routing_with_a_name_has_a_row_of_its_own_even_if_it_is_the_same():
+    same = {"routing.clusters": 5, "routing.metric": "l1", "routing.candidates": 1, "routing.calibrate": False}
+    own, published, named = study.declared_runs(
+        {
+            **declared({"x": same}, routings=["own", "published"]),
+            "groups": {
+                "a": {"streams": ["aspects"], "seeds": [0], "runs": {"x": same}, "routings": ["own", "published"]},
+                "b": {"streams": ["aspects"], "seeds": [0], "runs": {"x": same}, "routings": {"5 centres": same}},
+            },
+        },
+        DEFAULTS,
+    )
+    assert own.parameters == published.parameters == named.parameters
+    assert study.units([own, published, named]) == [[own, published]]
+    rows = study.parsed([row_of(published), row_of(own)])
+    assert len({row["run"] for row in rows}) == 2
+    found = study.found_rows([own, published, named], rows)
+    assert [row["routing"] for row in found] == ["own", "published", "published"]
+
+
+def test_a_run_is_found_by_what_it_has_read():
+    x, y, other = runs_of({"x": {"rank": 2}, "y": {"rank": 3}, "other": {"method": "shared", "rank": 2}})
+    rows = study.parsed([row_of(x, rank=2)])
+    assert study.found_rows([x, y, other], rows) == [rows[0], None, None]
+    (again,) = study.parsed([row_of(x)])  # a run that does not read the rank
+    assert study.found_rows([x, y, other], [again]) == [again, again, None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"weights": "other"}, {"stream": "mixed"}, {"seed": "5"}, {"routing": "oracle"}, {"method": "sprompts"}],
+    ids=str,
+)
+def test_a_row_of_something_else_is_not_taken(change):
+    (run,) = runs_of({"x": {}})
+    row = row_of(run)
+    assert study.found_rows([run], study.parsed([row])) != [None]
+    assert study.found_rows([run], study.parsed([{**row, **change}])) == [None]
+
+
+def test_rows_of_data_with_other_parameters_or_of_one_that_is_no_more_are_not_taken():
+    (run,) = runs_of({"x": {}})
+    row = row_of(run)
+    for name, value in (("scenes.train", 3), ("scenes.of_old", 1), ("stream.margin", 7)):
+        values = json.dumps({**json.loads(row["values"]), name: value})
+        assert study.found_rows([run], study.parsed([{**row, "values": values}])) == [None]
+
+
+def test_a_row_has_the_measures_the_commit_and_all_that_was_read():
+    (run,) = runs_of({"x": {"method": "sprompts"}}, ["mixed"], [3], routings=["oracle"])
+    row = study.row_of(run, measured(run, gain=2.25, lr=0.5), "abc")
+    asked = ("stream", "method", "routing", "seed", "r1", "gain", "forgetting", "last", "commit", "seconds")
+    assert [row[name] for name in asked] == ["mixed", "sprompts", "oracle", 3, 40.0, 2.25, 2.5, 30.0, "abc", 3]
+    assert row["i2t.relative.r1"] == 2.25 and row["parameters_per_task"] == 7
+    assert not any(name.startswith(("frozen.", "mean.")) for name in row)
+    values = json.loads(row["values"])
+    assert values["lr"] == 0.5 and values["scenes.captions"] == "mixed" and values["seed"] == 3
+
+
+def test_rows_are_stored_in_the_order_of_the_study_and_replace_their_like(monkeypatch, tables):
+    content = declared({"x": {}, "y": {"method": "shared"}, "z": {"method": "frozen"}}, curves=True)
+    monkeypatch.setattr(study, "declaration", lambda: content)
+    order = study.declared_runs(content, DEFAULTS)
+    x, y, z = order
+    write_rows(study.RESULTS, [{**row_of(x), "run": "old", "weights": "other"}])
+    for run, gain in ((z, 0.0), (x, 1.0), (y, 2.0), (x, 3.0)):
+        study.store([run], {"0": measured(run, gain)}, order, "commit")
+    rows = read_rows(study.RESULTS)
+    assert [(row["method"], row["gain"]) for row in rows] == [
+        ("lpi", "3.0"),
+        ("shared", "2.0"),
+        ("frozen", "0.0"),
+        ("lpi", "1.5"),  # of another backbone; nothing takes it
+    ]
+    points = read_rows(study.CURVES)
+    assert [(point["run"], point["step"]) for point in points] == [(row["run"], s) for row in rows[:3] for s in "01"]
+    assert [(point["i2t_r1"], point["t2i_r1"]) for point in points[:2]] == [("60.00", "40.00"), ("50.00", "30.50")]
+
+
+def test_curves_are_kept_of_runs_that_a_group_with_curves_shares(monkeypatch, tables):
+    content = declared({"as it is": {}, "rank 1": {"rank": 1}})
+    content["groups"]["b"] = {"streams": ["aspects"], "seeds": [0], "runs": {"lpi": {}}, "curves": True}
+    monkeypatch.setattr(study, "declaration", lambda: content)
+    order = study.declared_runs(content, DEFAULTS)
+    for run in order[:2]:
+        study.store([run], {"0": measured(run, rank=run.parameters["rank"])}, order, "commit")
+    whole = read_rows(study.RESULTS)[0]
+    assert {point["run"] for point in read_rows(study.CURVES)} == {whole["run"]}
+
+
+TINY_STUDY = {
+    "settings": {"sprompts": {"lr": 1e-2}},
+    "groups": {
+        "methods": {
+            "streams": ["aspects", "mixed"],
+            "seeds": [0],
+            "routings": ["own", "published"],
+            "curves": True,
+            "runs": {"lpi": {}, "shared": {"method": "shared"}},
+        },
+        "more": {"streams": ["mixed"], "seeds": [1], "runs": {"sprompts": {"method": "sprompts"}}},
+    },
+}
+PLACES = [
+    (stream, method, routing)
+    for stream in STREAMS
+    for method, routing in (("lpi", "own"), ("lpi", "published"), ("shared", "own"))
+]
+
+
+@pytest.fixture
+def checkout(repository):
+    """The finished run with a tiny study, which is committed."""
+    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
+    (repository.folder / "benchmarks" / "study.yaml").write_text(yaml.safe_dump(TINY_STUDY, sort_keys=False))
+    yield repository
+    for made in ("benchmarks", "docs"):
+        shutil.rmtree(repository.folder / made, ignore_errors=True)
+
+
+def test_the_study_has_the_numbers_of_the_pipeline_and_goes_on_where_it_stopped(checkout):
+    command = (sys.executable, "benchmarks/study.py", "--groups", "methods")
+    checkout.set({"epochs": 2})
+    refused = checkout.run(*command, check=False)
+    assert refused.returncode and "error: commit your changes first" in refused.stderr
+    assert "params.yaml" in refused.stderr
+    checkout.restore()
+    for written in ("dvc.lock", "metrics/summary.json"):  # what `dvc repro` writes is not in the way
+        with (checkout.folder / written).open("a") as file:
+            file.write("\n")
+    plan = checkout.run(*command[:2], "--plan").stdout.splitlines()
+    assert len(plan) == 7 and all(line.startswith("-S method=") for line in plan)
+    (line,) = (line for line in plan if "sprompts" in line)
+    assert line.startswith("-S method=sprompts -S seed=1 ") and "-S lr=0.01" in line
+    output = checkout.run(*command).stdout
+    assert "4 runs to train, 6 rows to fill" in output and "4 of 4 after " in output
+    results = checkout.folder / "docs/results/study.csv"
+    rows = read_rows(results)
+    assert [(row["stream"], row["method"], row["routing"]) for row in rows] == PLACES
+    captions = checkout.parameters()["scenes"]["captions"]
+    same = next(row for row in rows if (row["stream"], row["method"], row["routing"]) == (captions, "lpi", "own"))
+    summary = checkout.summary()
+    for direction in ("i2t", "t2i"):
+        for name in ("average_recall", "last", "forgetting", "relative"):
+            assert float(same[f"{direction}.{name}.r1"]) == summary[direction][name]["r1"]
+    assert float(same["gain"]) == summary["mean"]["relative"]["r1"]
+    assert float(same["r1"]) == summary["mean"]["average_recall"]["r1"]
+    assert {row["commit"] for row in rows} == {checkout.run("git", "rev-parse", "--short=10", "HEAD").stdout.strip()}
+    curves = read_rows(checkout.folder / "docs/results/study_curves.csv")
+    assert [(point["run"], point["step"]) for point in curves] == [(row["run"], step) for row in rows for step in "01"]
+    assert "0 runs to train, 0 rows to fill" in checkout.run(*command).stdout
+    write_rows(results, rows[:4] + rows[5:])
+    assert len(checkout.run(*command, "--plan").stdout.splitlines()) == 1
+    assert "1 runs to train, 1 rows to fill" in checkout.run(*command).stdout
+    again = read_rows(results)
+    assert [{**row, "seconds": ""} for row in again] == [{**row, "seconds": ""} for row in rows]
 
 
 def test_the_settings_of_the_study_are_the_best_of_the_search():
-    settings = study.load_study()[1]["settings"]
-    for method, best in search.best_settings(read_rows(ROOT / search.CSV)).items():
+    settings, rows = study.declaration()["settings"], read_rows(search.CSV)
+    chosen, start = search.best_settings(rows, search.declaration()), search.start()
+    assert set(chosen) == set(search.declaration()["own"]), "the search is not complete"
+    for method, best in chosen.items():
+        read = json.loads(next(row for row in rows if row["method"] == method)["values"])
+        best = {name: value for name, value in {**start, **best}.items() if name in read}
         used = {**DEFAULTS, **settings.get(method, {})}
         assert {name: used[name] for name in best} == best, method
 
 
-class FakeQueue:
-    """Takes what is submitted; `ends` says how each run ends."""
-
-    def __init__(self, ends: dict[str, str]):
-        self.ends, self.submitted = ends, []
-
-    def busy(self):
-        return set()
-
-    def submit(self, run):
-        self.submitted.append(run.name)
-
-    def start(self):
-        """Workers start by themselves here."""
-
-    def status(self):
-        return {name: self.ends[name] for name in self.submitted}, True
-
-    def log(self, name):
-        return f"log of {name}"
+def test_every_method_is_in_the_study_under_its_name():
+    runs = study.declaration()["groups"]["methods"]["runs"]
+    assert {label: own.get("method", DEFAULTS["method"]) for label, own in runs.items()} == {m: m for m in METHODS}
 
 
-def test_failed_and_vanished_runs_are_reported_and_the_others_kept(monkeypatch, capsys):
-    runs = study.load_study()[0][:3]
-    names = [run.name for run in runs]
-    queue = FakeQueue(dict(zip(names, ("Success", "Failed", "Success"), strict=True)))
-    stored = []
-    monkeypatch.setattr(study, "POLL", 0)
-    monkeypatch.setattr(study, "Queue", lambda jobs: queue)
-    monkeypatch.setattr(study, "finished", lambda: {names[0]: "commit"} if queue.submitted else {})
-    monkeypatch.setattr(study, "store", lambda run, commit, order: stored.append((run.name, commit)))
-    assert study.execute(runs, 2, runs) == names[1:]  # the last says Success, but has left no experiment
-    assert stored == [(names[0], "commit")]
-    assert f"log of {names[1]}" in capsys.readouterr().out
+def test_the_study_is_complete():
+    runs, rows = study.load_runs(), study.parsed(read_rows(study.RESULTS))
+    found = study.found_rows(runs, rows)
+    assert [places([run])[0] for run, row in zip(runs, found, strict=True) if row is None] == []
+    taken = {row["run"] for row in found if row is not None}
+    assert [row["run"] for row in rows if row["run"] not in taken] == [], "rows that no table shows"
 
 
-def test_rows_are_stored_in_the_order_of_the_study(monkeypatch, tmp_path):
-    runs = study.load_study()[0][:3]
-    monkeypatch.setattr(study, "RESULTS", tmp_path / "study.csv")
-    monkeypatch.setattr(study, "CURVES", tmp_path / "curves.csv")
-    monkeypatch.setattr(
-        study, "collect", lambda run, commit: ({"run": run.name, **run.values}, [{"run": run.name, "step": "0"}])
-    )
-    for run in (runs[2], runs[0], runs[1], runs[0]):
-        study.store(run, "commit", runs)
-    for path in (study.RESULTS, study.CURVES):
-        assert [row["run"] for row in read_rows(path)] == [run.name for run in runs]
+def test_every_method_has_a_row_for_each_stream_seed_and_routing_with_a_name():
+    entry, rows = study.declaration()["groups"]["methods"], read_rows(study.RESULTS)
+    known = {(row["stream"], row["method"], row["routing"], row["seed"]) for row in rows}
+    for label, own in entry["runs"].items():
+        method = own.get("method", DEFAULTS["method"])
+        seeds = entry["seeds"][:1] if method == "frozen" else entry["seeds"]
+        expected = {(s, method, r, str(n)) for s in STREAMS for r in routings_of(method, ROUTINGS) for n in seeds}
+        assert expected - known == set(), label
 
 
-def test_the_study_runs_through_the_queue_and_can_be_repeated(repository):
-    shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
-    (repository.folder / "benchmarks" / "study.yaml").write_text(yaml.safe_dump(TINY_STUDY, sort_keys=False))
-    command = (sys.executable, "benchmarks/study.py", "--groups", "methods")
-    repository.set({"epochs": 2})
-    assert "error: commit your changes first" in repository.run(*command, check=False).stderr
-    repository.set({"epochs": 1})
-    for written in ("dvc.lock", "metrics/summary.json"):  # what `dvc repro` writes is not in the way
-        with (repository.folder / written).open("a") as file:
-            file.write("\n")
-    plan = repository.run(*command[:2], "--plan").stdout
-    assert "-S lr=1e-05 -S method=sprompts" in plan
-    assert "2 runs to do" in repository.run(*command).stdout
-    with (repository.folder / "docs/results/study.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["lpi", "frozen"]
-    assert float(rows[0]["mean.relative.r1"]) == repository.summary()["mean"]["relative"]["r1"]
-    assert float(rows[0]["seconds"]) > 0
-    assert float(rows[0]["peak_memory_mb"]) > 100
-    assert rows[1]["mean.relative.r1"] == "0.0"
-    head = repository.run("git", "rev-parse", "--short=10", "HEAD").stdout.strip()
-    assert {row["commit"] for row in rows} == {head}
-    with (repository.folder / "docs/results/study_curves.csv").open() as file:
-        curves = list(csv.DictReader(file))
-    assert [(point["run"], point["step"]) for point in curves] == [(r["run"], s) for r in rows for s in "01"]
-    assert "0 runs to do" in repository.run(*command).stdout
-    shown = repository.dvc("exp", "show", "--csv")
-    assert all(row["run"] in shown for row in rows)
+def test_the_curves_are_those_of_the_methods():
+    points, rows = read_rows(study.CURVES), read_rows(study.RESULTS)
+    content = study.declaration()["groups"]
+    with_curves = [run for run in study.load_runs() if content[run.group].get("curves")]
+    assert with_curves
+    expected = {row["run"] for row in study.found_rows(with_curves, study.parsed(rows)) if row is not None}
+    assert {point["run"] for point in points} == expected != set()
+    assert {point["step"] for point in points} == {str(step) for step in range(12)}

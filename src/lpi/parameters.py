@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic.fields import FieldInfo
 
 PARAMS_FILE = Path("params.yaml")
+BY_OBJECTS = ("area", "count", "single")  # values of stream.assignment that take the tasks from the objects
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
 
 
@@ -49,8 +50,9 @@ class Prompts(Section):
     """Form and start of the prompts."""
 
     deep: Literal["add", "replace"] = Field(description="what deeper layers do at the prompt positions")
-    start: Literal["neutral", "released"] = Field(
-        description="`neutral`: anchor + small low-rank part; `released`: factors from N(0, 0.5^2)"
+    start: Literal["neutral", "apart", "released"] = Field(
+        description="`neutral`: anchor + small low-rank part; `apart`: the same, but each component of the rank begins"
+        " in a token of its own; `released`: factors from N(0, 0.5^2)"
     )
     scale: Number = Field(
         ge=0,
@@ -152,9 +154,9 @@ class Stream(Section):
         " one (`single`; mixed images are dropped), or `cluster` of its captions; `default`: openmoji area,"
         " coco single, flickr30k cluster, folder its tasks"
     )
-    order: Literal["given", "reverse", "rarest", "alphabetical", "shuffled"] = Field(
-        description="order of the tasks: as in the categories file, backwards, by number of images, by name, or"
-        " shuffled once"
+    order: Literal["given", "reverse", "rarest", "alphabetical", "shuffled", "blocked"] = Field(
+        description="order of the tasks: as in the categories file, backwards, by number of images, by name,"
+        " shuffled once, or `blocked`: those with one aspect in a row (needs scenes.captions=aspects)"
     )
     test_cap: int = Field(ge=1, le=10**9, description="largest number of test images per task")
     max_broken: Number = Field(
@@ -191,12 +193,29 @@ class Folder(Section):
 class Scenes(Section):
     """The rendered scenes of the embedded data set."""
 
+    captions: Literal["mixed", "aspects"] = Field(
+        description="`mixed`: true captions of many kinds; `aspects`: each task's are right about one of frame, sky,"
+        " ground and badge, and make up others"
+    )
+    lie: Number = Field(
+        ge=0, le=1, description="aspects: chance that a caption also states a made-up fact of another aspect"
+    )
+    tasks: int = Field(
+        ge=12, le=84, description="number of tasks; more than the 12 domains are pieces of domains, such as `tool 1`"
+    )
     image_size: int = Field(ge=16, le=1024, description="side of the rendered scenes in pixels")
-    train: int = Field(ge=2, le=10**6, description="training scenes of the most frequent domain")
-    rarest: Number = Field(ge=0.01, le=1, description="training scenes of the rarest domain, as a share of that")
+    train: int = Field(ge=2, le=10**6, description="training scenes of the last domain")
+    rarest: Number = Field(
+        ge=0.01, le=1, description="training scenes of the first domain, as a share of that; 1 = all have as many"
+    )
     val: int = Field(ge=1, le=10**6, description="validation scenes per domain")
     test: int = Field(ge=1, le=10**6, description="test scenes per domain")
     distractor: Number = Field(ge=0, le=1, description="chance of an additional object of another domain")
+    drift: Number = Field(
+        ge=0,
+        le=1,
+        description="how far test scenes differ from training scenes: in horizon, patterns, sizes and cards",
+    )
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of the scenes")
 
 
@@ -225,7 +244,8 @@ class General(Section):
     optimizer: Optimizer
     keep: Literal["default", "better", "always"] = Field(
         description="use a task's prompts `always`, or only where they are `better` than the frozen model on the task's"
-        " validation pairs; `default`: better for folder and methods with prompts of a task's own, else always"
+        " validation pairs; `default`: better with `dataset=folder` for methods with prompts of a task's own, else"
+        " always"
     )
     lr: Number = Field(
         ge=1e-08, le=100, description="learning rate at the start of a task; cosine decay to 0 within the task"
@@ -237,6 +257,9 @@ class General(Section):
         ge=0, le=0.9, description="share of an image's patches that training leaves out at random"
     )
     epochs: int = Field(ge=1, le=10000, description="passes over the captions of a task")
+    updates: int = Field(
+        ge=0, le=10**7, description="updates of a task, whatever its number of captions, instead of `epochs`; 0 = off"
+    )
     batch_size: int = Field(
         ge=2, le=100000, description="image-caption pairs per update; how they meet: `loss.retrieval_form`"
     )
@@ -419,6 +442,20 @@ def parse_parameters(tree: Mapping[str, Any], source: str = str(PARAMS_FILE)) ->
 def load_parameters(path: Path = PARAMS_FILE) -> Parameters:
     """The parameters of params.yaml; a stage that has a method works with `lpi.methods.resolve` of them."""
     return parse_parameters(read_yaml(path), str(path))
+
+
+def check_order(parameters: Parameters) -> None:
+    """Refuse an order of the tasks that the data set does not have.
+
+    Raises:
+        ParameterError: `stream.order=blocked` without aspects; names what it needs.
+    """
+    needed = {"dataset": ("openmoji",), "scenes.captions": ("aspects",), "stream.assignment": ("default", *BY_OBJECTS)}
+    for name, values in needed.items():
+        if parameters["stream.order"] == "blocked" and parameters[name] not in values:
+            raise ParameterError(
+                f"{parameters.source}: stream.order=blocked needs {name}={values[0]}, not {parameters[name]}"
+            )
 
 
 def load_chain(path: Path = PARAMS_FILE) -> list[str]:

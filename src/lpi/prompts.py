@@ -25,14 +25,16 @@ class LowRankPrompts(nn.Module):
     * "released": a mean over the rank of factors with standard deviation 0.5, without an anchor.
     * "neutral" (ours): a sum over the rank divided by its square root, of channel factors with standard deviation
       `scale` and others with 1. So every entry starts with that deviation around the anchor, whatever the rank.
+    * "apart" (ours): as neutral, but each component of the rank starts in a token of its own, the first ones again if
+      there are more, equal in all layers. So tokens start independently of each other, as free prompts do.
 
     Args:
         depth: number L of prompted layers.
         length: number N of prompt tokens.
         vision_width, text_width: widths d_v and d_t of the towers.
         rank: rank r.
-        start: "released" or "neutral".
-        scale: standard deviation of the entries of a neutral start.
+        start: "released", "neutral" or "apart".
+        scale: standard deviation of the entries of the two starts that are ours.
     """
 
     vision_anchor: Tensor
@@ -45,7 +47,7 @@ class LowRankPrompts(nn.Module):
         vision_width: int,
         text_width: int,
         rank: int,
-        start: Literal["released", "neutral"] = "released",
+        start: Literal["released", "neutral", "apart"] = "released",
         scale: float = 0.02,
     ):
         super().__init__()
@@ -57,8 +59,21 @@ class LowRankPrompts(nn.Module):
         self.text_token_factor = nn.Parameter(std * torch.randn(length, rank))
         self.vision_channel_factor = nn.Parameter(channel_std * torch.randn(vision_width, rank))
         self.text_channel_factor = nn.Parameter(channel_std * torch.randn(text_width, rank))
+        if start == "apart":
+            self._set_apart()
         self.register_buffer("vision_anchor", torch.zeros(length, vision_width), persistent=False)
         self.register_buffer("text_anchor", torch.zeros(length, text_width), persistent=False)
+
+    @torch.no_grad()
+    def _set_apart(self) -> None:
+        """Layer factors of one; token factors that give each component one token, and each token one at least."""
+        self.layer_factor.fill_(1.0)
+        for factor in (self.vision_token_factor, self.text_token_factor):
+            length, rank = factor.shape
+            own = torch.zeros(length, rank)
+            for place in range(max(length, rank)):
+                own[place % length, place % rank] = 1.0
+            factor.copy_(own * (rank / own.sum(dim=1, keepdim=True)).sqrt())
 
     def set_anchor(self, vision: Tensor, text: Tensor) -> None:
         """Constants (N, d_v) and (N, d_t) that are added to the prompts of the first layer."""

@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
+from itertools import islice
 from typing import Any, Protocol
 
 from lpi.runtime.devices import precise_dtype
@@ -84,16 +85,21 @@ class Updater:
 
 
 def train_epoch(
-    batches: Batches, losses: Callable[..., Terms], updater: Updater, shard: Shard, progress: "tqdm[Any]"
+    batches: Batches,
+    losses: Callable[..., Terms],
+    updater: Updater,
+    shard: Shard,
+    progress: "tqdm[Any]",
+    updates: int,
 ) -> dict[str, float]:
-    """One pass over the data: an update per batch; returns the means of the loss and of its terms."""
+    """The first `updates` batches of a pass over the data, an update each; the means of the loss and of its terms."""
     means: Terms = {}
-    for drawn in batches.draw():
+    for drawn in islice(batches.draw(), updates):
         terms = losses(*map(shard.split, drawn))
         loss = reduce(operator.add, terms.values())
         updater.update(loss)
         for name, value in {"loss": loss, **terms}.items():
-            share = value.detach().to(precise_dtype(value.device)) / batches.updates  # .item() would wait for a GPU
+            share = value.detach().to(precise_dtype(value.device)) / updates  # .item() would wait for a GPU
             means[name] = means[name] + share if name in means else share
         progress.update(len(drawn[0]))
     return {name: mean.item() for name, mean in means.items()}
@@ -107,27 +113,32 @@ def fit(
     shard: Shard,
     title: str,
     lr_factor: float = 1.0,
+    tasks: int = 1,
 ) -> list[Record]:
-    """Train for some epochs; returns per epoch the means of the loss and of every weighted term.
+    """Train for some epochs or updates; returns per epoch the means of the loss and of every weighted term.
+
+    A number of updates that is no multiple of an epoch's ends within the last epoch.
 
     Args:
         batches: the data.
         losses: what `batches.draw` gave of a batch, or this process's part of it, -> the terms of the whole batch.
         trained: the parameters to update.
-        parameters: epochs, lr and optimizer.*.
+        parameters: epochs, updates, lr and optimizer.*.
         shard: the processes that share every batch.
         title: shown beside the progress bar and in errors.
         lr_factor: by which lr is multiplied.
+        tasks: how many tasks the data is of, each of which gets `updates`.
 
     Raises:
         FloatingPointError: the loss is not finite; names the epoch and the terms.
     """
-    epochs, records = parameters["epochs"], []
-    updater = Updater(trained, parameters, epochs * batches.updates, shard, lr_factor)
+    total, records = tasks * parameters["updates"] or parameters["epochs"] * batches.updates, []
+    updater = Updater(trained, parameters, total, shard, lr_factor)
     shown: dict[str, Any] = {"desc": title, "unit": batches.unit, "mininterval": 1, "disable": not is_writer()}
-    with tqdm(total=epochs * batches.items, **shown) as progress:
-        for epoch in range(epochs):
-            means = train_epoch(batches, losses, updater, shard, progress)
+    with tqdm(total=round(total / batches.updates * batches.items), **shown) as progress:
+        for epoch, first in enumerate(range(0, total, batches.updates)):
+            updates = min(batches.updates, total - first)
+            means = train_epoch(batches, losses, updater, shard, progress, updates)
             if not math.isfinite(means["loss"]):
                 raise FloatingPointError(
                     f"{title}, epoch {epoch}: the loss is not finite: {means}; lower lr or check loss.*"

@@ -83,6 +83,7 @@ def train_task(
     rng: np.random.Generator,
     device: torch.device,
     title: str,
+    tasks: int = 1,
 ) -> list[Record]:
     """Let the method learn one task; returns per epoch the mean of every weighted loss term.
 
@@ -90,12 +91,13 @@ def train_task(
         method: with all earlier tasks loaded.
         data: the task's training split.
         similarity: (t + 1, t + 1) semantic similarities of the tasks so far.
-        parameters: lr, epochs, batch_size, optimizer.*, stream.margin, patch_dropout, loss.retrieval_form and what the
-            method reads.
+        parameters: lr, epochs, updates, batch_size, optimizer.*, stream.margin, patch_dropout, loss.retrieval_form and
+            what the method reads.
         normalise: uint8 images -> model input.
         rng: of the batches and crops.
         device: where to compute.
         title: shown beside the progress bar.
+        tasks: how many tasks the data is of, each of which gets `updates`.
 
     Raises:
         FloatingPointError: the loss is not finite; names the epoch and the terms.
@@ -106,6 +108,6 @@ def train_task(
     if trained:
         losses = pair_losses(method, batches)  # before training_mode: the reference sees all patches
         with training_mode(method, shard, parameters["patch_dropout"]):
-            records = fit(batches, losses, trained, parameters, shard, title, method.lr_factor)
+            records = fit(batches, losses, trained, parameters, shard, title, method.lr_factor, tasks)
     method.end_task(batches.loaded())
     return records

@@ -18,7 +18,6 @@ from lpi.data.pixels import Conversions, read_rgb
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
-ASSIGNMENTS = ("single", "area", "count")
 UNREADABLE = (OSError, RuntimeError, zipfile.BadZipFile, zlib.error)  # of members that are encrypted or damaged
 LONGEST = 2000  # characters of a caption
 OWN = "own"  # the data set of the user
@@ -70,15 +69,19 @@ class Source:
         home: the folder of the images, as `data_home` knows it; None: they are part of the fetched data.
         fingerprint: changes with the images, where they may be replaced under the same names.
         divided: False where everything is in train, to be divided when the tasks are known.
+        aspects: task -> what its captions can be trusted in, of data sets that have such a thing.
     """
 
     assignment: str
     home: str | None = None
     fingerprint: str = ""
     divided: bool = True
+    aspects: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        (folder / "source.json").write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+        """Write `source.json`; aspects stand in it where there are any."""
+        content = {name: value for name, value in asdict(self).items() if name != "aspects" or value}
+        (folder / "source.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Source":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lpi.data.clusters import Embed, cluster_items
 from lpi.data.coco import SPLITS, Item
+from lpi.data.errors import DataError
 
 import numpy as np
 
@@ -16,19 +17,39 @@ Splits = dict[str, list[Item]]  # split -> its images
 TaskOf = Mapping[tuple[str, int], str | None]  # (split, image id) -> its task, None for an image of no task
 
 
-def task_order(names: list[str], counts: Counter[str | None], order: str) -> list[str]:
+def task_order(
+    names: list[str], counts: Counter[str | None], order: str, aspects: Mapping[str, str] | None = None
+) -> list[str]:
     """Names of the tasks in one of the orders of the parameter `stream.order`; those without images are left out.
 
     Args:
         names: in the order of the data set.
         counts: training images.
+        order: "blocked" has the tasks of an aspect in a row, aspects and tasks as they come in `names`.
+        aspects: task -> its aspect, as `Source.aspects`.
+
+    Raises:
+        DataError: "blocked", but a task has no aspect.
     """
     names = [name for name in names if counts[name]]
+    if order == "blocked":
+        return blocked(names, aspects or {})
     if order == "rarest":
         return sorted(names, key=lambda name: (counts[name], name))
     if order == "shuffled":
         return [names[i] for i in np.random.default_rng(0).permutation(len(names))]
     return {"given": names, "reverse": names[::-1], "alphabetical": sorted(names)}[order]
+
+
+def blocked(names: list[str], aspects: Mapping[str, str]) -> list[str]:
+    """The tasks of one aspect after those of another; DataError if a task has none."""
+    if lacking := [name for name in names if name not in aspects]:
+        raise DataError(
+            f"stream.order=blocked needs tasks with aspects, as dataset=openmoji with scenes.captions=aspects has;"
+            f" {lacking[0]} has none"
+        )
+    places = {aspect: place for place, aspect in reversed(list(enumerate(aspects[name] for name in names)))}
+    return sorted(names, key=lambda name: places[aspects[name]])
 
 
 def capped(items: list[Item], cap: int) -> list[Item]:

@@ -83,7 +83,8 @@ def select(raw: Path, source: Source, count: int, rules: Rules, embed: Embed) ->
     if lacks_val(splits, source.divided):
         print(FROM_TRAIN, flush=True)
     splits, task_of = completed(splits, task_of, source.divided)
-    names = task_order(names, Counter(task_of["train", item.image_id] for item in splits["train"]), rules.order)
+    trained = Counter(task_of["train", item.image_id] for item in splits["train"])
+    names = task_order(names, trained, rules.order, source.aspects)
     selection = Selection(names[:count], choose(splits, task_of, names[:count], rules.test_cap))
     problems = [*too_few(names, count), *incomplete(selection.names, selection.images, source.divided)]
     if problems:
@@ -112,7 +113,8 @@ def split_stream(
         embed: B captions -> (B, E) features of unit length; asked only for `cluster`.
 
     Returns:
-        What stream.json holds: the task names and the number of images and captions per split.
+        What stream.json holds: the task names, their aspects if they have any, and the number of images and captions
+        per split.
 
     Raises:
         DataError: see `select`; too many broken images; too little disk.
@@ -122,6 +124,8 @@ def split_stream(
     with source.images(raw) as store:
         _announce(out, selection.everything(), store, resize(rules.margin))
         stream = _save(selection, out, tasks, rules, store, resize, tokenize)
+    if source.aspects.keys() >= set(selection.names):
+        stream["aspects"] = [source.aspects[name] for name in selection.names]
     (out / "stream.json").write_text(json.dumps(stream, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return stream
 

@@ -72,7 +72,8 @@ def check(parameters: Parameters, model: Mapping[str, Any]) -> None:
         raise ParameterError(f"depth must be at most {layers} for backbone {name}, not {depth}")
     if depth < method.least_depth:
         raise ParameterError(
-            f"depth must be at least {method.least_depth} for method {parameters['method']}, not {depth}"
+            f"depth must be at least {method.least_depth} for method {parameters['method']}, not {depth};"
+            f" add -S depth={min(4, layers)}"
         )
     if parameters["keep"] == "better" and not method.keepable:
         raise ParameterError(

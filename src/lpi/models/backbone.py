@@ -13,6 +13,7 @@ from typing import Any
 
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.models.checkpoint import read_weights
+from lpi.models.wordpieces import SpellingTokenizer, spelling
 from lpi.runtime.errors import UserError
 from lpi.runtime.paths import shipped
 
@@ -266,11 +267,20 @@ class Backbone:
 
     @cached_property
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
-        """The model's own tokenizer: list of B strings -> (B, context) ids."""
+        """The model's own tokenizer: list of B strings -> (B, context) ids.
+
+        Of a model in a folder that was trained with some word pieces only, others are spelled in bytes.
+        """
         import open_clip
 
         tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(self._model_name)
-        return tokenizer
+        if not self._model_name.startswith("local-dir:"):
+            return tokenizer
+        return spelling(tokenizer, Path(self._model_name.partition(":")[2], "open_clip_model.safetensors"))
+
+    def notice(self) -> str | None:
+        """What a person should know of the captions that were tokenised so far, or None."""
+        return self.tokenizer.notice() if isinstance(self.tokenizer, SpellingTokenizer) else None
 
 
 def _model_config(file: Path) -> dict[str, Any]:

@@ -31,8 +31,6 @@ MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
 DARK = 0.3  # luminance of a cell below which its text is white; with it the contrast (WCAG 2) is about 3 or more
-NEAR = 3.0  # points below the best method up to which one is shown enlarged
-DODGE = 1.13  # between methods of equally many parameters, a factor
 UNSEEN = 0.05  # points: up to which a bar cannot be seen
 MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
@@ -185,57 +183,104 @@ def forgetting_bars(
 
 
 @_house_style
-def recall_against_parameters(points: Mapping[str, tuple[float, Sequence[float]]], path: Path, ylabel: str) -> Figure:
-    """One point per method: parameters per task (logarithmic, 0 at the left end) and the mean of its runs' values.
+def against_parameters(
+    points: Mapping[str, tuple[int, Mapping[str, Sequence[float]]]], path: Path, xlabel: str = "parameters per task"
+) -> Figure:
+    """A panel per measure: every method's mean over its runs, in the order of their numbers of parameters.
 
-    The bar is the standard deviation over the runs, where there are several. Methods with equally many parameters stand
-    side by side, centred there. The second panel has the methods that are nearly as good as the best one, enlarged.
+    The axis is not to scale: every method has a column, those with equally many parameters stand side by side between
+    two lines, and the number stands below them.
+
+    Args:
+        points: method -> parameters and measure -> the value of each run. Bars are standard deviations, where there
+            are several runs.
+        path: the PNG to write.
+        xlabel: what the parameters are.
     """
-    figure = Figure(figsize=(PAGE, 3.2), layout="constrained")
-    panels = figure.subplots(1, 2, width_ratios=(2, 3))
-    looks = _looks(points)
-    means = {method: float(np.mean(values)) for method, (_, values) in points.items()}
-    near = [method for method in points if means[method] > max(means.values()) - NEAR]
-    for axes, shown, factor in zip(panels, (list(points), near), (1.0, DODGE), strict=True):
+    measures = list(dict.fromkeys(measure for _, values in points.values() for measure in values))
+    figure = Figure(figsize=(PAGE, 3.0), layout="constrained")
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
+    places, looks = _columns({method: x for method, (x, _) in points.items()}), _looks(points)
+    for axes, measure in zip(panels, measures, strict=True):
         axes.grid(axis="y")
-        axes.set_xscale("symlog", linthresh=100)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set(xlabel="parameters per task")
-        for method in shown:
-            parameters, values = points[method]
-            equal = [other for other in shown if points[other][0] == parameters]
-            place = parameters * factor ** (equal.index(method) - (len(equal) - 1) / 2)
-            look = {**looks[method], "linestyle": "none", "markersize": 5}
-            error = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        _label_columns(axes, places, PAGE / len(measures) - MARGIN)
+        axes.set(xlabel=f"{xlabel} (not to scale)")
+        axes.set_title(measure, loc="left", fontsize=FONT + 0.5)
+        for method, (x, values) in points.items():
+            runs, look = values[measure], {**looks[method], "linestyle": "none", "markersize": 5}
+            error = np.std(runs, ddof=1) if len(runs) > 1 else 0.0
             label = method if axes is panels[0] else None
-            axes.errorbar(place, means[method], error, label=label, capsize=2, elinewidth=0.8, **look)
-    panels[0].set(ylabel=ylabel)
-    panels[1].set_title(f"within {NEAR:g} points of the best", loc="left", fontsize=FONT + 0.5)
+            axes.errorbar(places[x][method], np.mean(runs), error, label=label, capsize=2, elinewidth=0.8, **look)
     _legend_above(figure, columns=6)
     return _save(figure, path)
 
 
-@_house_style
-def spread_bars(
-    values: Mapping[str, Sequence[float]], path: Path, ylabel: str, reference: float | None = None
-) -> Figure:
-    """One bar per method: the mean of its runs' values, and every run as a dot.
+def _columns(numbers: Mapping[str, int]) -> dict[int, dict[str, float]]:
+    """Number -> the methods that have it -> their places, one apart, with half a place between groups."""
+    groups = {number: [name for name in numbers if numbers[name] == number] for number in sorted({*numbers.values()})}
+    starts = np.cumsum([0.0, *(len(names) + 0.5 for names in groups.values())])
+    return {
+        number: {name: start + place for place, name in enumerate(names)}
+        for start, (number, names) in zip(starts, groups.items(), strict=False)
+    }
 
-    A dashed line shows the reference, such as the frozen model's value.
-    """
-    figure, axes = _new(PAGE, 2.4)
-    axes.grid(axis="y")
-    axes.axhline(0, color="black", linewidth=0.6)
-    if reference is not None:
-        axes.axhline(reference, color=GREY, linestyle="--", linewidth=1)
-    looks = _looks(values)
-    for place, (method, runs) in enumerate(values.items()):
-        axes.bar(place, np.mean(runs), 0.7, color=looks[method]["color"], alpha=0.55)
-        axes.plot([place] * len(runs), runs, ".", color="black", markersize=3)
-    _name_ticks(axes, list(values), room=PAGE - MARGIN)
+
+def _label_columns(axes: Axes, groups: Mapping[int, Mapping[str, float]], room: float) -> None:
+    """Numbers below the middle of their methods, in `room` inches, and a line between neighbours."""
+    spans = [(min(places.values()), max(places.values())) for places in groups.values()]
+    _name_ticks(axes, [f"{number:,}" for number in groups], room, [(first + last) / 2 for first, last in spans])
     axes.tick_params(axis="x", length=0)
-    axes.set(ylabel=ylabel)
+    axes.set_xlim(-0.75, spans[-1][1] + 0.75)
+    for first, _ in spans[1:]:
+        axes.axvline(first - 0.75, color="0.85", linewidth=0.6)
+
+
+@_house_style
+def learning_curves(
+    curves: Mapping[str, Mapping[int, Sequence[float]]],
+    path: Path,
+    ylabel: str,
+    xlabel: str = "training scenes per task",
+) -> Figure:
+    """One line per method: the mean of its runs' values by the size of the training set, and every run as a dot.
+
+    Args:
+        curves: method -> size -> the value of each run. Sizes are on a logarithmic axis.
+        path: the PNG to write.
+        ylabel: what the values are.
+        xlabel: what the sizes are.
+    """
+    figure, axes = _new(COLUMN, 2.7)
+    axes.grid(axis="y")
+    axes.set_xscale("log")
+    looks = _looks(curves)
+    for method, runs in curves.items():
+        sizes = sorted(runs)
+        axes.plot(sizes, [np.mean(runs[size]) for size in sizes], label=method, **looks[method])
+        for size in sizes:
+            axes.plot([size] * len(runs[size]), runs[size], ".", color=looks[method]["color"], markersize=2)
+    ticks = sorted({size for runs in curves.values() for size in runs})
+    axes.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel=xlabel)
+    axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)
+    _legend_above(figure, columns=2)
     return _save(figure, path)
+
+
+@_house_style
+def aspect_matrix(gains: ArrayLike, aspects: Sequence[str], path: Path) -> Figure:
+    """Heat map of (A, A) gains in points: prompts trained on the tasks of an aspect in rows, tested in columns.
+
+    The colours are centred at 0.
+    """
+    gains = _square(gains, aspects)
+    figure, axes = _new(COLUMN, COLUMN)
+    limit = max(10.0, 10 * math.ceil(np.abs(gains).max() / 10))
+    _heat_map(axes, np.ma.masked_invalid(gains), aspects, colormaps["RdBu_r"], (-limit, limit), "gain (points)")
+    _print_cells(axes, [[f"{value:+.1f}" for value in row] for row in gains])
+    axes.set(xlabel="tested on tasks of", ylabel="trained on tasks of")
+    return _save(_with_square_axes(figure), path)
 
 
 @_house_style
@@ -498,7 +543,7 @@ def _interval(interval: ArrayLike, values: int, method: str) -> Floats:
 
 
 def _name_ticks(axes: Axes, names: Sequence[str], room: float, places: Sequence[float] | None = None) -> None:
-    """Task names on the x axis, upright when the longest does not fit into its share of `room` inches."""
+    """Names on the x axis, upright when the longest does not fit into its share of `room` inches."""
     longest = max((len(name) for name in names), default=0) * FONT * LETTER / 72
     fits = longest * len(names) < room
     axes.set_xticks(range(len(names)) if places is None else places, names, rotation=0 if fits else 90)

@@ -49,7 +49,10 @@ def describe(device: torch.device) -> str:
     """What the device is, for tables: the name of a GPU, or the number of cores in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return "Apple GPU" if device.type == "mps" else f"{torch.get_num_threads()} cores"
+    if device.type == "mps":
+        return "Apple GPU"
+    threads = torch.get_num_threads()
+    return f"{threads} core{'s' if threads > 1 else ''}"
 
 
 def synchronize(device: torch.device) -> None:

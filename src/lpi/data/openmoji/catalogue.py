@@ -11,12 +11,16 @@ ARTICLES = ("a ", "an ", "the ")
 
 @dataclass(frozen=True)
 class Domain:
-    """A group of concepts, the task unit of the stream: "animal" -> "an animal", "animals", "wildlife"."""
+    """A group of concepts, the task unit of the stream: "animal" -> "an animal", "animals", "wildlife".
+
+    whole: the domain that this one is a piece of, or "" (see `division`).
+    """
 
     name: str
     singular: str
     plural: str
     topic: str
+    whole: str = ""
 
 
 @dataclass(frozen=True)

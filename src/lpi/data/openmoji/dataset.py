@@ -16,16 +16,21 @@ from typing import Any
 
 from lpi.data.coco import SPLITS, Source
 from lpi.data.openmoji.captions import CAPTIONS_PER_SCENE, names, scene_captions
-from lpi.data.openmoji.catalogue import Concept, domain_names
+from lpi.data.openmoji.catalogue import Concept, Domain, domain_names
+from lpi.data.openmoji.division import divided
+from lpi.data.openmoji.drift import drifted
 from lpi.data.openmoji.expressions import EXPRESSIONS_PER_OBJECT, referring_expressions
+from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, aspect_caption, aspect_of
 from lpi.data.openmoji.language import is_bigger
-from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, place_objects
+from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, choose_setting, place_objects
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+CAPTIONS = ("mixed", "aspects")
 TASK_STREAM = 1  # last word of every seed here, so that no other user of the seed draws the same numbers
+DRIFT_STREAM = 2  # the same for what drift changes, so that it changes nothing else
 COUNT_WEIGHTS = (0.2, 0.35, 0.25, 0.2)  # of 1, 2, 3, 4 objects
 SIZES = {1: (0.35, 0.75), 2: (0.28, 0.56), 3: (0.26, 0.46), 4: (0.24, 0.42)}
 TAIL = 3  # the smaller, the more often the first concepts of a domain
@@ -57,6 +62,11 @@ class SceneSettings:
     image_size: side in pixels. train: training images of the most frequent domain, which is the last of the
     catalogue. rarest: training images of the first domain as a share of that; those in between interpolate linearly.
     val, test: images of every domain. distractor: chance of one more, smaller object of another domain.
+    captions: "mixed", true captions of many kinds, or "aspects": scenes with a frame, sky, ground and badge, and
+    captions that are right about one of these, which the domain decides (`aspect_of`).
+    lie: chance that such a caption also states a made-up fact of another aspect. tasks: number of domains; more than
+    the catalogue has are pieces of those (`divided`). drift: how far test scenes differ from training scenes
+    (`drifted`).
 
     Raises:
         ValueError: an impossible value; names the parameter and the value.
@@ -69,17 +79,24 @@ class SceneSettings:
     rarest: float
     distractor: float = 0.1
     seed: int
+    captions: str = "mixed"
+    lie: float = 0.5
+    tasks: int = 12
+    drift: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject impossible values."""
-        for name, least in {"image_size": 16, "train": 1, "val": 1, "test": 1, "seed": 0}.items():
+        if self.captions not in CAPTIONS:
+            raise ValueError(f"captions must be one of {', '.join(CAPTIONS)}, not {self.captions!r}")
+        for name, least in {"image_size": 16, "train": 1, "val": 1, "test": 1, "seed": 0, "tasks": 1}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
         if not 0 < self.rarest <= 1:
             raise ValueError(f"rarest must be above 0 and at most 1, not {self.rarest!r}")
-        if not 0 <= self.distractor <= 1:
-            raise ValueError(f"distractor must be from 0 to 1, not {self.distractor!r}")
+        for name in ("distractor", "lie", "drift"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)!r}")
 
     def images(self, split: str, domain: int, domains: int) -> int:
         """Number of images of the split that belong to domain number `domain` of `domains`; at least 1."""
@@ -115,7 +132,8 @@ def sample_task_scene(
     objects = place_objects(rng, chosen, *SIZES[count])
     if len(objects) > count:
         objects = (*objects[:count], _shrink(rng, objects[count], objects[:count]))
-    return Scene(tuple(objects[i] for i in rng.permutation(len(objects))), choose_background(rng, PLAIN))
+    objects = tuple(objects[i] for i in rng.permutation(len(objects)))
+    return Scene(objects, choose_background(rng, PLAIN) if settings.captions == "mixed" else choose_setting(rng))
 
 
 def _sizes_agree(objects: tuple[Placed, ...], areas: list[int]) -> bool:
@@ -143,9 +161,14 @@ def is_acceptable(renderer: Renderer, scene: Scene, masks: Masks, domain: str) -
     )
 
 
-def task_captions(rng: np.random.Generator, scene: Scene, domain: str) -> list[str]:
-    """`CAPTIONS_PER_SCENE` captions of the domain's objects; where there is a distractor, one of them lists it too."""
-    own = Scene(tuple(placed for placed in scene.objects if placed.concept.domain.name == domain), scene.background)
+def task_captions(rng: np.random.Generator, scene: Scene, domain: Domain, settings: SceneSettings) -> list[str]:
+    """`CAPTIONS_PER_SCENE` captions of the domain's objects.
+
+    "mixed": where there is a distractor, one of them lists it too. "aspects": see `aspect_caption`.
+    """
+    own = Scene(tuple(placed for placed in scene.objects if placed.concept.domain == domain), scene.background)
+    if settings.captions == "aspects":
+        return [aspect_caption(rng, own, aspect_of(domain), settings.lie) for _ in range(CAPTIONS_PER_SCENE)]
     captions = scene_captions(rng, own)
     if len(own.objects) < len(scene.objects):
         captions[rng.integers(CAPTIONS_PER_SCENE)] = names(rng, scene)
@@ -173,16 +196,23 @@ class TaskScenes:
     """The examples of a catalogue, by (split, domain, number)."""
 
     def __init__(self, concepts: list[Concept], settings: SceneSettings):
-        """Sort the concepts by domain."""
-        self.concepts = concepts
+        """Sort the concepts by domain, or by pieces of domains where `settings.tasks` says so."""
+        self.concepts = concepts = divided(concepts, settings.tasks, ASPECT_OF_DOMAIN)
         self.settings = settings
         self.domains = domain_names(concepts)
         self._own = [[c for c in concepts if c.domain.name == name] for name in self.domains]
-        self._others = [[c for c in concepts if c.domain.name != name] for name in self.domains]
+        self._others = [_elsewhere(concepts, own[0].domain) for own in self._own]
         self._renderer = Renderer(settings.image_size)
 
-    def _generator(self, split: str, domain: int, number: int) -> np.random.Generator:
-        return np.random.default_rng((self.settings.seed, SPLITS.index(split), domain, number, TASK_STREAM))
+    def _generator(self, split: str, domain: int, number: int, stream: int = TASK_STREAM) -> np.random.Generator:
+        return np.random.default_rng((self.settings.seed, SPLITS.index(split), domain, number, stream))
+
+    @property
+    def aspects(self) -> dict[str, str]:
+        """Domain -> the aspect that its captions are right about; empty where they are right about everything."""
+        if self.settings.captions != "aspects":
+            return {}
+        return {own[0].domain.name: aspect_of(own[0].domain) for own in self._own}
 
     def keys(self, split: str) -> list[tuple[int, int]]:
         """(domain, number) of every example of the split, in the random order of the files."""
@@ -195,18 +225,30 @@ class TaskScenes:
         """Different for all images of all splits, and independent of the sizes of the splits."""
         return 1 + SPLITS.index(split) + len(SPLITS) * (domain + len(self.domains) * number)
 
+    def _scene(self, rng: np.random.Generator, split: str, domain: int, number: int) -> Scene:
+        scene = sample_task_scene(rng, self._own[domain], self._others[domain], self.settings)
+        if split != "test" or not self.settings.drift:
+            return scene
+        return drifted(self._generator(split, domain, number, DRIFT_STREAM), scene, self.settings.drift)
+
     def example(self, split: str, domain: int, number: int) -> Example:
         """The example; scenes that are not acceptable are drawn anew from the same generator."""
         rng, name = self._generator(split, domain, number), self.domains[domain]
         while True:
-            scene = sample_task_scene(rng, self._own[domain], self._others[domain], self.settings)
+            scene = self._scene(rng, split, domain, number)
             masks = self._renderer.masks(scene)
             if is_acceptable(self._renderer, scene, masks, name):
                 break
-        captions = task_captions(rng, scene, name)
+        captions = task_captions(rng, scene, self._own[domain][0].domain, self.settings)
         expressions = [referring_expressions(rng, scene, index) for index in range(len(scene.objects))]
         image_id = self.image_id(split, domain, number)
         return Example(image_id, split, scene, self._renderer.image(scene), masks, captions, expressions)
+
+
+def _elsewhere(concepts: list[Concept], domain: Domain) -> list[Concept]:
+    """The concepts of other domains; pieces of one domain are not other domains."""
+    whole = domain.whole or domain.name
+    return [concept for concept in concepts if (concept.domain.whole or concept.domain.name) != whole]
 
 
 def encode_rle(mask: Masks) -> Entry:
@@ -387,4 +429,4 @@ def write_dataset(folder: Path, concepts: list[Concept], settings: SceneSettings
     scenes = TaskScenes(concepts, settings)
     for split in SPLITS:
         _write_split(folder, scenes, split)
-    Source("area").save(folder)
+    Source("area", aspects=scenes.aspects).save(folder)

@@ -5,7 +5,7 @@ from Pillow's bundled FreeType and fixed-point resampling, so a seed gives the s
 the pinned versions.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from lpi.data.openmoji.catalogue import Concept
@@ -32,20 +32,53 @@ COLOURS = {
     "dark": (70, 74, 92),
 }
 PATTERNS = ("plain", "striped", "dotted", "checkered", "shaded")
+INK = (40, 42, 54)  # outline of discs, so that they stand out on any colour
+FRAME_WIDTH = 0.08  # of the image side
+BADGE = (0.82, 0.18, 0.11)  # centre and radius of the badge: the upper right corner, within the frame
+CARD_SHAPES = ("square", "rounded", "round")
+CORNER = 0.25  # radius of a rounded card's corners, of the card's side
+EMOJI_ON_CARD = 0.62  # longer side of the emoji, of the card's side
+RING_WIDTH, BAR_HEIGHT, DOT_RADIUS = 0.11, 0.16, 0.15  # of the card's side
 
 
 @dataclass(frozen=True)
 class Background:
-    """`colour` is a key of `COLOURS`, `pattern` one of `PATTERNS`; `period` is a fraction of the image side."""
+    """What is around the objects; colours are keys of `COLOURS`.
+
+    pattern: one of `PATTERNS`. period: of the pattern, a fraction of the image side. ground: colour of the lower half;
+    `colour` is then that of the upper half, the sky. horizon: where the ground begins, a fraction of the image side.
+    frame: along the image's border, before the objects. badge: a disc in the upper right corner, before the objects.
+    """
 
     colour: str
     pattern: str = "plain"
     period: float = 0.25
+    ground: str | None = None
+    frame: str | None = None
+    badge: str | None = None
+    horizon: float = 0.5
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Colours of what an object may stand on: a card, a ring round it, a bar below it and a dot at its corner.
+
+    shape: of card and ring, one of `CARD_SHAPES`.
+    """
+
+    card: str
+    ring: str
+    bar: str
+    dot: str
+    shape: str = "square"
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A sprite: centre (x, y) and longer side `size` as fractions of the image side, `angle` in degrees."""
+    """A sprite: centre (x, y) and longer side `size` as fractions of the image side, `angle` in degrees.
+
+    With `parts` the sprite is a card of that size with the emoji on it, which is never tilted.
+    """
 
     concept: Concept
     x: float
@@ -53,6 +86,7 @@ class Placed:
     size: float
     angle: int = 0
     flip: bool = False
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +118,7 @@ class Renderer:
         self._missing = self._draw_glyph(NO_CHARACTER).getbbox()
         self._sprite = lru_cache(maxsize=None)(self._draw_sprite)
         self._background = lru_cache(maxsize=512)(self._draw_background)
+        self._foreground = lru_cache(maxsize=512)(self._draw_foreground)
         self._place = lru_cache(maxsize=16)(self._transform)  # image, masks and areas of one scene share it
 
     def _draw_glyph(self, character: str) -> Image.Image:
@@ -118,17 +153,51 @@ class Renderer:
         else:
             raise ValueError(f"background pattern {background.pattern!r} is not one of {PATTERNS}")
         pixels = base + (light - base) * share[..., None] // side
+        if background.ground:
+            pixels[int(background.horizon * side) :] = COLOURS[background.ground]
         return Image.fromarray(pixels.astype(np.uint8), "RGB")
+
+    def _draw_foreground(self, frame: str | None, badge: str | None) -> Image.Image:
+        """What covers the objects, RGBA: frame and badge."""
+        side = self.image_size
+        canvas = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(canvas)
+        if frame:
+            draw.rectangle((0, 0, side - 1, side - 1), outline=COLOURS[frame], width=round(FRAME_WIDTH * side))
+        if badge:
+            _draw_disc(draw, BADGE[0] * side, BADGE[1] * side, BADGE[2] * side, badge)
+        return canvas
+
+    def _scaled(self, emoji: str, flip: bool, longer_side: float) -> Image.Image:
+        """The emoji at a size in pixels."""
+        sprite = self._sprite(emoji)
+        if flip:
+            sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        scale = longer_side / max(sprite.size)
+        size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
+        return sprite.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+    def _card(self, placed: Placed, parts: Parts) -> Image.Image:
+        """The emoji on its card, with ring, bar and dot; the bar makes the sprite higher than wide."""
+        side = max(8, round(placed.size * self.image_size / (1 + BAR_HEIGHT)))
+        bar = max(2, round(BAR_HEIGHT * side))
+        canvas = Image.new("RGBA", (side, side + bar), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(canvas)
+        draw.rectangle((0, side, side - 1, side + bar - 1), COLOURS[parts.bar])
+        _draw_card(draw, side, parts)
+        emoji = self._scaled(placed.concept.emoji, placed.flip, EMOJI_ON_CARD * side)
+        canvas.alpha_composite(emoji, ((side - emoji.width) // 2, (side - emoji.height) // 2))
+        radius = DOT_RADIUS * side
+        _draw_disc(draw, side - 1 - radius, radius, radius, parts.dot)
+        return canvas
 
     def _transform(self, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
         """The transformed sprite and the pixel at which its upper left corner goes."""
-        sprite = self._sprite(placed.concept.emoji)
-        if placed.flip:
-            sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        scale = placed.size * self.image_size / max(sprite.size)
-        size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
-        sprite = sprite.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        if placed.angle:
+        if placed.parts:
+            sprite = self._card(placed, placed.parts)
+        else:
+            sprite = self._scaled(placed.concept.emoji, placed.flip, placed.size * self.image_size)
+        if placed.angle and not placed.parts:
             sprite = sprite.rotate(placed.angle, Image.Resampling.BILINEAR, expand=True)
         corner = (
             round(placed.x * self.image_size) - sprite.width // 2,
@@ -142,7 +211,14 @@ class Renderer:
         for placed in scene.objects:
             sprite, corner = self._place(placed)
             canvas.paste(sprite, corner, sprite)
+        if foreground := self._before(scene):
+            canvas.paste(foreground, (0, 0), foreground)
         return canvas
+
+    def _before(self, scene: Scene) -> Image.Image | None:
+        """What is drawn over the scene's objects, if anything."""
+        frame, badge = scene.background.frame, scene.background.badge
+        return self._foreground(frame, badge) if frame or badge else None
 
     def masks(self, scene: Scene) -> npt.NDArray[np.bool_]:
         """Visible pixels of every object: (objects, image_size, image_size) bool; covered pixels are not visible."""
@@ -154,12 +230,62 @@ class Renderer:
             covered = np.asarray(alpha) >= MASK_THRESHOLD
             masks[:index] &= ~covered
             masks[index] = covered
+        if foreground := self._before(scene):
+            masks &= np.asarray(foreground.getchannel("A")) == 0
         return masks
 
     def sprite_area(self, placed: Placed) -> int:
         """Pixels that the object would show if nothing covered it and the image had no border."""
         sprite, _ = self._place(placed)
         return sum(sprite.getchannel("A").histogram()[MASK_THRESHOLD:])
+
+
+def _draw_card(draw: ImageDraw.ImageDraw, side: int, parts: Parts) -> None:
+    """The card with its ring, from the upper left corner."""
+    radius = {"square": 0.0, "rounded": CORNER, "round": 0.5}[parts.shape] * side
+    ring = max(1, round(RING_WIDTH * side))
+    draw.rounded_rectangle((0, 0, side - 1, side - 1), radius, COLOURS[parts.card], COLOURS[parts.ring], ring)
+
+
+def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: str) -> None:
+    """A disc with a dark outline of one pixel, so that it shows on its own colour too."""
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), COLOURS[colour], INK)
+
+
+def choose_colour(rng: np.random.Generator) -> str:
+    """Any of `COLOURS`, all equally likely."""
+    return list(COLOURS)[rng.integers(len(COLOURS))]
+
+
+def choose_setting(rng: np.random.Generator, presence: float = 1.0) -> Background:
+    """Sky with ground, a frame and a badge, each there with chance `presence`, in colours drawn apart.
+
+    Where there is no ground, the background is of one colour.
+    """
+    colour, ground, frame, badge = (choose_colour(rng) for _ in range(4))
+    there = [presence >= 1 or rng.random() < presence for _ in range(3)]
+    return Background(
+        colour,
+        ground=ground if there[0] else None,
+        frame=frame if there[1] else None,
+        badge=badge if there[2] else None,
+    )
+
+
+def recolour(rng: np.random.Generator, background: Background) -> Background:
+    """A background with the same things in colours drawn anew."""
+    return replace(
+        background,
+        colour=choose_colour(rng),
+        ground=choose_colour(rng) if background.ground else None,
+        frame=choose_colour(rng) if background.frame else None,
+        badge=choose_colour(rng) if background.badge else None,
+    )
+
+
+def choose_parts(rng: np.random.Generator) -> Parts:
+    """Four colours, drawn apart."""
+    return Parts(*(choose_colour(rng) for _ in range(4)))
 
 
 def choose_background(rng: np.random.Generator, plain: float) -> Background:

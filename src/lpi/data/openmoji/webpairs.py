@@ -6,9 +6,10 @@ the largest object or several and mentions size, place, number and background, t
 the features their domains.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lpi.data.openmoji.catalogue import Concept
+from lpi.data.openmoji.facts import true_facts
 from lpi.data.openmoji.language import (
     NUMBERS,
     background_phrase,
@@ -22,7 +23,16 @@ from lpi.data.openmoji.language import (
     there_is,
     with_adjective,
 )
-from lpi.data.openmoji.scenes import Placed, Scene, choose_background, place_objects
+from lpi.data.openmoji.scenes import (
+    Background,
+    Placed,
+    Scene,
+    choose_background,
+    choose_parts,
+    choose_setting,
+    place_objects,
+    recolour,
+)
 
 import numpy as np
 
@@ -73,7 +83,9 @@ class WebStyle:
     kind: chance that it names the kind instead. tag: chance that the kind is added. mention: chance that it
     mentions size, place, number or background. borrowed: chance that a text with a mention or several names was
     written for another image of its subject, so that nothing else in it is true; one that names the kind may be, too.
-    smallest: smallest object of a single-object image.
+    smallest: smallest object of a single-object image. setting: chance that there are sky, ground, frame and badge
+    instead of a background of one colour, each of them with chance `presence`. parts: chance that the objects stand on
+    cards.
     """
 
     counts: tuple[float, ...] = (1.0,)
@@ -88,6 +100,9 @@ class WebStyle:
     mention: float = 0.0
     borrowed: float = 0.0
     smallest: float = 0.5
+    setting: float = 0.0
+    presence: float = 0.9
+    parts: float = 0.0
 
 
 SIZES = {1: (0.4, 0.9), 2: (0.3, 0.58), 3: (0.28, 0.48), 4: (0.26, 0.42)}
@@ -105,25 +120,38 @@ def sample_web_scene(
     pool = [c for c in concepts if c.domain == first.domain] if rng.random() < style.same_domain else concepts
     while len(chosen) < count:
         chosen.append(pool[rng.integers(len(pool))])
-    return _arrange(rng, chosen, style)
+    has_setting = rng.random() < style.setting
+    background = choose_setting(rng, style.presence) if has_setting else choose_background(rng, style.plain)
+    return _arrange(rng, chosen, style, background, rng.random() < style.parts)
 
 
 def vary_web_scene(rng: np.random.Generator, scene: Scene, style: WebStyle) -> Scene:
-    """The same objects in other places and sizes on another background, now and then one more or one less."""
+    """The same objects in other places, sizes and colours around them, now and then one more or one less."""
     chosen = [placed.concept for placed in scene.objects]
     draw = rng.random()
     if draw < 0.15 and len(chosen) < len(SIZES):
         chosen.append(chosen[rng.integers(len(chosen))])
     elif draw > 0.85 and len(chosen) > 1:
         chosen.pop(rng.integers(len(chosen)))
-    return _arrange(rng, chosen, style)
+    old = scene.background
+    background = recolour(rng, old) if _has_setting(old) else choose_background(rng, style.plain)
+    return _arrange(rng, chosen, style, background, scene.objects[0].parts is not None)
 
 
-def _arrange(rng: np.random.Generator, chosen: list[Concept], style: WebStyle) -> Scene:
+def _has_setting(background: Background) -> bool:
+    return bool(background.ground or background.frame or background.badge)
+
+
+def _arrange(
+    rng: np.random.Generator, chosen: list[Concept], style: WebStyle, background: Background, on_cards: bool
+) -> Scene:
     smallest, largest = SIZES[len(chosen)]
     if len(chosen) == 1:
         smallest = style.smallest
-    return Scene(place_objects(rng, chosen, smallest, largest), choose_background(rng, style.plain))
+    objects = place_objects(rng, chosen, smallest, largest)
+    if on_cards:
+        objects = tuple(replace(placed, angle=0, parts=choose_parts(rng)) for placed in objects)
+    return Scene(objects, background)
 
 
 def _kind_phrase(rng: np.random.Generator, scene: Scene) -> str:
@@ -141,12 +169,18 @@ def _subject(rng: np.random.Generator, scene: Scene, style: WebStyle) -> Placed:
     return max(scene.objects, key=lambda placed: placed.size)
 
 
+def _around(scene: Scene, main: Placed) -> list[str]:
+    """What is around the object: facts of aspects and parts, and the background where it has one colour."""
+    facts = [str(fact) for fact in true_facts(scene, main)]
+    return facts if scene.background.ground else [*facts, f"on {background_phrase(scene.background)}"]
+
+
 def _mention(rng: np.random.Generator, scene: Scene, main: Placed) -> str:
-    """One fact beyond the names, of a kind drawn first: background, place, size, relation or number."""
+    """One fact beyond the names, of a kind drawn first: what is around, place, size, relation or number."""
     name, others = main.concept.name, [placed for placed in scene.objects if placed is not main]
-    background = background_phrase(scene.background)
+    around = _around(scene, main)
     kinds = {
-        "background": [f"{name} on {background}", f"{place_phrase(main)} on {background}"],
+        "around": [f"{phrase} {fact}" for fact in around for phrase in (name, place_phrase(main))],
         "place": [place_phrase(main), there_is(main)],
         "size": [] if others else [with_adjective("big" if main.size > 0.62 else "small", main.concept)],
         "relation": [],

@@ -28,7 +28,7 @@ class TaskPrompts(nn.Module):
         self.factors: LowRankPrompts | FullRankPrompts
         if rank:
             self.factors = LowRankPrompts(depth, length, *widths, rank, start, scale)
-            if start == "neutral":
+            if start != "released":
                 self.factors.set_anchor(*anchor)
         else:
             self.factors = FullRankPrompts(depth, anchor, scale)
