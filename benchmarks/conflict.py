@@ -6,9 +6,9 @@ Everything is measured on the validation split, with the settings of params.yaml
 each setting is made in a temporary folder.
 
 conflict_runs.csv has a row for every run: how prompts were trained, and what they gain over the frozen model; the rows
-of `frozen` have recall itself. Runs that
-it holds are not repeated, so an interrupted program goes on. It refuses rows of runs that had another backbone or other
-parameters; after a change of the code, delete the file. conflict.csv sets measured beside wanted values.
+of `frozen` have recall itself. Runs that it holds are not repeated, so an interrupted program goes on. It refuses rows
+of runs that had another backbone or other parameters; after a change of the code, delete the file. conflict.csv sets
+measured beside wanted values.
 conflict_aspects.csv is the aspect matrix: one set of prompts, trained on the tasks of one aspect together and used for
 all items, tested on the tasks of each aspect. They are trained with the settings of S-Prompts.
 """

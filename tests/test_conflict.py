@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 from lpi.data.openmoji.facts import ASPECTS
@@ -83,6 +84,31 @@ def test_runs_are_different_and_have_their_data(in_the_repository):
     assert len({tuple(trial.identity.items()) for trial in plan}) == len(plan)
     assert {trial.data for trial in plan} == set(conflict.DATA)
     assert {trial.updates for trial in plan if trial.data.isdigit()} == {conflict.UPDATES}
+
+
+class OneRun(nullcontext):
+    """Stands for the workers: one run with two routings."""
+
+    def __enter__(self):
+        return self
+
+    def results(self, *_):
+        yield None, [row({"method": "sprompts", "routing": name}) for name in ("published", "oracle")]
+
+
+def test_a_program_that_is_stopped_leaves_all_rows_of_a_run(tmp_path, monkeypatch):
+    """It is stopped when the first of the two is printed."""
+
+    def interrupted(text, **_):
+        if "routing=" in text:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(conflict, "RUNS", tmp_path / "runs.csv")
+    monkeypatch.setattr(conflict, "Workers", OneRun)
+    monkeypatch.setattr("builtins.print", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        conflict.run([])
+    assert [found["routing"] for found in read_rows(tmp_path / "runs.csv")] == ["published", "oracle"]
 
 
 def test_runs_that_the_table_holds_are_not_repeated(in_the_repository, tmp_path, monkeypatch):
