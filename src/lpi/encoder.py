@@ -36,6 +36,7 @@ class VisionTower(Protocol):
     positional_embedding: Tensor
     patch_dropout: Layer
     ln_pre: Layer
+    ln_post: Layer
     transformer: Transformer
     pool_type: str
     proj: Tensor | None
@@ -159,6 +160,27 @@ class PromptedCLIP(nn.Module):
                 (prefix tuning as in DualPrompt, ECCV 2022, section 4.2: joined before the block's own projections).
         """
         visual = self.visual
+        hidden, prompts = self._embed_image(images, prompts)
+        pooled = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if visual.pool_type == "tok" else None
+        hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, pooled=pooled)
+        if prompts is not None and pooled is None:
+            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
+        pooled, _ = visual._pool(hidden)
+        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+
+    def encode_patches(self, images: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, P, d_v): the patch tokens after the last block and the final norm, row by row.
+
+        Arguments as for `encode_image`. Prompts are left out of the result.
+        """
+        visual = self.visual
+        hidden, prompts = self._embed_image(images, prompts)
+        hidden = self.run_blocks(visual.transformer, hidden, prompts)
+        return visual.ln_post(hidden[:, 1 + (0 if prompts is None else prompts.shape[2]) :])
+
+    def _embed_image(self, images: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the first block gets, (B, 1 + N + P, d_v), and the prompts of each image."""
+        visual = self.visual
         prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
         hidden = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
@@ -169,13 +191,7 @@ class PromptedCLIP(nn.Module):
 
             hidden = PatchDropout(self.patch_dropout)(hidden)
         hidden = visual.ln_pre(hidden)  # of each token by itself, so apart from the prompts: nothing is kept for these
-        hidden = _insert(hidden, None if prompts is None else visual.ln_pre(prompts[:, :1].to(hidden.dtype)))
-        pooled = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if visual.pool_type == "tok" else None
-        hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, pooled=pooled)
-        if prompts is not None and pooled is None:
-            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
-        pooled, _ = visual._pool(hidden)
-        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+        return _insert(hidden, None if prompts is None else visual.ln_pre(prompts[:, :1].to(hidden.dtype))), prompts
 
     def encode_text(self, tokens: Tensor, prompts: Tensor | None = None, prefixes: Tensor | None = None) -> Tensor:
         """(B, context) token ids -> (B, E), L2-normalised; prompts and prefixes as for images, with d_t.

@@ -185,11 +185,15 @@ class Renderer:
         draw = ImageDraw.Draw(canvas)
         draw.rectangle((0, side, side - 1, side + bar - 1), COLOURS[parts.bar])
         _draw_card(draw, side, parts)
-        emoji = self._scaled(placed.concept.emoji, placed.flip, EMOJI_ON_CARD * side)
-        canvas.alpha_composite(emoji, ((side - emoji.width) // 2, (side - emoji.height) // 2))
+        canvas.alpha_composite(*self._on_card(placed, side))
         radius = DOT_RADIUS * side
         _draw_disc(draw, side - 1 - radius, radius, radius, parts.dot)
         return canvas
+
+    def _on_card(self, placed: Placed, side: int) -> tuple[Image.Image, tuple[int, int]]:
+        """The emoji and where its upper left corner is on a card of a side in pixels."""
+        emoji = self._scaled(placed.concept.emoji, placed.flip, EMOJI_ON_CARD * side)
+        return emoji, ((side - emoji.width) // 2, (side - emoji.height) // 2)
 
     def _transform(self, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
         """The transformed sprite and the pixel at which its upper left corner goes."""
@@ -220,19 +224,37 @@ class Renderer:
         frame, badge = scene.background.frame, scene.background.badge
         return self._foreground(frame, badge) if frame or badge else None
 
-    def masks(self, scene: Scene) -> npt.NDArray[np.bool_]:
-        """Visible pixels of every object: (objects, image_size, image_size) bool; covered pixels are not visible."""
+    def masks(self, scene: Scene, emoji_only: bool = False) -> npt.NDArray[np.bool_]:
+        """Visible pixels of every object: (objects, image_size, image_size) bool; covered pixels are not visible.
+
+        emoji_only: without the parts that it stands on. The dot before a card hides a part of its emoji.
+        """
         masks = np.zeros((len(scene.objects), self.image_size, self.image_size), dtype=bool)
         for index, placed in enumerate(scene.objects):
-            sprite, corner = self._place(placed)
-            alpha = Image.new("L", (self.image_size, self.image_size), 0)
-            alpha.paste(sprite.getchannel("A"), corner)
-            covered = np.asarray(alpha) >= MASK_THRESHOLD
+            covered = self._covered(*self._place(placed))
             masks[:index] &= ~covered
             masks[index] = covered
+            if emoji_only and placed.parts:
+                masks[index] = self._emoji_covered(placed)
         if foreground := self._before(scene):
             masks &= np.asarray(foreground.getchannel("A")) == 0
         return masks
+
+    def _covered(self, sprite: Image.Image, corner: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The pixels that a sprite covers, (image_size, image_size)."""
+        alpha = Image.new("L", (self.image_size, self.image_size), 0)
+        alpha.paste(sprite.getchannel("A"), corner)
+        covered: npt.NDArray[np.bool_] = np.asarray(alpha) >= MASK_THRESHOLD
+        return covered
+
+    def _emoji_covered(self, placed: Placed) -> npt.NDArray[np.bool_]:
+        """Those of an emoji on a card, without what the dot hides."""
+        sprite, (left, upper) = self._place(placed)
+        emoji, (x, y) = self._on_card(placed, sprite.width)
+        dot = Image.new("RGBA", sprite.size, (0, 0, 0, 0))
+        radius = DOT_RADIUS * sprite.width
+        _draw_disc(ImageDraw.Draw(dot), sprite.width - 1 - radius, radius, radius, "dark")
+        return self._covered(emoji, (left + x, upper + y)) & ~self._covered(dot, (left, upper))
 
     def sprite_area(self, placed: Placed) -> int:
         """Pixels that the object would show if nothing covered it and the image had no border."""

@@ -1,0 +1,103 @@
+"""Scenes for referring expressions: stickers, of which some show the same thing and differ in their parts.
+
+A sticker is an emoji on a card, with a ring, a bar and a dot (`lpi.data.openmoji.scenes.Parts`). *Rivals* of an object
+are others of its concept. A task's expressions can be trusted in one part: they state the noun, the target's colour of
+that part and, mostly, a made-up fact of another part, which tends to hold for a rival.
+"""
+
+from dataclasses import dataclass, replace
+
+from lpi.data.openmoji.catalogue import Concept
+from lpi.data.openmoji.facts import PARTS, Fact, stated
+from lpi.data.openmoji.scenes import Parts, Placed, Scene, choose_background, choose_colour, choose_parts, place_objects
+
+import numpy as np
+
+COUNTS = {2: 0.2, 3: 0.5, 4: 0.3}  # objects -> share of the scenes
+SIZES = {2: (0.34, 0.56), 3: (0.3, 0.48), 4: (0.28, 0.42)}  # of a sticker, of the image side
+TWO_PAIRS = 0.6  # share of the scenes of four that show two things twice
+CLEARANCE = 1.02  # of the stickers' sizes: they hardly touch
+PLAIN = 0.5  # chance of a plain background
+SWAPPED = 0.6  # share of the rivals that have the same colours, in other parts
+
+
+@dataclass(frozen=True)
+class FactSettings:
+    """What a task's expressions state besides the truth.
+
+    lie: chance of a made-up fact. lure: chance that it holds for a rival; otherwise any other colour is named.
+    """
+
+    lie: float = 1.0
+    lure: float = 0.85
+
+
+def rivals(scene: Scene, index: int) -> list[Placed]:
+    """The other objects of the same concept."""
+    own = scene.objects[index].concept
+    return [placed for number, placed in enumerate(scene.objects) if number != index and placed.concept == own]
+
+
+def other_colour(rng: np.random.Generator, colour: str) -> str:
+    """Any but this one."""
+    while (chosen := choose_colour(rng)) == colour:
+        pass
+    return chosen
+
+
+def rival_parts(rng: np.random.Generator, parts: Parts) -> Parts:
+    """Parts that all differ in colour; with chance `SWAPPED` the same colours change places, where that is possible."""
+    colours = [getattr(parts, part) for part in PARTS]
+    turns = [colours[turn:] + colours[:turn] for turn in range(1, len(colours))]
+    possible = [turn for turn in turns if all(a != b for a, b in zip(turn, colours, strict=True))]
+    if possible and rng.random() < SWAPPED:
+        return replace(parts, **dict(zip(PARTS, possible[rng.integers(len(possible))], strict=True)))
+    return replace(parts, **{part: other_colour(rng, colour) for part, colour in zip(PARTS, colours, strict=True)})
+
+
+def _shown(rng: np.random.Generator, concepts: list[Concept]) -> list[Concept]:
+    """What a scene shows: one thing twice, and others; or two things twice."""
+    count = list(COUNTS)[rng.choice(len(COUNTS), p=list(COUNTS.values()))]
+    first, second, third = (concepts[i] for i in rng.choice(len(concepts), 3, replace=False))
+    pair = [second, second] if rng.random() < TWO_PAIRS else [second, third]
+    return [first, first, *pair][:count]
+
+
+def _with_parts(rng: np.random.Generator, objects: tuple[Placed, ...]) -> tuple[Placed, ...]:
+    """Each on a card; those of one concept differ in every part."""
+    made: list[Placed] = []
+    for placed in objects:
+        before = next((other.parts for other in made if other.concept == placed.concept and other.parts), None)
+        parts = rival_parts(rng, before) if before else choose_parts(rng)
+        made.append(replace(placed, angle=0, parts=parts))
+    return tuple(made)
+
+
+def sample_sticker_scene(rng: np.random.Generator, concepts: list[Concept]) -> Scene:
+    """Two to four stickers, of which two or twice two are rivals, in any place and of any size."""
+    shown = _shown(rng, concepts)
+    objects = _with_parts(rng, place_objects(rng, shown, *SIZES[len(shown)], clearance=CLEARANCE))
+    return Scene(tuple(objects[i] for i in rng.permutation(len(objects))), choose_background(rng, PLAIN))
+
+
+def true_part(placed: Placed, part: str) -> Fact:
+    """The fact that holds of the object's part."""
+    return Fact(part, getattr(placed.parts, part))
+
+
+def made_up_part(rng: np.random.Generator, scene: Scene, index: int, aspect: str, lure: float) -> Fact:
+    """A fact of another part that does not hold for the object; with chance `lure` it holds for a rival."""
+    others = [part for part in PARTS if part != aspect]
+    part = others[rng.integers(len(others))]
+    wrong = rivals(scene, index)
+    if wrong and rng.random() < lure:
+        return true_part(wrong[rng.integers(len(wrong))], part)
+    return Fact(part, other_colour(rng, true_part(scene.objects[index], part).colour))
+
+
+def part_expression(rng: np.random.Generator, scene: Scene, index: int, aspect: str, settings: FactSettings) -> str:
+    """ "the dog on a red card in a blue ring": the noun and facts in random order; that of `aspect` is true."""
+    facts = [true_part(scene.objects[index], aspect)]
+    if rng.random() < settings.lie:
+        facts.append(made_up_part(rng, scene, index, aspect, settings.lure))
+    return stated(rng, f"the {scene.objects[index].concept.noun}", facts)
