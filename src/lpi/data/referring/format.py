@@ -100,7 +100,7 @@ def read_referred(folder: Path, split: str) -> list[Referred]:
     images = {image["id"]: image for image in instances["images"]}
     categories = {kind["id"]: Category(kind["name"], kind["supercategory"]) for kind in instances["categories"]}
     things = {thing["id"]: thing for thing in instances["annotations"]}
-    found = []
+    found: list[Referred] = []
     for ref in refs:
         assert isinstance(ref, dict)
         place = f"{refs_path}: ref {ref['ref_id']}"
