@@ -40,12 +40,12 @@ def extra_keys(modules: Sequence[nn.Module], prompts: Sequence[Tensor]) -> Itera
             B pictures, picture after picture; all windows of a picture see its prompts.
     """
     for module, own in zip(modules, prompts, strict=True):
-        setattr(module, PROMPTS, own)
+        vars(module)[PROMPTS] = own
     try:
         yield
     finally:
         for module in modules:
-            delattr(module, PROMPTS)
+            del vars(module)[PROMPTS]
 
 
 def _attend(
@@ -54,7 +54,7 @@ def _attend(
     """What the library calls: (B, heads, S, d / heads) and a mask, which broadcasts to (B, heads, S, S)."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    prompts: Tensor | None = getattr(module, PROMPTS, None)
+    prompts: Tensor | None = vars(module).get(PROMPTS)
     if prompts is not None:
         keys, values = _project(module, prompts, query)
         causal = settings.get("is_causal", getattr(module, "is_causal", False))
