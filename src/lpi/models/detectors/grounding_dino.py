@@ -10,6 +10,7 @@ layer l. Nothing of the library is edited; where its own way would not do, this 
 - Its processor joins a list of expressions, and a `.` or `?` within an expression splits it into phrases. The token ids
   are put together here: every expression is one phrase that ends with `.`, without which BERT sees no context.
 - Its postprocessing drops candidates; here all of them are ranked.
+- What its modules are called differs between major versions of the library; the extra `grounding` asks for version 5.
 - Attention of the kind "eager" would take BERT's boolean mask for numbers; a detector always uses SDPA.
 - Pictures of a batch are padded to the largest, and Swin is not told where. Here all are squares of one size, so that
   nothing depends on the batch; what the longest expression of a batch changes is padding, which nothing sees. (Rounding
