@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lpi.methods import create_method
-from lpi.methods.common.system import Batch
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
 from lpi.runtime.cpus import usable_cpus
+from lpi.systems.base import Batch
 from lpi.systems.retrieval import retrieval
 
 import torch

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from lpi.encoder import PromptedCLIP, _update, freeze
 from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
-from lpi.methods.common.system import Batch
 from lpi.methods.lpi import LPI
 from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt
 from lpi.runtime.cost import gpu_peak, peak_memory
 from lpi.runtime.devices import describe, synchronize
 from lpi.runtime.startup import import_open_clip
+from lpi.systems.base import Batch
 from lpi.systems.retrieval import Retrieval
 
 import plan

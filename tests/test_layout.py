@@ -11,9 +11,9 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"runtime", "blocks", "encoder", "losses", "metrics", "parameters", "prompts"},
     {"data"},
     {"models"},
+    {"systems"},
     {"methods"},
     {"continual"},
-    {"systems"},
     {"report"},
 )
 MOST_MODULES = 12  # directly in the package

@@ -9,12 +9,12 @@ from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import create_method, method_class, resolve
-from lpi.methods.common.system import Batch
 from lpi.methods.dcp import CoupledPrompts
 from lpi.parameters import METHODS, Parameters
 from lpi.prompts import cp_prompt
 from lpi.report.summary import read_log
 from lpi.runtime.devices import precise_dtype
+from lpi.systems.base import Batch
 from lpi.systems.retrieval import Retrieval, neutral_anchor
 
 import committed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lpi.data.stream import TaskData
-from lpi.methods.common.system import Answers, Batch
+from lpi.systems.base import Answers, Batch
 
 import numpy as np
 import numpy.typing as npt

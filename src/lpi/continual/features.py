@@ -7,7 +7,7 @@ from typing import Any
 
 from lpi.data.coco import SPLITS
 from lpi.data.stream import TaskData
-from lpi.methods.common.system import System
+from lpi.systems.base import System
 
 import numpy as np
 import numpy.typing as npt

@@ -9,8 +9,8 @@ from lpi.continual.loop import Record, Terms, fit
 from lpi.continual.transfer import transfer_losses
 from lpi.data.stream import TaskData
 from lpi.methods.common.base import Method
-from lpi.methods.common.system import Answers
 from lpi.runtime.distributed import Shard, from_writer
+from lpi.systems.base import Answers
 
 import numpy as np
 import numpy.typing as npt

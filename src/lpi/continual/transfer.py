@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lpi.continual.batches import PairBatches, Rows
 from lpi.methods.common.base import Method
-from lpi.methods.common.system import Answers, Prompts
+from lpi.systems.base import Answers, Prompts
 
 import numpy as np
 import torch

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 from lpi.methods.common.base import Method
-from lpi.methods.common.system import System
 from lpi.parameters import METHODS, ParameterError, Parameters, leaves
+from lpi.systems.base import System
 
 
 def method_class(name: str) -> type[Method]:

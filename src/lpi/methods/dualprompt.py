@@ -1,8 +1,8 @@
 """DualPrompt (Wang et al., ECCV 2022): general prompts for all tasks and expert prompts per task, as prefixes."""
 
 from lpi.methods.common.per_task import PerTask
-from lpi.methods.common.system import Answers, Batch, System
 from lpi.parameters import Parameters
+from lpi.systems.base import Answers, Batch, System
 
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
 """The frozen model: nothing is learned."""
 
 from lpi.methods.common.base import Batches, Method
-from lpi.methods.common.system import Answers, Batch
+from lpi.systems.base import Answers, Batch
 
 from torch import Tensor, nn
 

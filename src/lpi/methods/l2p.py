@@ -1,8 +1,8 @@
 """L2P (Wang et al., CVPR 2022): a pool of prompts with learned keys; every query picks those nearest to it."""
 
 from lpi.methods.common.base import Batches, Method
-from lpi.methods.common.system import Answers, Batch, System
 from lpi.parameters import Number, ParameterError, Parameters, Section
+from lpi.systems.base import Answers, Batch, System
 
 import torch
 import torch.nn.functional as F

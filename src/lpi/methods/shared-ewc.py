@@ -4,8 +4,8 @@ from functools import reduce
 
 from lpi.methods.common.base import Batches
 from lpi.methods.common.one_set import OneSet
-from lpi.methods.common.system import Answers, Batch, System
 from lpi.parameters import Number, Parameters, Section
+from lpi.systems.base import Answers, Batch, System
 
 import torch
 from pydantic import Field

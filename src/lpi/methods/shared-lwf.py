@@ -1,8 +1,8 @@
 """One prompt set for the whole stream that distils its answers of before each task (Learning without Forgetting)."""
 
 from lpi.methods.common.one_set import OneSet
-from lpi.methods.common.system import Answers, Batch
 from lpi.parameters import Number, Section
+from lpi.systems.base import Answers, Batch
 
 from pydantic import Field
 from torch import Tensor, nn

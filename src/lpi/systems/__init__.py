@@ -2,8 +2,8 @@
 
 from importlib import import_module
 
-from lpi.methods.common.system import System
 from lpi.parameters import Parameters
+from lpi.systems.base import System
 
 import torch
 

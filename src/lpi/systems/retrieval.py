@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss
-from lpi.methods.common.system import Answers, Batch, Prompts, System
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters
+from lpi.systems.base import Answers, Batch, Prompts, System
 
 import numpy as np
 import numpy.typing as npt

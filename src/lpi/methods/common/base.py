@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lpi.methods.common.start import Losses, Start
-from lpi.methods.common.system import Answers, Batch, Prompts, System
 from lpi.parameters import Parameters, Section
+from lpi.systems.base import Answers, Batch, Prompts, System
 
 import torch
 from torch import Tensor, nn

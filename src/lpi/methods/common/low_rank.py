@@ -5,9 +5,9 @@ from functools import reduce
 from lpi.losses import TaskContrast, layer_alignment_loss
 from lpi.methods.common.per_task import PerTask
 from lpi.methods.common.start import Losses, Start
-from lpi.methods.common.system import Answers, Batch
 from lpi.parameters import ParameterError, Parameters
 from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
+from lpi.systems.base import Answers, Batch
 
 import torch
 from torch import Tensor, nn

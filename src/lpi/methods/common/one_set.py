@@ -1,9 +1,9 @@
 """What methods with one set of full-rank prompts for the whole stream have in common."""
 
 from lpi.methods.common.base import Batches, Method
-from lpi.methods.common.system import Answers, Batch, System
 from lpi.parameters import Parameters
 from lpi.prompts import FullRankPrompts
+from lpi.systems.base import Answers, Batch, System
 
 from torch import Tensor, nn
 

@@ -3,8 +3,8 @@
 from abc import abstractmethod
 
 from lpi.methods.common.base import Batches, Method
-from lpi.methods.common.system import Answers, Batch, Prompts, System
 from lpi.parameters import Parameters
+from lpi.systems.base import Answers, Batch, Prompts, System
 
 import torch
 from torch import Tensor, nn
