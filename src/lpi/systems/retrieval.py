@@ -67,10 +67,10 @@ class Retrieval(System):
         return self._normalise(images)
 
     def encode_image(self, images: Tensor, prompts: Tensor | None = None, prefixes: bool = False) -> Tensor:
-        return self.encoder.encode_image(images, **{"prefixes" if prefixes else "prompts": prompts})
+        return self.encoder.encode_image(images, *((None, prompts) if prefixes else (prompts, None)))
 
     def encode_text(self, tokens: Tensor, prompts: Tensor | None = None, prefixes: bool = False) -> Tensor:
-        return self.encoder.encode_text(tokens, **{"prefixes" if prefixes else "prompts": prompts})
+        return self.encoder.encode_text(tokens, *((None, prompts) if prefixes else (prompts, None)))
 
     def answers(self, batch: Batch, prompts: Prompts = (None, None), prefixes: bool = False) -> Answers:
         vision, text = prompts
