@@ -35,8 +35,9 @@ def box_terms(found: Tensor, boxes: Tensor, chosen: Tensor) -> Tensor:
         (B,).
     """
     true = boxes[:, None].expand_as(found)
-    terms = generalized_box_iou_loss(found, true) + L1 * (found - true).abs().mean(dim=-1)
-    return (terms * chosen).sum(dim=1) / chosen.sum(dim=1)
+    terms: Tensor = generalized_box_iou_loss(found, true) + L1 * (found - true).abs().mean(dim=-1)
+    mean: Tensor = (terms * chosen).sum(dim=1) / chosen.sum(dim=1)
+    return mean
 
 
 def patch_distillation(scores: Tensor, target: Tensor, temperature: float) -> Tensor:
