@@ -14,6 +14,7 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"methods"},
     {"continual"},
     {"report"},
+    {"grounding"},
 )
 MOST_MODULES = 12  # directly in the package
 PUBLIC = {
