@@ -118,12 +118,11 @@ def test_a_suppressed_hit_still_counts_for_the_upper_bound():
     assert found.rank.tolist() == [NEVER] and found.reachable.tolist() == [True]
 
 
-def test_pairs_of_which_few_candidates_are_left_are_filled_up_with_misses():
-    boxes, scores = torch.tensor([[MISS] * 3, [MISS, NOTHING, TRUTH]]), torch.tensor([[1.0, 1, 1], [3.0, 2, 1]])
-    found = judge(Detections(boxes, scores), torch.tensor([MISS, TRUTH]), suppression=0.5)
-    assert found.rank.tolist() == [0, 2]
-    boxes[0, 0] = torch.tensor(TRUTH)
-    assert judge(Detections(boxes, scores), torch.tensor([[9.0, 9, 10, 10], TRUTH]), suppression=0.5).rank[0] == NEVER
+def test_what_fills_up_a_pair_of_which_few_candidates_are_left_is_no_hit():
+    wide = [0.0, 0.0, 2.0, 4.5]  # suppresses TRUTH, the first candidate, see above
+    boxes, scores = torch.tensor([[TRUTH, wide, wide], [MISS, wide, NOTHING]]), torch.tensor([[1.0, 3, 2]] * 2)
+    found = judge(Detections(boxes, scores), torch.tensor([TRUTH, MISS]), suppression=0.4)
+    assert found.rank.tolist() == [NEVER, 2] and found.reachable.tolist() == [True, True]
 
 
 def test_boxes_of_no_area_never_hit():

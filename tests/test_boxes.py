@@ -75,10 +75,13 @@ def test_boxes_of_no_area_overlap_nothing(box, criterion):
     assert overlap(boxes, boxes[0], criterion).tolist() == [0, 0]
 
 
-def test_half_precision_is_computed_in_single():
-    boxes = torch.tensor([[0, 0, 1, 3], [0, 0, 3, 3]], dtype=torch.bfloat16)
-    found = overlap(boxes, boxes[1])
-    assert found.dtype == torch.float32 and found[0].item() == pytest.approx(1 / 3, rel=1e-6)
+@pytest.mark.parametrize("criterion", ["iou", "giou"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(kind, criterion):
+    boxes, truth = random_boxes(50).to(kind), random_boxes(seed=1).to(kind)
+    found = overlap(boxes, truth, criterion)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, overlap(boxes.float(), truth.float(), criterion), atol=0, rtol=0)
 
 
 def test_wrong_input_is_named():
