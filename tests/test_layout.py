@@ -11,6 +11,7 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"runtime", "blocks", "encoder", "losses", "metrics", "parameters", "prompts"},
     {"data"},
     {"models"},
+    {"systems"},
     {"methods"},
     {"continual"},
     {"report"},
