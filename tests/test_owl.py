@@ -2,8 +2,9 @@ import math
 
 from lpi.models.backbone import BackboneError
 from lpi.models.detectors.base import Detections
+from lpi.models.detectors.embedded import patch_centres
 from lpi.models.detectors.owl import Owl
-from lpi.models.detectors.patches import box_terms, centres, divergence, inside, mass_loss, patch_box_loss
+from lpi.models.detectors.patches import box_terms, inside, mass_loss, patch_distillation
 
 import numpy as np
 import pytest
@@ -212,15 +213,10 @@ def test_colours_are_normalised_as_by_the_librarys_processor(owl):
 # --- losses
 
 
-def test_centres_go_row_by_row_from_left_to_right():
-    found = centres(2, 3)
-    assert found[:4].tolist() == pytest.approx(torch.tensor([[1 / 6, 0.25], [0.5, 0.25], [5 / 6, 0.25], [1 / 6, 0.75]]))
-
-
 def test_patches_of_a_box_are_those_with_the_centre_in_it_or_else_the_nearest():
-    boxes = torch.tensor([[0.0, 0.0, 0.6, 0.25], [0.4, 0.4, 0.6, 0.6], [0.9, 0.9, 1.0, 1.0], [0.25, 0.0, 0.75, 1.0]])
-    found = inside(centres(2, 2), boxes)  # centres at 0.25 and 0.75
-    assert found[0].tolist() == [True, False, False, False]  # on the border
+    boxes = torch.tensor([[0.0, 0.0, 0.6, 0.26], [0.4, 0.4, 0.6, 0.6], [0.9, 0.9, 1.0, 1.0], [0.2, 0.0, 0.8, 1.0]])
+    found = inside(patch_centres(2), boxes)  # centres at 0.25 and 0.75
+    assert found[0].tolist() == [True, False, False, False]
     assert found[1].sum() == 1  # all four are equally near
     assert found[2].tolist() == [False, False, False, True]
     assert found[3].tolist() == [True, True, True, True]
@@ -239,31 +235,24 @@ def test_the_mass_loss_is_the_share_of_the_softmax():
     assert torch.autograd.gradcheck(lambda part: mass_loss(part, chosen), scores.detach().double().requires_grad_())
 
 
-def test_box_terms_by_hand():
-    one, two = torch.tensor([0.0, 0.0, 0.4, 0.4]), torch.tensor([0.2, 0.0, 0.6, 0.8])
-    giou, distance = box_terms(one, two)
-    shared, union, hull = 0.2 * 0.4, 0.16 + 0.32 - 0.08, 0.6 * 0.8
-    assert giou.item() == pytest.approx(1 - (shared / union - (hull - union) / hull), rel=1e-5)
-    assert distance.item() == pytest.approx(0.2 + 0.2 + 0.0 + 0.4, rel=1e-5)  # centres, then width and height
-    many, _ = box_terms(torch.stack([one, two])[None], torch.stack([two, one])[:, None])
-    assert many.shape == (2, 2) and many[0, 1].item() == pytest.approx(0, abs=1e-5) and many[0, 0] > 0.5
-
-
-def test_boxes_count_at_the_patches_inside_only():
-    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 1.0], [0.2, 0.2, 0.3, 0.3]]], requires_grad=True)
+def test_box_terms_by_hand_at_the_patches_inside_only():
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.2, 0.0, 0.6, 0.8], [0.2, 0.2, 0.3, 0.3]]], requires_grad=True)
     target = torch.tensor([[0.0, 0.0, 0.5, 1.0]])
-    found = patch_box_loss(boxes, target, torch.tensor([[True, True, False]]))
-    assert found.item() == pytest.approx((0.5 + 2 * (0.25 + 0.5)) / 2, rel=1e-5)
+    first = (1 - 0.5) + 2 * 0.5 / 4
+    shared, union, hull = 0.3 * 0.8, 0.5 + 0.32 - 0.24, 0.6
+    second = 1 - (shared / union - (hull - union) / hull) + 2 * (0.2 + 0.1 + 0.2) / 4
+    found = box_terms(boxes, target, torch.tensor([[True, True, False]]))
+    assert found.item() == pytest.approx((first + second) / 2, rel=1e-5)
     found.sum().backward()
     assert (boxes.grad[0, 2] == 0).all() and (boxes.grad[0, 0] != 0).any()
 
 
-def test_divergence_of_a_pair_by_hand():
+def test_distillation_of_a_pair_by_hand():
     scores, target = torch.tensor([[0.0, 3.0]]), torch.tensor([[1.0, 1.0]])
     wanted, given = [0.5, 0.5], [1 / (1 + math.exp(1.5)), 1 / (1 + math.exp(-1.5))]
     expected = 4 * sum(p * math.log(p / q) for p, q in zip(wanted, given, strict=True))
-    assert divergence(scores, target, 2.0).item() == pytest.approx(expected, rel=1e-5)
-    assert divergence(scores, scores, 2.0).item() == 0
+    assert patch_distillation(scores, target, 2.0).item() == pytest.approx(expected, rel=1e-5)
+    assert patch_distillation(scores, scores, 2.0).item() == 0
 
 
 def test_the_loss_of_a_batch_is_that_of_each_pair_and_of_naive_loops(owl, images, tokens):
@@ -279,8 +268,8 @@ def test_the_loss_of_a_batch_is_that_of_each_pair_and_of_naive_loops(owl, images
             if left <= (place % 4 + 0.5) / 4 <= right and top <= (place // 4 + 0.5) / 4 <= bottom
         ] or [10]  # the last box has no centre inside: the nearest is that at 0.625, 0.625
         powers = found.scores[row].exp()
-        giou, distance = box_terms(found.boxes[row, own], BOXES[row])
-        expected = -(powers[own].sum() / powers.sum()).log() + (giou + 2 * distance).mean()
+        terms = [box_terms(found.boxes[row, place][None, None], BOXES[row][None], torch.ones(1, 1)) for place in own]
+        expected = -(powers[own].sum() / powers.sum()).log() + torch.cat(terms).mean()
         assert together[row].item() == pytest.approx(expected.item(), rel=1e-4)
 
 

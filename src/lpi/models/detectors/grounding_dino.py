@@ -24,7 +24,7 @@ from lpi.encoder import freeze, per_sample
 from lpi.models.detectors.added import added, to_corner, to_first
 from lpi.models.detectors.base import Box, Detections, Detector
 from lpi.models.detectors.extra_keys import extra_keys, install
-from lpi.models.detectors.patches import box_terms, divergence
+from lpi.models.detectors.patches import patch_distillation
 from lpi.models.detectors.pretrained import load_pretrained
 from lpi.models.detectors.square import fit_square, fit_square_box
 
@@ -173,7 +173,7 @@ class GroundingDino(Detector):
 
     def anchor(self, length: int) -> tuple[Tensor, Tensor]:
         """Zeros: nothing is added, or keys and values without content."""
-        vision, text = (torch.zeros(length, width) for width in self.widths)
+        vision, text = (torch.zeros(length, width, device=self.model.device) for width in self.widths)
         return vision, text
 
     def tokenize(self, expressions: list[str]) -> npt.NDArray[np.int32]:
@@ -201,6 +201,7 @@ class GroundingDino(Detector):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Stored squares (B, S, S, 3) uint8 -> (B, 3, S, S): ImageNet's mean and deviation; padding becomes 0."""
+        images = images.to(self.model.device)
         mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
         pixels = (images / 255 - mean) / std
         return (pixels * _shown(images)[..., None]).permute(0, 3, 1, 2).contiguous()
@@ -293,7 +294,7 @@ class GroundingDino(Detector):
         from torchvision.ops import sigmoid_focal_loss
 
         logits, words, sides = found.extra["logits"], found.extra["words"], found.extra["sides"]
-        giou, distance = box_terms(found.boxes / sides[:, None], (boxes / sides)[:, None])
+        giou, distance = _box_terms(found.boxes / sides[:, None], boxes / sides)
         best = (_class_cost(logits.detach(), words) + L1 * distance.detach() + GIOU * giou.detach()).argmin(dim=1)
         matched = F.one_hot(best, logits.shape[1])
         padding = logits.isneginf()
@@ -312,7 +313,7 @@ class GroundingDino(Detector):
 
         Queries of two models cannot be compared, since each chooses its own places; the places can.
         """
-        return divergence(found.extra["proposals"], target.extra["proposals"], temperature)
+        return patch_distillation(found.extra["proposals"], target.extra["proposals"], temperature)
 
 
 def _shown(images: Tensor) -> Tensor:
@@ -365,6 +366,19 @@ def _review(prompts: Tensor, width: int) -> Tensor:
             f" choose a multiple of {width // own} as their number, or fewer layers"
         )
     return prompts.reshape(len(prompts), -1, width)
+
+
+def _box_terms(found: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """How far boxes (B, Q, 4) are from the true one (B, 4), two of (B, Q), as in DETR (Carion et al., ECCV 2020).
+
+    1 - GIoU, and the sum of the absolute differences of centre, width and height.
+    """
+    from torchvision.ops import box_convert, generalized_box_iou_loss
+
+    true = boxes[:, None].expand_as(found)
+    giou: Tensor = generalized_box_iou_loss(found, true)
+    ours, theirs = (box_convert(part, "xyxy", "cxcywh") for part in (found, true))
+    return giou, (ours - theirs).abs().sum(dim=-1)
 
 
 def _class_cost(logits: Tensor, words: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from typing import Any, Self
 
 from lpi.encoder import freeze, per_sample
 from lpi.models.detectors.base import Box, Detections, Detector
+from lpi.models.detectors.embedded import patch_centres
 from lpi.models.detectors.extra_keys import extra_keys, install
-from lpi.models.detectors.patches import centres, divergence, inside, mass_loss, patch_box_loss
+from lpi.models.detectors.patches import box_terms, inside, mass_loss, patch_distillation
 from lpi.models.detectors.pretrained import load_pretrained
 from lpi.models.detectors.square import fit_square, fit_square_box
 
@@ -53,8 +54,8 @@ class Owl(Detector):
         self.tokenizer = tokenizer
         self.placement = placement
         install(self.model)
-        side = self.size // self._vision.patch_size
-        self.register_buffer("centres", centres(side, side), persistent=False)
+        self.centres: Tensor
+        self.register_buffer("centres", patch_centres(self.size // self._vision.patch_size), persistent=False)
 
     @classmethod
     def load(cls, name: str, placement: str = "kv") -> Self:
@@ -113,11 +114,11 @@ class Owl(Detector):
 
     def room(self) -> int:
         """Any number would do, but more than the picture has patches is refused."""
-        return len(self.get_buffer("centres"))
+        return len(self.centres)
 
     def anchor(self, length: int) -> tuple[Tensor, Tensor]:
         """Zeros: keys and values without content."""
-        vision, text = (torch.zeros(length, width) for width in self.widths)
+        vision, text = (torch.zeros(length, width, device=self.centres.device) for width in self.widths)
         return vision, text
 
     def tokenize(self, expressions: list[str]) -> npt.NDArray[np.int32]:
@@ -143,6 +144,7 @@ class Owl(Detector):
         return fit_square_box(box, width, height, self.size)
 
     def normalise(self, images: Tensor) -> Tensor:
+        images = images.to(self.centres.device)
         mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
         return ((images / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
@@ -181,11 +183,11 @@ class Owl(Detector):
     def loss(self, found: Detections, boxes: Tensor) -> Tensor:
         """For the patches with their centre in the true box, or the nearest one, (B,).
 
-        -log of the share that they have of the softmax of the scores over all patches, and the mean of 1 - GIoU + 2 L1
-        of the boxes that they predict.
+        -log of the share that they have of the softmax of the scores over all patches, and how far the boxes that they
+        predict are from the true one, as for the embedded detector (`lpi.models.detectors.patches`).
         """
-        own = inside(self.get_buffer("centres"), boxes)
-        return mass_loss(found.scores, own) + patch_box_loss(found.boxes, boxes, own)
+        own = inside(self.centres, boxes)
+        return mass_loss(found.scores, own) + box_terms(found.boxes, boxes, own)
 
     def distillation(self, found: Detections, target: Detections, temperature: float) -> Tensor:
-        return divergence(found.scores, target.scores, temperature)
+        return patch_distillation(found.scores, target.scores, temperature)
