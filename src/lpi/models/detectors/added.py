@@ -36,8 +36,7 @@ def _before(prompts: Tensor, add: Add) -> Callable[[nn.Module, tuple[Any, ...]],
 
 def to_first(hidden: Tensor, prompts: Tensor, _: Sequence[Any] = ()) -> Tensor:
     """(B, S, C) with prompts (B, n, C) added to the first n positions; those for which there is none are left out."""
-    prompts = prompts[:, : hidden.shape[1]]
-    return hidden + F.pad(prompts, (0, 0, 0, hidden.shape[1] - prompts.shape[1]))
+    return hidden + F.pad(prompts, (0, 0, 0, hidden.shape[1] - prompts.shape[1]))  # a negative number cuts
 
 
 def to_corner(hidden: Tensor, prompts: Tensor, rest: Sequence[Any]) -> Tensor:

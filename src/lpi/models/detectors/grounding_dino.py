@@ -319,7 +319,7 @@ class GroundingDino(Detector):
 def _shown(images: Tensor) -> Tensor:
     """What of stored squares (B, S, S, 3) is not padding, (B, S, S) bool: a rectangle in the top left corner.
 
-    A picture that has the colour of padding all over is no padding.
+    Nothing, where a picture has the colour of padding all over: it becomes a square of zeros, which `_mask` shows whole.
     """
     filled = (images == torch.tensor(PADDING, dtype=images.dtype, device=images.device)).all(dim=-1)
     down, across = (_before_tail(filled.all(dim=dim)) for dim in (2, 1))
@@ -327,9 +327,8 @@ def _shown(images: Tensor) -> Tensor:
 
 
 def _before_tail(empty: Tensor) -> Tensor:
-    """Places before the last run of empty ones, (B, S) bool -> (B, S) bool; all, where all are empty."""
-    tail = empty.flip(1).long().cumprod(dim=1).flip(1).bool()
-    return ~tail | empty.all(dim=1, keepdim=True)
+    """Places before the last run of empty ones, (B, S) bool -> (B, S) bool."""
+    return ~empty.flip(1).long().cumprod(dim=1).flip(1).bool()
 
 
 def _mask(images: Tensor) -> Tensor:
