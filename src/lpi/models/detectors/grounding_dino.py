@@ -319,7 +319,7 @@ class GroundingDino(Detector):
 def _shown(images: Tensor) -> Tensor:
     """What of stored squares (B, S, S, 3) is not padding, (B, S, S) bool: a rectangle in the top left corner.
 
-    Nothing, where a picture has the colour of padding all over: it becomes a square of zeros, which `_mask` shows whole.
+    Nothing, where a picture has the colour of padding all over: it becomes a square of zeros, shown whole by `_mask`.
     """
     filled = (images == torch.tensor(PADDING, dtype=images.dtype, device=images.device)).all(dim=-1)
     down, across = (_before_tail(filled.all(dim=dim)) for dim in (2, 1))
