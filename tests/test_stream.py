@@ -320,7 +320,7 @@ def test_time_and_size_are_announced_before_decoding(tmp_path, capsys, monkeypat
 
 
 def test_an_absurd_or_empty_caption_is_refused(tmp_path):
-    for text, message in (("x" * 3000, "caption 10: the caption has 3000 characters; at most 2000"), (" ", "is empty")):
+    for text, message in (("x" * 3000, "caption 10: a caption of 3000 characters; at most 2000"), (" ", "is empty")):
         write_coco(tmp_path, "train", MIXED)
         edit(tmp_path, "captions", lambda content, text=text: content["annotations"][0].update(caption=text))
         with pytest.raises(DataError, match=message):

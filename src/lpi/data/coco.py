@@ -148,7 +148,8 @@ def check_caption(text: object, place: str, what: str = "caption") -> str:
     if text is None or not text.strip():
         raise DataError(f"{place}: the {what} is empty")
     if len(text) > LONGEST:
-        raise DataError(f"{place}: the {what} has {len(text)} characters; at most {LONGEST} are taken. Is it one?")
+        one = f"an {what}" if what.startswith("e") else f"a {what}"
+        raise DataError(f"{place}: {one} of {len(text)} characters; at most {LONGEST} are taken. Is it {one}?")
     return text.strip()
 
 
