@@ -91,9 +91,12 @@ class Columns:
 
     def lacking(self, header: Header) -> list[str]:
         """The required columns that a header does not have, and those of the alternative that it is closest to."""
-        lacking = [[column for column in wanted if column not in header.columns] for wanted in self.alternatives]
-        closest = min(lacking, key=len, default=[])
-        return [*(column for column in self.required if column not in header.columns), *closest]
+        lacking = [column for column in self.required if column not in header.columns]
+        found = [set(wanted) & header.columns.keys() for wanted in self.alternatives]
+        if any(len(have) == len(wanted) for have, wanted in zip(found, self.alternatives, strict=True)):
+            return lacking
+        closest = max(zip(found, self.alternatives, strict=True), key=lambda pair: len(pair[0]), default=((), ()))[1]
+        return [*lacking, *(column for column in closest if column not in header.columns)]
 
     def check(self, header: Header, place: str, seen: Sequence[str], example: str = "") -> None:
         """Refuse a header that lacks a required column or is ambiguous.

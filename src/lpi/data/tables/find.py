@@ -167,8 +167,9 @@ def _automatic(home: Path, names: list[str], sought: Sought) -> Choice:
         name, files = next(iter(tables.items()))
         return Choice(name, "table", _with_splits(home, files), tuple(names))
     if tables:
-        columns = ", ".join(sought.columns.required)
-        raise DataError(f"{home}: none of {', '.join(tables)} has the columns {columns}; {sought.advice}")
+        columns = sought.columns
+        wanted = ", ".join([*columns.required, *(columns.alternatives[0] if columns.alternatives else ())])
+        raise DataError(f"{home}: none of {', '.join(tables)} has the columns {wanted}; {sought.advice}")
     raise DataError(f"{home} {f'has no {sought.what}' if home.is_dir() else 'is no folder'}; {sought.advice}")
 
 
