@@ -34,6 +34,7 @@ from lpi.parameters import PARAMS_FILE, ParameterError, Parameters, load_chain, 
 from lpi.report.summary import seen_recall, summarise
 from lpi.runtime.cpus import usable_cpus
 from lpi.runtime.devices import device_from_environment
+from lpi.systems.retrieval import retrieval
 
 import numpy as np
 import yaml
@@ -197,7 +198,7 @@ class Stream:
     def before_stream(self, parameters: Mapping[str, Any], tasks: Sequence[int]) -> Method:
         """The method before the first task; one that is trained offline has learned these tasks together."""
         rng = seed_all(parameters["seed"], task=0)
-        method = create_method(parameters, self.backbone, self.device)
+        method = create_method(parameters, retrieval(self.backbone, self.device, parameters["prompts.deep"]))
         if method.offline:
             data = TaskData.concatenate([self.train[task] for task in tasks])
             how = parameters, self.backbone.normalise, rng, self.device, f"{len(tasks)} tasks together", len(tasks)
@@ -223,7 +224,7 @@ class Stream:
         return Trained(tensors, similarities, method.parameters_per_task)
 
     def _replay(self, parameters: Mapping[str, Any], after: list[dict[str, Any]]) -> Iterator[Method]:
-        method = create_method(parameters, self.backbone, self.device)
+        method = create_method(parameters, retrieval(self.backbone, self.device, parameters["prompts.deep"]))
         for number, tensors in enumerate(after):
             method.load_tensors(tensors, number + 1)
             yield method

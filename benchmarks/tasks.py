@@ -36,6 +36,7 @@ from lpi.methods.common.base import Method
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.devices import device_from_environment
+from lpi.systems.retrieval import retrieval
 
 import numpy as np
 from options import no_options
@@ -135,7 +136,7 @@ class Run:
 
     def _method(self, task: int) -> Method:
         """As it is after the task; -1: before the first."""
-        method = create_method(self.parameters, self.backbone, self.device)
+        method = create_method(self.parameters, retrieval(self.backbone, self.device, self.parameters["prompts.deep"]))
         if task >= 0:
             load_state(self.states / str(task), method)
         return method

@@ -17,12 +17,12 @@ from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method, resolve
 from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS
-from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
+from lpi.systems import load_system
 
 import numpy as np
 import numpy.typing as npt
@@ -74,16 +74,16 @@ def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict[st
 def main(parameters: Parameters) -> None:
     tasks, device, split = load_chain(), device_from_environment(), parameters["evaluation.split"]
     names = json.loads(Path("data/stream/stream.json").read_text("utf-8"))["names"]
-    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
+    system = load_system(parameters, device)
     gallery = Gallery.build(
         [TaskData.load(Path("data/stream") / split / task) for task in tasks],
         [load_features(Path("data/features"), split, task) for task in tasks],
     )
     routing = Routing.of(parameters, load_keys(Path("data/keys"), tasks))
-    method = create_method(parameters, backbone, device)
+    method = create_method(parameters, system)
     drop_states(STATES, tasks)
     similarities, ahead = load_similarities(STATES / tasks[-1]), parameters["evaluation.forward_transfer"]
-    how = routing, backbone.normalise, device, similarities, ahead
+    how = routing, system.normalise, device, similarities, ahead
     result = evaluate_stream(states(method, tasks), gallery, *how)
     frozen = frozen_result(gallery, len(tasks), ahead)
     write_result("", result, names)

@@ -11,9 +11,11 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"runtime", "blocks", "encoder", "losses", "metrics", "parameters", "prompts"},
     {"data"},
     {"models"},
+    {"systems"},
     {"methods"},
     {"continual"},
     {"report"},
+    {"grounding"},
 )
 MOST_MODULES = 12  # directly in the package
 PUBLIC = {

@@ -1,4 +1,4 @@
-"""Methods of continual retrieval by name. A method is one file here, named as the method (CONTRIBUTING.md).
+"""Continual methods by name. A method is one file here, named as the method (CONTRIBUTING.md).
 
 `resolve` gives the parameters that a method works with, `create_method` the method itself.
 """
@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from lpi.methods.common.base import Method, neutral_anchor
-from lpi.models.backbone import Backbone
+from lpi.methods.common.base import Method
 from lpi.parameters import METHODS, ParameterError, Parameters, leaves
-
-import torch
+from lpi.systems.base import System
 
 
 def method_class(name: str) -> type[Method]:
@@ -101,16 +99,13 @@ def check_sections(parameters: Parameters) -> None:
             checked[parameter]
 
 
-def create_method(parameters: Parameters, backbone: Backbone, device: torch.device) -> Method:
-    """The method that the parameters name, before its first task, on `device`.
+def create_method(parameters: Parameters, system: System) -> Method:
+    """The method that the parameters name, before its first task, on the device of the system.
 
     Its random start is a function of `seed` and of the number of finished tasks (`lpi.continual.training.seed_all`).
 
     Args:
         parameters: as `resolve` gives them.
-        backbone: the frozen model.
-        device: where to compute.
+        system: the frozen model.
     """
-    encoder = backbone.encoder(parameters["prompts.deep"]).to(device)
-    anchor = neutral_anchor(encoder, backbone.tokenizer, parameters["prompt_length"])
-    return method_class(parameters["method"])(encoder, parameters, anchor)
+    return method_class(parameters["method"])(system, parameters)

@@ -256,6 +256,14 @@ class Renderer:
         _draw_disc(ImageDraw.Draw(dot), sprite.width - 1 - radius, radius, radius, "dark")
         return self._covered(emoji, (left + x, upper + y)) & ~self._covered(dot, (left, upper))
 
+    def emoji_areas(self, scene: Scene) -> npt.NDArray[np.int64]:
+        """(objects,) pixels that each emoji would show by itself, without what hides it; within the image."""
+        areas = [
+            self._emoji_covered(placed) if placed.parts else self._covered(*self._place(placed))
+            for placed in scene.objects
+        ]
+        return np.array([covered.sum() for covered in areas])
+
     def sprite_area(self, placed: Placed) -> int:
         """Pixels that the object would show if nothing covered it and the image had no border."""
         sprite, _ = self._place(placed)

@@ -2,13 +2,12 @@
 
 from functools import reduce
 
-from lpi.encoder import PromptedCLIP
-from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
-from lpi.methods.common.base import Features
+from lpi.losses import TaskContrast, layer_alignment_loss
 from lpi.methods.common.per_task import PerTask
 from lpi.methods.common.start import Losses, Start
 from lpi.parameters import ParameterError, Parameters
 from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
+from lpi.systems.base import Answers, Batch
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +19,10 @@ class TaskPrompts(nn.Module):
     Rank 0, for comparison, has free prompts instead of factors.
     """
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+    def __init__(self, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__()
         start, depth = parameters["prompts.start"], parameters["depth"]
-        widths = encoder.vision_width, encoder.text_width
+        widths = anchor[0].shape[1], anchor[1].shape[1]
         length, rank, scale = parameters["prompt_length"], parameters["rank"], parameters["prompts.scale"]
         self.factors: LowRankPrompts | FullRankPrompts
         if rank:
@@ -64,7 +63,7 @@ class LowRankPerTask(PerTask):
             )
 
     def new_prompts(self) -> TaskPrompts:
-        return TaskPrompts(self.encoder, self.settings, self.anchor)
+        return TaskPrompts(self.settings, self.anchor)
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         kept = self.kept
@@ -106,11 +105,11 @@ class LowRankPerTask(PerTask):
             contrasts[modality] = TaskContrast((layer, token, channel), related, *form)
         return contrasts
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.settings
         vision, text = current()
-        logits = self.logits(images, tokens, vision, text)
-        terms = {"retrieval": contrastive_loss(logits)}
+        answers = self.system.answers(batch, (vision, text))
+        terms = {self.system.name: self.system.loss(answers, batch)}
         if weights["loss.alignment"]:
             temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
             alignment = layer_alignment_loss(vision, text, temperature, form)
@@ -118,8 +117,8 @@ class LowRankPerTask(PerTask):
         if self._contrasts:
             terms["task_contrast"] = weights["loss.task"] * self.task_contrast()
         if self.reference is not None:
-            target = self.similarities(*(reference or self.reference_features(images, tokens)))
-            distillation = distillation_loss(logits, target, weights["loss.distillation_temperature"])
+            target = reference or self.reference_answers(batch)
+            distillation = self.system.distillation(answers, target, weights["loss.distillation_temperature"])
             terms["distillation"] = weights["loss.distillation"] * distillation
         return terms
 
