@@ -281,6 +281,7 @@ def test_a_file_of_detections_alone_is_refused(home):
         ({"images": [{"id": 3}]}, {}, r"lacks file_name"),
         ({"images": [{"id": 3, "file_name": 5}]}, {}, r"image 3: file_name must be text, not 5"),
         ({"images": [{"id": 3, "file_name": "x.png"}]}, {}, r"annotation 7: image x.png is missing in data/own"),
+        ({}, {"attributes": {"rotation": 12.5}}, r"annotation 7: a turned rectangle cannot be read; draw it upright"),
         ({"annotations": 5}, {}, r"lacks the list annotations of COCO's format"),
     ],
 )
@@ -595,9 +596,14 @@ def test_shares_of_an_unturned_picture_are_turned_along_too(home):
 def test_a_box_that_lies_in_the_unturned_picture_only_is_refused_with_the_parameter(home):
     marked(home / "a.png", 6)
     table(home, XYWH, "a.png,the mark,5,8,70,12")
-    refused(r"line 2: .* lies outside the picture of 60 x 80 pixels; .*folder.turned=false")
+    refused(
+        r"line 2: .* lies outside the picture of 60 x 80 pixels; it lies inside the unturned picture: folder.turned=false"
+    )
     table(home, XYWH, "a.png,the mark,5,8,12,70")
-    refused(r"line 2: .* lies outside the picture of 80 x 60 pixels; .*folder.turned=true", turned=False)
+    refused(
+        r"line 2: .* lies outside the picture of 80 x 60 pixels; it lies inside the turned picture: folder.turned=true",
+        turned=False,
+    )
 
 
 def test_another_size_than_the_pictures_is_refused(home):

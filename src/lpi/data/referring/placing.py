@@ -32,8 +32,8 @@ def placed(box: Drawn, turn: Turn, size: tuple[int, int] | None, upright: bool, 
         found = in_pixels(box, *drawn_on, place)
     except DataError as error:
         if stored != turn.size and size is None and _fits(box, *(stored if drawn_upright else turn.size)):
-            other = "false" if drawn_upright else "true"
-            raise DataError(f"{error}; inside the picture as its file has it unturned: folder.turned={other}") from None
+            other, value = ("unturned", "false") if drawn_upright else ("turned", "true")
+            raise DataError(f"{error}; it lies inside the {other} picture: folder.turned={value}") from None
         raise
     return (found, False) if drawn_upright else (turn.box(found), turn.orientation != 1)
 

@@ -66,7 +66,7 @@ def read_coco_boxes(path: Path, form: BoxForm) -> BoxFile:
 
     Raises:
         DataError: it is not COCO's; an id appears twice; an annotation belongs to no image, has a category that is not
-            listed, or a box that is none. Names the file and the annotation.
+            listed, or a box that is none or turned. Names the file and the annotation.
     """
     content = lists_of(path, "images", "annotations")
     images = _by_id(content["images"], path, "image")
@@ -97,9 +97,11 @@ def _rows(
     thing: Entry, image: Entry, categories: dict[str, Entry], form: BoxForm, path: Path, place: str
 ) -> Iterator[BoxRow]:
     """The rows of an annotation, one an expression; none if it has no expression."""
-    values = {**named(image, place), **named(_with_attributes(thing), place)}
+    values = {**named(image, place), **named({**_attributes(thing), **thing}, place)}
     if empty(values.get("expression")) or values["expression"] == []:
         return
+    if _attributes(thing).get("rotation"):
+        raise DataError(f"{place}: a turned rectangle cannot be read; draw it upright")
     box = form.drawn(four_numbers(field_of(thing, "bbox", path), place))
     name = _text(image, "file_name", path)
     facts = facts_in(values, place) | _category(thing, categories, path, place)
@@ -120,9 +122,10 @@ def named(entry: Entry, place: str) -> dict[str, Any]:
     return {column: entry[keys[index]] for column, index in header.columns.items()}
 
 
-def _with_attributes(thing: Entry) -> Entry:
+def _attributes(thing: Entry) -> Entry:
+    """What CVAT puts into an annotation of its own."""
     attributes = thing.get("attributes")
-    return {**attributes, **thing} if isinstance(attributes, dict) else thing
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def _text(entry: Entry, name: str, path: Path) -> str:
