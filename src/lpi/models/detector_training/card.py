@@ -1,5 +1,6 @@
 """The card of the detector: what it is, how it was made, what it knows and what it does not."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,9 +84,13 @@ def table_of(rows: Table) -> str:
     """The rows as Markdown."""
     columns = list(next(iter(rows.values())))
     head = [f"| tokens | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    return "\n".join(
-        head + [f"| {name} | {' | '.join(f'{v:.0f}' for v in row.values())} |" for name, row in rows.items()]
-    )
+    lines = [f"| {name} | {' | '.join(map(rounded, row.values()))} |" for name, row in rows.items()]
+    return "\n".join(head + lines)
+
+
+def rounded(value: float) -> str:
+    """A percentage; a dash where nothing was asked."""
+    return "-" if math.isnan(value) else f"{value:.0f}"
 
 
 def write_card(trainer: DetectorTrainer, path: Path, pictures: int = PICTURES) -> None:

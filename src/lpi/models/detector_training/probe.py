@@ -55,8 +55,8 @@ class Found:
 
     @property
     def recall(self) -> float:
-        """R@1 in percent."""
-        return float(100 * self.hit.mean())
+        """R@1 in percent; NaN where nothing was asked."""
+        return float(100 * self.hit.mean()) if len(self.hit) else float("nan")
 
     @property
     def located(self) -> float:
@@ -70,8 +70,8 @@ def unseen(concepts: list[Concept], count: int, seed: int, side: int, patches: i
 
 
 def _objects(pictures: Pictures) -> Iterator[tuple[int, Scene, int]]:
-    """Number of the picture, its scene, and every object of it that has rivals."""
-    for number, scene in enumerate(pictures.scenes):
+    """Number of the picture, its scene, and every sticker of it that has rivals."""
+    for number, scene in ((number, pictures.scenes[number]) for number in pictures.stickers):
         yield from ((number, scene, index) for index in range(len(scene.objects)) if rivals(scene, index))
 
 
@@ -100,8 +100,7 @@ def plain(pictures: Pictures, kind: str, seed: int = 0) -> Questions:
         for own, text in kinds_and_expressions(rng, scene, index)
         if own == kind
     ]
-    texts, owners, targets = (list(column) for column in zip(*found, strict=True))
-    return Questions(texts, owners, targets)
+    return Questions([text for text, _, _ in found], [owner for _, owner, _ in found], [index for _, _, index in found])
 
 
 class Subject:
