@@ -59,9 +59,11 @@ def test_most_rivals_have_the_same_colours_in_other_parts(scenes):
 def test_rivals_keep_the_shape_and_differ_even_where_colours_cannot_change_places():
     for parts in (PARTED, Parts("red", "red", "red", "blue")):
         for seed in range(30):
-            made = rival_parts(np.random.default_rng(seed), parts)
-            assert made.shape == parts.shape
-            assert all(getattr(made, part) != getattr(parts, part) for part in PARTS)
+            made = rival_parts(np.random.default_rng(seed), [parts])
+            third = rival_parts(np.random.default_rng(seed), [parts, made])
+            assert made.shape == third.shape == parts.shape
+            for part in PARTS:
+                assert len({getattr(own, part) for own in (parts, made, third)}) == 3
 
 
 def test_an_expression_is_right_in_its_aspect_and_mostly_wrong_elsewhere(scenes):
