@@ -44,7 +44,7 @@ STICKERS = 0.85  # share of the pictures of `shown` and `announced` whose object
 GUIDANCE = 2.0  # weight of the text tower's answer beside the choice of the patch
 NEUTRALITY = 4.0  # weight of answering as before where nothing is announced
 TOLD_TOO = 0.2  # share of the groups whose texts have the announcement too, while the image tower learns
-BOX_WEIGHT = 2.0  # of the boxes beside the choice of the patch
+BOX_WEIGHT = 1.0  # of the boxes beside the choice of the patch
 
 
 @dataclass(frozen=True)
