@@ -28,13 +28,13 @@ def box_terms(found: Tensor, boxes: Tensor, chosen: Tensor) -> Tensor:
 
     Args:
         found: (B, P, 4) boxes of all patches.
-        boxes: (B, 4) the true ones.
-        chosen: (B, P).
+        boxes: the true ones, (B, 4), or (B, P, 4) where every patch has its own.
+        chosen: (B, P), at least one of every pair.
 
     Returns:
         (B,).
     """
-    true = boxes[:, None].expand_as(found)
+    true = boxes if boxes.dim() == 3 else boxes[:, None].expand_as(found)
     terms: Tensor = generalized_box_iou_loss(found, true) + L1 * (found - true).abs().mean(dim=-1)
     mean: Tensor = (terms * chosen).sum(dim=1) / chosen.sum(dim=1)
     return mean

@@ -21,11 +21,12 @@ from lpi.data.openmoji.scenes import Scene
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.losses import contrastive_loss, distillation_loss
 from lpi.models.pretraining.announcements import EVERYTHING, Announcement, draw_announcement
+from lpi.models.pretraining.curriculum import Draws, Outcome
 from lpi.models.pretraining.encoding import Flags, encode_text_by_length
 from lpi.models.pretraining.kinds import Kinds, kind_loss
 from lpi.models.pretraining.pool import Pixels
 from lpi.models.pretraining.recipe import Phase
-from lpi.models.pretraining.student import Draws, Student
+from lpi.models.pretraining.student import Student
 from lpi.models.pretraining.texts import announced_text, described_text, telling
 
 import numpy as np
@@ -76,14 +77,6 @@ def draw_rows(
     if singles:
         rows[parts[0]] = rng.choice(images, size=bounds[1], replace=False).tolist()
     return rows, parts
-
-
-@dataclass
-class Outcome:
-    """The loss, and how often the right one was picked, by what was announced."""
-
-    loss: Tensor
-    right: dict[str, float]
 
 
 class Pairs:
