@@ -14,7 +14,6 @@ from lpi.data.selection import capped, incomplete, task_order, too_few
 from lpi.data.split import Rules, Selection
 
 import numpy as np
-import numpy.typing as npt
 
 Box = tuple[float, float, float, float]
 FitBox = Callable[[Box, int, int], Box]  # left, top, right, bottom in pixels, width, height -> in the stored square
@@ -111,7 +110,7 @@ def shared_pictures(selection: Selection) -> dict[str, int]:
 
 
 def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
-    """Write boxes.npy and kinds.json, as `TaskData.load` reads them, and shares.npy.
+    """Write boxes.npy, kinds.json and shares.npy, as `TaskData.load` reads them.
 
     Args:
         folder: of a task.
@@ -130,16 +129,3 @@ def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
 def _area(box: Box) -> float:
     left, top, right, bottom = box
     return (right - left) * (bottom - top)
-
-
-def load_shares(folder: Path) -> npt.NDArray[np.float32]:
-    """(m,) which share of its picture every box covers, of a task's folder.
-
-    Raises:
-        DataError: the file is missing.
-    """
-    try:
-        shares: npt.NDArray[np.float32] = np.load(folder / "shares.npy")
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename} is missing; `dvc repro split` makes it") from None
-    return shares
