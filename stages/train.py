@@ -37,9 +37,13 @@ def main(task: str, previous: str) -> None:
         return train_task(method, data, similarity, parameters, system.normalise, rng, device, task)
 
     def verdict() -> Verdict:
+        pairs = TaskData.load(Path("data/stream/val") / task)
+        if not system.compares:
+            from lpi.grounding.keeping import judge_boxes
+
+            return from_writer(judge_boxes(method, pairs, device))
         frozen = load_features(Path("data/features"), "val", task)
-        found = judge(method, TaskData.load(Path("data/stream/val") / task), frozen, system.normalise, device)
-        return from_writer(found)
+        return from_writer(judge(method, pairs, frozen, system.normalise, device))
 
     records: Records = []
     verdicts: list[Verdict] = []
@@ -52,7 +56,7 @@ def main(task: str, previous: str) -> None:
     if is_writer():
         save_state(STATES / task, method, records)
         save_verdicts(STATES / task, verdicts)
-        if method.routed:
+        if method.routed and system.compares:
             own = measure_similarity(method, data, system.normalise, device, parameters["stream.margin"])
             save_similarities(STATES / task, [*load_similarities(STATES / previous), own])
     close()

@@ -3,15 +3,15 @@
 import json
 
 from lpi import metrics
-from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
 from lpi.continual.uncertainty import bootstrap
 from lpi.grounding.measures import NEVER, Found
-from lpi.grounding.stream import BOXES, ORACLE, BoxMatrices, stream_ranks, unchanging
+from lpi.grounding.stream import BOXES, BoxMatrices, stream_ranks, unchanging
 from lpi.grounding.summary import summarise
+from lpi.report.matrices import write_matrix
 
 import numpy as np
 import pytest
-from stages.evaluate import write_matrix
 
 TASK = np.repeat([0, 1, 2], [6, 9, 5])
 PICTURE = np.array([7, 7, 3, 7, 5, 5, 7, 1, 1, 2, 2, 2, 9, 8, 8, 4, 4, 4, 6, 0])  # picture 7 is in two tasks

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = (  # lowest first; those of one layer may import each other
-    {"runtime", "blocks", "encoder", "losses", "metrics", "parameters", "prompts"},
+    {"runtime", "blocks", "encoder", "grounding_parameters", "losses", "metrics", "parameters", "prompts"},
     {"data"},
     {"models"},
     {"systems"},

@@ -172,7 +172,7 @@ def test_a_stream_of_tiny_tasks_is_called_that_everywhere(first_run, monkeypatch
     monkeypatch.chdir(repository.folder)
     monkeypatch.setattr(summarize, "PLOTS", tmp_path)
     drawn = {}
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.update({path.name: figure}))
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.update({path.name: figure}))
     names = ["tool", "sport"]
     results = Results.load(Path("metrics/matrices"), Path("data/evaluation/ranks.npz"), names)
     summarize.draw_recall(results, "lpi")

@@ -1,6 +1,6 @@
 """What was found for each expression, and the measures of many: recall at K, mean IoU and the upper bound."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -48,6 +48,15 @@ class Found:
     def join(cls, parts: Sequence["Found"]) -> "Found":
         """The expressions of at least one part, one part after the other."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+        """The attributes by name, for `np.savez`."""
+        return {f"{prefix}{field.name}": getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> "Found":
+        """From what `arrays` gave."""
+        return cls(*(arrays[f"{prefix}{field.name}"] for field in fields(cls)))
 
     def take(self, which: slice | NDArray[np.bool_] | NDArray[np.integer[Any]]) -> "Found":
         """Some of the expressions, by whatever numpy takes as an index."""

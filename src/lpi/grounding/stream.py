@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lpi.continual.ranks import Ranks, StreamRanks
 from lpi.grounding.measures import Found, mean_iou, upper_bound
 from lpi.metrics import CUTOFFS, recall_at
-from lpi.report.summary import read_matrix
+from lpi.report.matrices import read_matrix
 
 import numpy as np
 from numpy.typing import NDArray
 
+By = Literal["image", "text", "both"]
+ROUTED_BY: tuple[By, ...] = ("image", "text", "both")  # what may decide on the task of a pair
 BOXES = "boxes"  # the only direction: from an expression to its box
-ORACLE = "oracle"  # the model whose prompts are always those of the expression's own task
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lpi.continual.ranks import FROZEN, METHOD
+from lpi.continual.ranks import FROZEN, METHOD, ORACLE
 from lpi.continual.uncertainty import Bootstrap
-from lpi.grounding.stream import BOXES, ORACLE, BoxMatrices, Floats
+from lpi.grounding.stream import BOXES, BoxMatrices, Floats
 from lpi.metrics import average_recall, forgetting, last_recall
 from lpi.report.summary import add_intervals, per_cutoff, percent, routing_accuracy
 

@@ -17,18 +17,12 @@ from lpi.metrics import (
     forward_transfer,
     last_recall,
 )
+from lpi.report.matrices import read_matrix
 
 import numpy as np
 
 WITH_INTERVAL = ("average_recall", "last", "forgetting", "relative")
 Matrices = dict[str, dict[int, Floats]]
-
-
-def read_matrix(path: Path) -> Floats:
-    """A matrix that stages/evaluate.py wrote: (T, T), NaN where blank."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return np.array([[float(cell) if cell else np.nan for cell in row[1:]] for row in rows])
 
 
 def read_matrices(folder: Path, prefix: str = "") -> Matrices:

@@ -15,6 +15,14 @@ from torch import Tensor, nn
 Batches = Iterable[Batch]
 
 
+def fingerprint(prompts: Prompts) -> str:
+    """Equal prompts have equal fingerprints, others different ones."""
+    digest = hashlib.sha256()
+    for part in prompts:
+        digest.update(b"none" if part is None else part.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class Method(nn.Module, ABC):
     """What is learned along the stream on top of a frozen model.
 
@@ -158,10 +166,7 @@ class Method(nn.Module, ABC):
 
     def fingerprint(self, route: int) -> str:
         """Equal fingerprints mean equal features: lets evaluation reuse what it has encoded."""
-        digest = hashlib.sha256()
-        for prompts in self.prompts(route):
-            digest.update(b"none" if prompts is None else prompts.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.prompts(route))
 
     @torch.no_grad()
     def reference_answers(self, batch: Batch) -> Answers:
