@@ -2,10 +2,14 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro test install lint study plan check-zero-shot gpu-benchmarks pretrain clean
+.PHONY: repro grounding test install lint study plan check-zero-shot gpu-benchmarks pretrain clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+# The second pipeline, in its own folder.
+grounding: $(INSTALLED)
+	cd grounding && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/dvc repro
 
 test: export OMP_NUM_THREADS := 1  # there are two test processes
 test: $(INSTALLED)

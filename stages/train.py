@@ -36,14 +36,20 @@ def main(task: str, previous: str) -> None:
         rng = seed_all(seed, task=method.tasks + 1)
         return train_task(method, data, similarity, parameters, system.normalise, rng, device, task)
 
-    def verdict() -> Verdict:
-        pairs = TaskData.load(Path("data/stream/val") / task)
-        if not system.compares:
-            from lpi.grounding.keeping import judge_boxes
+    if system.compares:
 
-            return from_writer(judge_boxes(method, pairs, device))
-        frozen = load_features(Path("data/features"), "val", task)
-        return from_writer(judge(method, pairs, frozen, system.normalise, device))
+        def judged(pairs: TaskData) -> Verdict:
+            frozen = load_features(Path("data/features"), "val", task)
+            return judge(method, pairs, frozen, system.normalise, device)
+
+    else:
+        from lpi.grounding.keeping import judge_boxes
+
+        def judged(pairs: TaskData) -> Verdict:
+            return judge_boxes(method, pairs, device)
+
+    def verdict() -> Verdict:
+        return from_writer(judged(TaskData.load(Path("data/stream/val") / task)))
 
     records: Records = []
     verdicts: list[Verdict] = []

@@ -11,10 +11,9 @@ from lpi.data.stream import TaskData, load_features
 from lpi.grounding.evaluation import evaluate_routings, frozen_found
 from lpi.grounding.measures import Found
 from lpi.grounding.pairs import Pairs
-from lpi.grounding.results import PREFIXES, save_last
 from lpi.grounding.routing import PairRouting
 from lpi.grounding.search import Searcher, detector_of
-from lpi.grounding.stream import BoxMatrices, stream_ranks, unchanging
+from lpi.grounding.stream import PREFIXES, BoxMatrices, save_last, stream_ranks, unchanging
 from lpi.methods import create_method, resolve
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report.matrices import write_matrix

@@ -11,9 +11,10 @@ from lpi.data.stream import TaskData
 from lpi.grounding.figures import Example, box_sheet
 from lpi.grounding.measures import Found
 from lpi.grounding.page import page
-from lpi.grounding.results import group_rows, load_last, load_matrices, load_results
-from lpi.grounding.stream import BOXES, ROUTED_BY
+from lpi.grounding.results import group_rows, load_matrices, load_results
+from lpi.grounding.stream import BOXES, ROUTED_BY, load_last
 from lpi.grounding.summary import summarise
+from lpi.grounding_parameters import GROUNDING
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report import figures
 from lpi.report.matrices import Floats, read_matrix
@@ -104,4 +105,4 @@ def main(parameters: Parameters) -> None:
 
 if __name__ == "__main__":
     with plain_errors():
-        main(load_parameters())
+        main(load_parameters(schema=GROUNDING))

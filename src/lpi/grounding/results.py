@@ -6,13 +6,12 @@ from pathlib import Path
 from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
 from lpi.continual.uncertainty import bootstrap
 from lpi.grounding.measures import SIZES, Found, by_group, sizes
-from lpi.grounding.stream import BOXES, BoxMatrices
+from lpi.grounding.stream import BOXES, PREFIXES, BoxMatrices
 from lpi.report.results import Results
 
 import numpy as np
 from numpy.typing import NDArray
 
-PREFIXES = {METHOD: "", FROZEN: "frozen_", ORACLE: "oracle_"}  # of the files of every model
 Row = dict[str, str | int]
 
 
@@ -26,18 +25,6 @@ def load_results(matrices: dict[str, BoxMatrices], ranks: Path, names: list[str]
     stored = StreamRanks.load(ranks)
     recall, frozen, oracle = ({BOXES: matrices[model].recall} for model in (METHOD, FROZEN, ORACLE))
     return Results(names, recall, frozen, stored, bootstrap(stored), oracle)
-
-
-def save_last(path: Path, found: dict[str, Found]) -> None:
-    """Write what every model found after the last task; the same content gives the same bytes."""
-    arrays = {name: array for model, of_model in found.items() for name, array in of_model.arrays(f"{model}.").items()}
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def load_last(path: Path) -> dict[str, Found]:
-    """Read what `save_last` wrote."""
-    with np.load(path) as file:
-        return {model: Found.of_arrays(file, f"{model}.") for model in PREFIXES}
 
 
 def group_rows(found: dict[str, Found], kinds: Sequence[str], shares: NDArray[np.float32]) -> list[Row]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lpi.continual.ranks import Ranks, StreamRanks
+from lpi.continual.ranks import FROZEN, METHOD, ORACLE, Ranks, StreamRanks
 from lpi.grounding.measures import Found, mean_iou, upper_bound
 from lpi.metrics import CUTOFFS, recall_at
 from lpi.report.matrices import read_matrix
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 By = Literal["image", "text", "both"]
 ROUTED_BY: tuple[By, ...] = ("image", "text", "both")  # what may decide on the task of a pair
 BOXES = "boxes"  # the only direction: from an expression to its box
+PREFIXES = {METHOD: "", FROZEN: "frozen_", ORACLE: "oracle_"}  # of the files of every model
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
@@ -97,6 +98,18 @@ def stream_ranks(task: Integers, picture: Integers, rows: Mapping[str, Rows]) ->
     drawn, image = np.unique(np.stack([task, picture], axis=1), axis=0, return_inverse=True)
     ranks: dict[str, Ranks] = {model: {BOXES: [found.rank for found in row]} for model, row in rows.items()}
     return StreamRanks(drawn[:, 0], {BOXES: image.reshape(-1)}, ranks)
+
+
+def save_last(path: Path, found: dict[str, Found]) -> None:
+    """Write what every model found after the last task; the same content gives the same bytes."""
+    arrays = {name: array for model, of_model in found.items() for name, array in of_model.arrays(f"{model}.").items()}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def load_last(path: Path) -> dict[str, Found]:
+    """Read what `save_last` wrote."""
+    with np.load(path) as file:
+        return {model: Found.of_arrays(file, f"{model}.") for model in PREFIXES}
 
 
 def _recall(k: int, found: Found) -> float:
