@@ -386,7 +386,7 @@ def test_a_row_of_grounding_has_the_measures_of_boxes(tables, monkeypatch):
     boxes = {**measures, "relative": {"r1": 2.5}, "mean_iou": 55.0, "upper_bound": 90.0}
     accuracy = {"image": 80.0, "text": 85.0, "both": 95.0}
     summary = {"boxes": boxes, "frozen": {"boxes": boxes}, "oracle": {"boxes": boxes}, "routing_accuracy": accuracy}
-    one = Measured({**summary, "parameters_per_task": 7}, {"boxes": [50.0, 45.5]}, {"lr": 0.1}, {"scenes.lie": 1.0}, 3)
+    one = Measured({**summary, "parameters_per_task": 7}, {"boxes": [50.0, 45.5]}, {"lr": run.parameters["lr"]}, {"scenes.lie": 1.0}, 3)
     monkeypatch.setattr(study, "declaration", lambda pipeline: declared({}, curves=True))
     study.store([run], {"0": one}, [run], "abc")
     (row,) = read_rows(tables / "study.csv")
@@ -396,6 +396,6 @@ def test_a_row_of_grounding_has_the_measures_of_boxes(tables, monkeypatch):
     values = ["abc", "digest", "aspects", "sprompts", "own", "0", "40.0", "2.5", "40.0", "40.0"]
     values += ["60.0", "70.0", "55.0", "90.0", "80.0", "85.0", "95.0", "7", "3"]
     assert list(row.values())[1:-1] == values
-    assert json.loads(row["values"]) == {"scenes.lie": 1.0, "lr": 0.1, "seed": 0}
+    assert json.loads(row["values"]) == {"scenes.lie": 1.0, "lr": run.parameters["lr"], "seed": 0}
     curve = [{"run": row["run"], "step": str(n), "boxes_r1": x} for n, x in enumerate(("50.00", "45.50"))]
     assert read_rows(tables / "study_curves.csv") == curve
