@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -44,7 +44,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = Path("data/backbone/open_clip_model.safetensors")
 OF_STREAM = ("dataset", "backbone", "precision", "scenes.", "stream.", "similarity.")  # of the data of `STREAMS`
 OF_DATA = (*OF_STREAM, "coco.", "folder.")  # that of any data set does
-STAGES = ("validate", "fetch", "split", "features", "distances")
 STREAMS = {
     name: {"dataset": "openmoji", "backbone": "embedded", "scenes.captions": name} for name in ("aspects", "mixed")
 }
@@ -62,6 +61,17 @@ ROUTINGS: dict[str, dict[str, Any]] = {
 }
 Settings = Mapping[str, Any]
 T, R = TypeVar("T"), TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Where a pipeline's params.yaml is, and the stages that make its data."""
+
+    folder: Path
+    stages: tuple[str, ...]
+
+
+RETRIEVAL = Pipeline(Path(), ("validate", "fetch", "split", "features", "distances"))
 
 
 class Recorded(Mapping[str, Any]):
@@ -246,7 +256,7 @@ def chain(tasks: int) -> dict[str, dict[str, str]]:
     return {f"t{n:02d}": {"prev": f"t{n - 1:02d}" if n else "init"} for n in range(tasks)}
 
 
-def make_data(settings: Settings, out: Path) -> Path:
+def make_data(settings: Settings, out: Path, pipeline: Pipeline = RETRIEVAL) -> Path:
     """The data of these settings over params.yaml in the folder `out`, as the stages make it; returns the folder.
 
     With `scenes.tasks` among the settings, the stream has as many tasks; otherwise those of params.yaml.
@@ -255,7 +265,7 @@ def make_data(settings: Settings, out: Path) -> Path:
         RuntimeError: a stage has failed; with what it said.
     """
     (out / "data").mkdir(parents=True, exist_ok=True)
-    tree = read_yaml(PARAMS_FILE)
+    tree = read_yaml(pipeline.folder / PARAMS_FILE)
     for parameter, value in settings.items():
         section, _, leaf = parameter.rpartition(".")
         (tree[section] if section else tree)[leaf] = value
@@ -263,7 +273,7 @@ def make_data(settings: Settings, out: Path) -> Path:
         tree["tasks"] = chain(settings["scenes.tasks"])
     (out / PARAMS_FILE).write_text(yaml.safe_dump(tree, sort_keys=False), "utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    for stage in STAGES:
+    for stage in pipeline.stages:
         command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
         done = subprocess.run(command, cwd=out, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -285,7 +295,8 @@ def without_bars() -> None:
 class Workers:
     """Processes that measure, and the data that they measure on, in a temporary folder; to be used by `with`."""
 
-    def __init__(self, jobs: int | None = None):
+    def __init__(self, jobs: int | None = None, pipeline: Pipeline = RETRIEVAL):
+        self._pipeline = pipeline
         os.environ["OMP_NUM_THREADS"] = "1"  # of the stages and of the processes, one for each core
         self.jobs = jobs or usable_cpus()
         self._place = tempfile.TemporaryDirectory()
@@ -305,7 +316,7 @@ class Workers:
         missing = {key: one for key, one in keys.items() if key not in self._folders}
         folders = [Path(tempfile.mkdtemp(dir=self._place.name)) for _ in missing]
         with ThreadPoolExecutor(self.jobs) as makers:
-            made = list(makers.map(make_data, missing.values(), folders))
+            made = list(makers.map(partial(make_data, pipeline=self._pipeline), missing.values(), folders))
         self._folders |= dict(zip(missing, made, strict=True))
 
     def results(

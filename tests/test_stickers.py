@@ -59,9 +59,11 @@ def test_most_rivals_have_the_same_colours_in_other_parts(scenes):
 def test_rivals_keep_the_shape_and_differ_even_where_colours_cannot_change_places():
     for parts in (PARTED, Parts("red", "red", "red", "blue")):
         for seed in range(30):
-            made = rival_parts(np.random.default_rng(seed), parts)
-            assert made.shape == parts.shape
-            assert all(getattr(made, part) != getattr(parts, part) for part in PARTS)
+            made = rival_parts(np.random.default_rng(seed), [parts])
+            third = rival_parts(np.random.default_rng(seed), [parts, made])
+            assert made.shape == third.shape == parts.shape
+            for part in PARTS:
+                assert len({getattr(own, part) for own in (parts, made, third)}) == 3
 
 
 def test_an_expression_is_right_in_its_aspect_and_mostly_wrong_elsewhere(scenes):
@@ -115,3 +117,16 @@ def test_what_covers_a_sticker_covers_its_emoji(concepts):
     covered, cover = renderer.masks(Scene((card, before)), emoji_only=True)
     assert np.array_equal(covered, alone & ~cover)
     assert set(COLOURS) >= set(colours(card))
+
+
+def test_noise_makes_the_other_fact_wrong_too(scenes):
+    """Without noise nothing random is drawn for it."""
+    wrong, all_facts = 0, FactSettings(lie=0.0, lure=0.8, noise=0.3)
+    for number, scene in enumerate(scenes):
+        text = part_expression(np.random.default_rng(number), scene, 0, "ring", all_facts)
+        wrong += str(true_part(scene.objects[0], "ring")) not in text
+        silent = FactSettings(lie=0.0, lure=0.8)
+        assert str(true_part(scene.objects[0], "ring")) in part_expression(
+            np.random.default_rng(number), scene, 0, "ring", silent
+        )
+    assert 0.2 < wrong / len(scenes) < 0.4

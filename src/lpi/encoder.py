@@ -209,7 +209,7 @@ class PromptedCLIP(nn.Module):
     def _embed_image(self, images: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the first block gets, (B, 1 + N + P, d_v), and the prompts of each image."""
         visual = self.visual
-        prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
+        prompts = per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
         hidden = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
         hidden = torch.cat([class_token, hidden], dim=1) + visual.positional_embedding.to(hidden.dtype)
@@ -234,7 +234,7 @@ class PromptedCLIP(nn.Module):
         EOT. Positions after the batch's last EOT are never computed: exact, as the attention is causal.
         """
         text = self.text
-        prompts = _per_sample(prompts, len(tokens), self.text_width, len(text.transformer.resblocks))
+        prompts = per_sample(prompts, len(tokens), self.text_width, len(text.transformer.resblocks))
         length = 0 if prompts is None else prompts.shape[2]
         tokens, end = self._fit(tokens, self.context_length - length)
         hidden = text.token_embedding(tokens).to(text.transformer.get_cast_dtype())
@@ -298,8 +298,12 @@ class PromptedCLIP(nn.Module):
         return hidden
 
 
-def _per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:
-    """Check prompts and give them a batch dimension: (L, N, d) or (B, L, N, d) -> (B, L, N, d)."""
+def per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:
+    """Check prompts and give them a batch dimension: (L, N, d) or (B, L, N, d) -> (B, L, N, d); None stays None.
+
+    Raises:
+        ValueError: another shape, another width, or more layers than the tower has.
+    """
     if prompts is None:
         return None
     if prompts.dim() == 3:

@@ -251,17 +251,23 @@ def learning_curves(
 
 
 @house_style
-def aspect_matrix(gains: ArrayLike, aspects: Sequence[str], path: Path) -> Figure:
+def aspect_matrix(
+    gains: ArrayLike,
+    aspects: Sequence[str],
+    path: Path,
+    rows: str = "trained on tasks of",
+    columns: str = "tested on tasks of",
+) -> Figure:
     """Heat map of (A, A) gains in points: prompts trained on the tasks of an aspect in rows, tested in columns.
 
-    The colours are centred at 0.
+    The colours are centred at 0. Rows and columns may stand for something else, in words.
     """
     gains = _square(gains, aspects)
     figure, axes = new(COLUMN, COLUMN)
     limit = max(10.0, 10 * math.ceil(np.abs(gains).max() / 10))
     _heat_map(axes, np.ma.masked_invalid(gains), aspects, colormaps["RdBu_r"], (-limit, limit), "gain (points)")
     _print_cells(axes, [[f"{value:+.1f}" for value in row] for row in gains])
-    axes.set(xlabel="tested on tasks of", ylabel="trained on tasks of")
+    axes.set(xlabel=columns, ylabel=rows)
     return save(_with_square_axes(figure), path)
 
 

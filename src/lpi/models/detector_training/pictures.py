@@ -22,7 +22,7 @@ from torch import Tensor
 CHUNK = 500  # pictures that a process renders at a time
 PLAIN_COUNTS = {1: 0.2, 2: 0.35, 3: 0.25, 4: 0.2}  # objects that stand on nothing -> share of their pictures
 PLAIN_SIZES = {1: (0.3, 0.7), 2: (0.24, 0.5), 3: (0.22, 0.44), 4: (0.2, 0.38)}  # of the image side
-REPEAT = 0.5  # share of these pictures in which two objects are of one concept
+REPEATS = (0.45, 0.4, 0.15)  # chance that all objects are of different concepts, that two are of one, and three
 SETTING = 0.3  # share of these with sky, ground, frame and badge
 LEAST_VISIBLE = 0.4  # share of itself that an object shows
 
@@ -55,8 +55,8 @@ def sample_plain(rng: np.random.Generator, concepts: list[Concept]) -> Scene:
     """Objects that stand on nothing, in any place and of any size."""
     count = list(PLAIN_COUNTS)[rng.choice(len(PLAIN_COUNTS), p=list(PLAIN_COUNTS.values()))]
     shown = [concepts[i] for i in rng.choice(len(concepts), count, replace=False)]
-    if count > 1 and rng.random() < REPEAT:
-        shown[1] = shown[0]
+    same = 1 + int(rng.choice(len(REPEATS), p=REPEATS))
+    shown = [shown[0] if number < same else concept for number, concept in enumerate(shown)]
     objects = place_objects(rng, shown, *PLAIN_SIZES[count])
     background = choose_setting(rng) if rng.random() < SETTING else choose_background(rng, 0.5)
     return Scene(tuple(objects[i] for i in rng.permutation(count)), background)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,10 @@ class Detector(nn.Module, ABC):
 
     placements: ClassVar[tuple[str, ...]]
     placement: str
+
+    def train(self, mode: bool = True) -> Self:
+        """Nothing but evaluation mode: a frozen detector drops nothing at random, whatever is asked for."""
+        return super().train(False)
 
     @property
     @abstractmethod

@@ -1,7 +1,8 @@
 """The embedded detector: the embedded CLIP made into a detector, as OWL-ViT is made of CLIP.
 
-Every patch of the picture is a candidate: its embedding is compared with that of the expression, and a box head says
-where the object around it is (Minderer et al., ECCV 2022, section 3.1; here the box is relative to the patch's centre).
+Every patch of the picture is a candidate: its embedding is compared with that of the expression (Minderer et al., ECCV
+2022, section 3.1), and a box head says how far the edges of the object around it are, as in FCOS (Tian et al., ICCV
+2019, section 3.1). Other than OWL-ViT's, that head also sees the eight patches around.
 """
 
 import json
@@ -24,9 +25,32 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-REACH = 0.5  # how far from its patch a box may have its centre, of the picture's side
 HIDDEN = 256  # width of the box head
+NEAR = -2.25  # where its last layer starts: edges that are a tenth of the side away
 BOX_WEIGHT = 1.0  # of the box terms beside the choice of the patch
+
+
+class BoxHead(nn.Module):
+    """How far the edges of the object around each patch are from its centre.
+
+    Args:
+        width: d of the patch tokens.
+        side: patches along a side of the picture.
+    """
+
+    def __init__(self, width: int, side: int):
+        super().__init__()
+        self.side = side
+        self.around = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        self.widen, self.narrow = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 4)
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.constant_(self.narrow.bias, NEAR)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(B, P, d) -> (B, P, 4): to the left, top, right and bottom, above 0, relative to the picture's side."""
+        grid = patches.transpose(1, 2).unflatten(2, (self.side, self.side))
+        patches = patches + F.gelu(self.around(grid)).flatten(2).transpose(1, 2)
+        return F.softplus(self.narrow(F.gelu(self.widen(patches))))
 
 
 class PatchDetector(nn.Module):
@@ -43,7 +67,7 @@ class PatchDetector(nn.Module):
         self.clip = CLIP(**model)
         self.encoder = PromptedCLIP(self.clip)
         width, side = self.encoder.vision_width, model["vision_cfg"]["image_size"] // model["vision_cfg"]["patch_size"]
-        self.box_head = nn.Sequential(nn.Linear(width, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, 4))
+        self.box_head = BoxHead(width, side)
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         self.centres: Tensor
         self.register_buffer("centres", patch_centres(side), persistent=False)
@@ -55,9 +79,8 @@ class PatchDetector(nn.Module):
 
     def boxes(self, patches: Tensor) -> Tensor:
         """Patch tokens (B, P, d_v) -> (B, P, 4): left, top, right, bottom, relative to the side."""
-        shift, size = self.box_head(patches).split(2, dim=-1)
-        centre, half = self.centres + REACH * torch.tanh(shift), size.sigmoid() / 2
-        return torch.cat([centre - half, centre + half], dim=-1)
+        before, after = self.box_head(patches).split(2, dim=-1)
+        return torch.cat([self.centres - before, self.centres + after], dim=-1)
 
     def scores(self, embeddings: Tensor, texts: Tensor) -> Tensor:
         """Embeddings (B, P, E) and texts (B, E), both of unit length -> (B, P)."""
