@@ -40,8 +40,10 @@ TINY = {  # what most tests of the pipeline need; where a test is about somethin
 }
 GROUNDING = (
     *SOURCES,
+    "data/refcoco.yaml",
     "grounding/dvc.yaml",
     "grounding/data/.gitignore",
+    "grounding/data/own/README.md",
     "grounding/detector",
     "grounding/metrics/.gitignore",
 )

@@ -181,11 +181,6 @@ def test_a_wrong_value_is_refused_before_anything_runs(repository):
     assert "Traceback" not in output
 
 
-def test_the_sources_that_are_not_there_are_refused_by_name(repository):
-    repository.set({"dataset": "refcoco+"})
-    assert "dataset=refcoco+ cannot be fetched here; use one of openmoji" in repository.dvc("repro", check=False)
-
-
 def test_every_stage_runs_the_code_of_its_own_checkout():
     variables = yaml.safe_load((ROOT / "grounding" / "dvc.yaml").read_text())["vars"]
     assert {"python": "PYTHONPATH=../src python"} in variables
