@@ -180,6 +180,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(concepts, tmp_path, m
     ("name", "trained"),
     [
         ("facts", {"clip.visual.", "clip.transformer.", "box_head."}),
+        ("parts", {"clip.visual.", "clip.transformer.", "box_head."}),
         ("told", {"clip.transformer."}),
         ("shown", {"clip.visual.", "box_head."}),
         ("announced", {"clip.visual.", "clip.transformer.", "box_head."}),
