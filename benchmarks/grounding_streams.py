@@ -26,10 +26,11 @@ from pipelines import OWN, Pipeline, Recorded, StreamInMemory, Trained
 FOLDER = Path("grounding")
 WEIGHTS = FOLDER / "detector/model.safetensors"
 STREAMS = {"aspects": {"dataset": "openmoji", "detector": "embedded"}}
-OF_DATA = (
+OF_STREAM = (  # of the data of `STREAMS`, and of the frozen model's numbers
     *("dataset", "detector", "scenes.", "stream.", "similarity."),
-    *("evaluation.criterion", "evaluation.nms"),  # of the frozen model's numbers, too
+    *("evaluation.criterion", "evaluation.nms"),
 )
+OF_DATA = (*OF_STREAM, "refcoco.", "folder.")  # of that of any data set
 ROUTINGS: dict[str, dict[str, Any]] = {
     OWN: {},
     "published": {
@@ -45,12 +46,14 @@ ROUTINGS: dict[str, dict[str, Any]] = {
 class GroundingStream(StreamInMemory):
     """A stream of pictures with expressions."""
 
-    of_data = OF_DATA
-
     def __init__(self, split: str, folder: Path):
         super().__init__(split, folder)
         self.pairs = Pairs.build(self.tested, self.features)
         self.detector = cache(self._detector)
+
+    @property
+    def of_data(self) -> tuple[str, ...]:
+        return *OF_STREAM, f"{self.defaults['dataset']}."
 
     def _detector(self, placement: str, deep: str) -> Grounding:
         chosen = Parameters({**self.defaults, "prompts.placement": placement, "prompts.deep": deep})

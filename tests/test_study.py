@@ -386,7 +386,13 @@ def test_a_row_of_grounding_has_the_measures_of_boxes(tables, monkeypatch):
     boxes = {**measures, "relative": {"r1": 2.5}, "mean_iou": 55.0, "upper_bound": 90.0}
     accuracy = {"image": 80.0, "text": 85.0, "both": 95.0}
     summary = {"boxes": boxes, "frozen": {"boxes": boxes}, "oracle": {"boxes": boxes}, "routing_accuracy": accuracy}
-    one = Measured({**summary, "parameters_per_task": 7}, {"boxes": [50.0, 45.5]}, {"lr": run.parameters["lr"]}, {"scenes.lie": 1.0}, 3)
+    one = Measured(
+        {**summary, "parameters_per_task": 7},
+        {"boxes": [50.0, 45.5]},
+        {"lr": run.parameters["lr"]},
+        {"scenes.lie": 1.0},
+        3,
+    )
     monkeypatch.setattr(study, "declaration", lambda pipeline: declared({}, curves=True))
     study.store([run], {"0": one}, [run], "abc")
     (row,) = read_rows(tables / "study.csv")
