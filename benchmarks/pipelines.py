@@ -31,15 +31,17 @@ Settings = Mapping[str, Any]
 
 
 class Recorded(Mapping[str, Any]):
-    """Parameters that remember which of them have been read, in `values`."""
+    """Parameters that remember which of them have been read, in `values`; the schema's constants are none."""
 
     def __init__(self, parameters: Parameters):
         self._parameters = parameters
         self.values: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        self.values[name] = self._parameters[name]
-        return self.values[name]
+        value = self._parameters[name]
+        if name in self._parameters:
+            self.values[name] = value
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)

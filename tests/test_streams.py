@@ -14,6 +14,7 @@ import pipelines
 import pytest
 import streams
 import workers
+from grounding_streams import GROUNDING
 from streams import Stream
 from workers import Workers
 
@@ -63,6 +64,12 @@ def test_parameters_remember_what_has_been_read():
     assert recorded.values == {"rank": parameters["rank"], "lr": parameters["lr"]}
     assert list(recorded) == list(parameters) and len(recorded) == len(parameters)
     assert list(recorded.values) == ["rank", "lr"]
+
+
+def test_what_a_pipeline_has_no_parameter_for_is_not_remembered():
+    recorded = pipelines.Recorded(GROUNDING.defaults())
+    assert (recorded["stream.margin"], recorded["detector"]) == (0, "embedded")
+    assert recorded.values == {"detector": "embedded"}
 
 
 def test_only_methods_whose_queries_have_routes_are_evaluated_by_several():
