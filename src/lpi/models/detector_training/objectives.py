@@ -1,8 +1,8 @@
 """What a phase trains, and by which loss. Each objective is a class with the same verbs.
 
-* `parts`: the whole detector learns the facts of stickers, one at a time, and boxes. Among expressions of all kinds it
+* `parts`: the whole detector learns the facts of stickers, often without a name, and boxes. Among expressions of all kinds it
   would begin with names and colours of cards, and hardly get further.
-* `facts`: the whole detector learns true expressions of all kinds. In both, inserted tokens announce nothing.
+* `facts`: the whole detector learns true expressions of all kinds. Inserted tokens announce nothing.
 * `told`: the text tower alone learns from itself what announcements do. A text with an announcement gets the embedding
   that a frozen copy gives to what is true in it; without one, the mean of what it may mean.
 * `shown`: the image tower alone learns to answer an announcement as the text tower does: a picture with it, compared
@@ -150,12 +150,16 @@ class Facts(Objective):
     """True expressions of all pictures."""
 
     stickers_only = 0.0
+    inserts = True
 
     def __call__(self, draws: Draws, step: int) -> Outcome:
         asked = self.ask(draws, {}, self.stickers_only, 0.0)
-        vision, text, bare_images, bare_texts = self.tokens_for(draws, asked)
-        patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
-        texts = self.student.texts(asked.tokens, text, bare_texts)
+        if self.inserts:
+            vision, text, bare_images, bare_texts = self.tokens_for(draws, asked)
+            patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
+            texts = self.student.texts(asked.tokens, text, bare_texts)
+        else:
+            patches, texts = self.student.patch_tokens(asked.pixels), self.student.texts(asked.tokens)
         scores = self.scores(self.student.detector, asked, patches, texts)
         loss = mass_loss(scores, asked.patches).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
         return Outcome(loss, {"right": right(scores, asked.patches)})
@@ -165,6 +169,7 @@ class Parts(Facts):
     """One true fact of stickers with rivals."""
 
     stickers_only = 1.0
+    inserts = False
 
     def question(self, rng: np.random.Generator, scene: Scene, told: str | None, doubt: float) -> Question:
         return ask_part(rng, scene)
