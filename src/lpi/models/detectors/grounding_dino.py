@@ -64,6 +64,9 @@ class GroundingDino(Detector):
     library's processor does; no other pixel becomes zero. Rows or columns of a picture that have this very colour from
     edge to edge down to its end are padding, too.
 
+    `normalise`, `detect` and the features also take pictures of another shape and size, (B, H, W, 3), without padding
+    or with it at the right and at the bottom. They must be large enough for the queries and, with "add", the prompts.
+
     Args:
         model: a `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection` of transformers.
         tokenizer: of bert-base-uncased; a tokenizer of transformers.
@@ -200,7 +203,7 @@ class GroundingDino(Detector):
         return fit_square_box(box, width, height, self.size)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Stored squares (B, S, S, 3) uint8 -> (B, 3, S, S): ImageNet's mean and deviation; padding becomes 0."""
+        """Stored pictures (B, H, W, 3) uint8 -> (B, 3, H, W): ImageNet's mean and deviation; padding becomes 0."""
         images = images.to(self.model.device)
         mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
         pixels = (images / 255 - mean) / std
@@ -231,11 +234,13 @@ class GroundingDino(Detector):
     ) -> Detections:
         """The candidates of B pairs; a score is the largest logit of a query with any token of the expression.
 
+        Images need not be squares: of (B, 3, H, W), left and right are relative to W, top and bottom to H.
+
         Returns:
             Detections with these extras, for a model of T text positions whose encoder has C places:
             logits: (B, Q, T) of the queries with the tokens, -inf for padding.
             words: (B, T) bool, the words of the expression, without marks.
-            sides: (B, 4) width, height, width, height of the picture without padding, relative to the square.
+            sides: (B, 4) width, height, width, height of the picture without padding, relative to those of the input.
             proposals: (B, C) the encoder's scores of its places, of no weight at padding and at the border.
         """
         from torchvision.ops import box_convert
@@ -250,7 +255,8 @@ class GroundingDino(Detector):
                 attention_mask=(tokens != PAD).long(),
             )
         places = out.enc_outputs_coord_logits.isfinite().all(dim=-1)
-        sides = torch.stack([mask[:, 0].sum(dim=1), mask[:, :, 0].sum(dim=1)] * 2, dim=1) / mask.shape[1]
+        height, width = mask.shape[1:]
+        sides = torch.stack([mask[:, 0].sum(dim=1) / width, mask[:, :, 0].sum(dim=1) / height] * 2, dim=1)
         extra = {
             "logits": out.logits,
             "words": F.pad(_words(tokens), (0, out.logits.shape[-1] - tokens.shape[1])),
@@ -317,9 +323,9 @@ class GroundingDino(Detector):
 
 
 def _shown(images: Tensor) -> Tensor:
-    """What of stored squares (B, S, S, 3) is not padding, (B, S, S) bool: a rectangle in the top left corner.
+    """What of stored pictures (B, H, W, 3) is not padding, (B, H, W) bool: a rectangle in the top left corner.
 
-    Nothing, where a picture has the colour of padding all over: it becomes a square of zeros, shown whole by `_mask`.
+    Nothing, where a picture has the colour of padding all over: it becomes one of zeros, shown whole by `_mask`.
     """
     filled = (images == torch.tensor(PADDING, dtype=images.dtype, device=images.device)).all(dim=-1)
     down, across = (_before_tail(filled.all(dim=dim)) for dim in (2, 1))
@@ -332,7 +338,7 @@ def _before_tail(empty: Tensor) -> Tensor:
 
 
 def _mask(images: Tensor) -> Tensor:
-    """What of normalised squares (B, 3, S, S) is not padding, (B, S, S) bool; all of a square of zeros."""
+    """What of normalised pictures (B, 3, H, W) is not padding, (B, H, W) bool; all of a picture of zeros."""
     shown = (images != 0).any(dim=1)
     return shown | ~shown.any(dim=(1, 2), keepdim=True)
 
