@@ -117,3 +117,16 @@ def test_what_covers_a_sticker_covers_its_emoji(concepts):
     covered, cover = renderer.masks(Scene((card, before)), emoji_only=True)
     assert np.array_equal(covered, alone & ~cover)
     assert set(COLOURS) >= set(colours(card))
+
+
+def test_noise_makes_the_other_fact_wrong_too(scenes):
+    """Without noise nothing random is drawn for it."""
+    wrong, all_facts = 0, FactSettings(lie=0.0, lure=0.8, noise=0.3)
+    for number, scene in enumerate(scenes):
+        text = part_expression(np.random.default_rng(number), scene, 0, "ring", all_facts)
+        wrong += str(true_part(scene.objects[0], "ring")) not in text
+        silent = FactSettings(lie=0.0, lure=0.8)
+        assert str(true_part(scene.objects[0], "ring")) in part_expression(
+            np.random.default_rng(number), scene, 0, "ring", silent
+        )
+    assert 0.2 < wrong / len(scenes) < 0.4

@@ -61,6 +61,11 @@ class Scenes(Section):
     )
     lie: Number = Field(ge=0, le=1, description="chance that another one also states a made-up fact")
     lure: Number = Field(ge=0, le=1, description="chance that this fact holds for another object of that name")
+    noise: Number = Field(
+        ge=0,
+        le=1,
+        description="chance that the other fact of a training expression is made up, too: annotators' errors",
+    )
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of the scenes")
 
 

@@ -38,6 +38,7 @@ class StickerSettings:
         plain: share of the expressions that are plain, where the object has such.
         lie: chance that another states a made-up fact, too.
         lure: chance that this fact holds for a rival.
+        noise: chance that the fact of a training expression that should be true is made up, too.
         seed: of all that is random.
     """
 
@@ -49,6 +50,7 @@ class StickerSettings:
     plain: float
     lie: float
     lure: float
+    noise: float
     seed: int
 
 
@@ -103,14 +105,15 @@ class StickerScenes:
         part = part_of(self._own[domain][0].domain)
         said: list[list[tuple[str, str]]] = [[] for _ in scene.objects]
         for index in _asked(rng, scene, self.settings.expressions):
-            said[index].append(self._expression(rng, scene, index, part))
+            said[index].append(self._expression(rng, scene, index, part, split))
         return Example(scene, self._renderer.image(scene), boxes, said)
 
-    def _expression(self, rng: np.random.Generator, scene: Scene, index: int, part: str) -> tuple[str, str]:
+    def _expression(self, rng: np.random.Generator, scene: Scene, index: int, part: str, split: str) -> tuple[str, str]:
         """A kind and an expression for an object."""
         if rng.random() < self.settings.plain and (plain := kinds_and_expressions(rng, scene, index)):
             return plain[0]
-        facts = FactSettings(self.settings.lie, self.settings.lure)
+        noise = self.settings.noise if split == "train" else 0.0
+        facts = FactSettings(self.settings.lie, self.settings.lure, noise)
         return ATTRIBUTE, part_expression(rng, scene, index, part, facts)
 
 

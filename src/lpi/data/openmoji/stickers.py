@@ -26,11 +26,13 @@ SWAPPED = 0.6  # share of the rivals that have the same colours, in other parts
 class FactSettings:
     """What a task's expressions state besides the truth.
 
-    lie: chance of a made-up fact. lure: chance that it holds for a rival; otherwise any other colour is named.
+    lie: chance of a made-up fact. lure: chance that it holds for a rival; otherwise any other colour is named. noise:
+    chance that the fact that should be true is made up, too: the mistakes of who wrote the expressions.
     """
 
     lie: float = 1.0
     lure: float = 0.85
+    noise: float = 0.0
 
 
 def rivals(scene: Scene, index: int) -> list[Placed]:
@@ -93,7 +95,11 @@ def true_part(placed: Placed, part: str) -> Fact:
 def made_up_part(rng: np.random.Generator, scene: Scene, index: int, aspect: str, lure: float) -> Fact:
     """A fact of another part that does not hold for the object; with chance `lure` it holds for a rival."""
     others = [part for part in PARTS if part != aspect]
-    part = others[rng.integers(len(others))]
+    return wrong_part(rng, scene, index, others[rng.integers(len(others))], lure)
+
+
+def wrong_part(rng: np.random.Generator, scene: Scene, index: int, part: str, lure: float) -> Fact:
+    """A fact of the part that does not hold for the object; with chance `lure` it holds for a rival."""
     wrong = rivals(scene, index)
     if wrong and rng.random() < lure:
         return true_part(wrong[rng.integers(len(wrong))], part)
@@ -103,6 +109,8 @@ def made_up_part(rng: np.random.Generator, scene: Scene, index: int, aspect: str
 def part_expression(rng: np.random.Generator, scene: Scene, index: int, aspect: str, settings: FactSettings) -> str:
     """ "the dog on a red card in a blue ring": the noun and facts in random order; that of `aspect` is true."""
     facts = [true_part(scene.objects[index], aspect)]
+    if settings.noise and rng.random() < settings.noise:
+        facts = [wrong_part(rng, scene, index, aspect, settings.lure)]
     if rng.random() < settings.lie:
         facts.append(made_up_part(rng, scene, index, aspect, settings.lure))
     return stated(rng, f"the {scene.objects[index].concept.noun}", facts)
