@@ -38,6 +38,7 @@ from torch import Tensor
 KINDS = ("grounding-dino", "mm-grounding-dino")
 PAD, CLS, SEP, STOP, QUESTION = 0, 101, 102, 1012, 1029  # ids that the library's model relies on
 MARKS = (PAD, CLS, SEP, STOP, QUESTION)
+SIDE = 448  # pixels of the square, if nothing else is said
 PADDING = (124, 116, 104)  # colour beside a picture: ImageNet's mean
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of colours from 0 to 1
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
@@ -80,7 +81,7 @@ class GroundingDino(Detector):
 
     placements = ("kv", "add")
 
-    def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = 448):
+    def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = SIDE):
         super().__init__()
         if placement not in self.placements:
             raise ValueError(f"placement must be one of {self.placements}, not {placement!r}")
@@ -103,7 +104,7 @@ class GroundingDino(Detector):
             install(tower)
 
     @classmethod
-    def load(cls, name: str, placement: str = "kv", size: int = 448) -> Self:
+    def load(cls, name: str, placement: str = "kv", size: int = SIDE) -> Self:
         """A pre-trained detector.
 
         Args:
