@@ -1,10 +1,12 @@
 """The self-check of grounding against published numbers, on a small RefCOCO whose answer is known."""
 
 import json
+import re
 import sys
 
 from lpi.models.detectors.grounding_dino import GroundingDino
 
+import documents
 import grounding_zero_shot
 import mini_refcoco
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from grounding_zero_shot import DETECTOR, PUBLISHED
 from PIL import Image
 
+PAGE = documents.read("docs/real-data.md")
 SHORTEST, LONGEST = 96, 180  # instead of 800 and 1333, so that a test takes seconds
 SIZES = {3: (80, 64), 4: (60, 90), 5: (120, 50)}  # of the photos of val, testA and testB
 SCALED = {(80, 64): (120, 96), (60, 90): (96, 144), (120, 50): (180, 75)}  # by hand
@@ -208,3 +211,13 @@ def test_a_part_that_the_data_set_does_not_have_is_refused(home, monkeypatch, ca
     with pytest.raises(SystemExit):
         run(monkeypatch, capsys, "--dataset", dataset, "--parts", part)
     assert f"--parts {part}: {dataset} has val, " in capsys.readouterr().err
+
+
+def test_the_documented_numbers_are_those_that_are_compared():
+    """The R@1 of every detector, data set and part."""
+    rows = re.findall(r"^\| `(\S+/\S+)` \| ([\d., ]+) \| ([\d., ]+) \| ([\d., ]+) \|$", PAGE, re.MULTILINE)
+    shown = {name: [[float(number) for number in cell.split(", ")] for cell in cells] for name, *cells in rows}
+    compared = {
+        name: [[row[0] for row in parts.values()] for parts in sets.values()] for name, sets in PUBLISHED.items()
+    }
+    assert shown == compared
