@@ -10,14 +10,14 @@ when a file and the tables differ.
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lpi.methods import method_class
 from lpi.methods.common.base import Method
-from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
+from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, Parameters, leaves, load_parameters
 from lpi.report.summary import FROZEN
 
 import numpy as np
@@ -328,11 +328,32 @@ def plain_table(path: Path) -> str:
 
 
 def parameter_table() -> str:
-    """Every parameter: name, value in params.yaml, what is allowed, meaning."""
-    values = load_parameters()
+    """Every parameter of retrieval: name, value in params.yaml, what is allowed, meaning."""
     of_methods = (leaf for name in METHODS for leaf in leaves(method_class(name).Settings, f"{name}."))
-    known = {**GENERAL, **{name: Parameter(field) for name, field in of_methods}}
-    lines = [[f"`{name}`", study.spelled(values[name]), kind.range, kind.help] for name, kind in known.items()]
+    return declarations(load_parameters(), {name: Parameter(field) for name, field in of_methods})
+
+
+def grounding_table() -> str:
+    """The same for grounding, of what retrieval does not have or declares otherwise."""
+    values = load_parameters(Path("grounding") / PARAMS_FILE)
+    own = {name for name, kind in values.schema.parameters.items() if GENERAL.get(name) != kind}
+    return declarations(values, {}, own)
+
+
+def declarations(values: Parameters, more: Mapping[str, Parameter], shown: Collection[str] | None = None) -> str:
+    """A table of parameters, in the order in which the file has them.
+
+    Args:
+        values: of the file.
+        more: declarations besides those of its schema.
+        shown: names; None: all.
+    """
+    known = {**values.schema.parameters, **more}
+    lines = [
+        [f"`{name}`", study.spelled(value), known[name].range, known[name].help]
+        for name, value in values.items()
+        if name in known and (shown is None or name in shown)
+    ]
     return markdown(["parameter", "value", "allowed", "meaning"], lines)
 
 
@@ -351,7 +372,11 @@ OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the grou
     "variants of the stream": ("variants of the stream", partial(crossed, "variants of the stream", "stream")),
 }
 OF_SEARCH: dict[str, Callable[[], str]] = {"search": search_table, "settings": chosen_table}
-OTHERS: dict[str, Callable[[], str]] = {"parameters": parameter_table, "targets": targets_table}
+OTHERS: dict[str, Callable[[], str]] = {
+    "parameters": parameter_table,
+    "parameters of grounding": grounding_table,
+    "targets": targets_table,
+}
 
 
 def render(name: str, found: Groups) -> str:

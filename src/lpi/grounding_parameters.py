@@ -43,8 +43,30 @@ class Stream(parameters.Stream):
     """And which task an expression belongs to."""
 
     assignment: Literal["default", "cluster"] = Field(
-        description="task of an expression: the super-category of its object (`default`), or `cluster` of the"
-        " expressions of an object"
+        description="task of an expression: `cluster` of its object's expressions, or (`default`) the object's"
+        " super-category, or what a folder says, clusters where it has no tasks"
+    )
+
+
+class Refcoco(Section):
+    """RefCOCO, RefCOCO+ and RefCOCOg alone."""
+
+    test: str = Field(
+        description="refcoco: what the split `test` is: `testA`, `testB`, `testA+testB`; refcocog: `test`; `all`: every"
+        " part that the data set has"
+    )
+
+
+class Folder(parameters.Folder):
+    """The user's own data alone, and how its boxes are written."""
+
+    box: Literal["auto", "xywh", "xyxy"] = Field(
+        description="folder: a box is left, top, width and height (`xywh`), or left, top, right and bottom (`xyxy`);"
+        " `auto`: as the names of the columns say, a list as `xywh`"
+    )
+    unit: Literal["pixel", "relative"] = Field(description="folder: unit of boxes; `relative`: to the picture's sides")
+    turned: bool = Field(
+        description="folder: boxes were drawn on pictures turned upright as their EXIF data say, as programs show them"
     )
 
 
@@ -86,6 +108,8 @@ class Grounding(parameters.Common, Subject):
     batch_size: int = Field(ge=2, le=100000, description="pairs of a picture and an expression per update")
     evaluation: Evaluation
     stream: Stream
+    refcoco: Refcoco
+    folder: Folder
     scenes: Scenes
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from lpi.continual.features import encode
-from lpi.data.referring.stream import save_boxes, select_referred, shared_pictures
+from lpi.data.referring.stream import repeated_pictures, save_boxes, select_referred
 from lpi.data.split import Form, Rules, counts_table, write_stream
 from lpi.models.detectors import load_detector
 from lpi.parameters import load_chain, load_parameters
@@ -33,7 +33,7 @@ def main() -> None:
     selection = select_referred(RAW, len(tasks), rules, embed)
     form = Form(lambda margin: detector.fit, detector.tokenize, partial(save_boxes, fit_box=detector.fit_box))
     print(counts_table(write_stream(selection, RAW, OUT, tasks, rules, form)))
-    if shared := shared_pictures(selection):
+    if shared := repeated_pictures(selection):
         found = ", ".join(f"{count} of {split}" for split, count in shared.items())
         print(f"warning: pictures with objects of several tasks are in each of these: {found}", file=sys.stderr)
 

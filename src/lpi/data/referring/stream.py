@@ -9,15 +9,15 @@ from pathlib import Path
 from lpi.data.clusters import Embed, cluster_items
 from lpi.data.coco import SPLITS, Item, Source
 from lpi.data.errors import DataError
-from lpi.data.referring.format import Referred, read_referred
-from lpi.data.selection import capped, incomplete, task_order, too_few
+from lpi.data.referring.division import FROM_TRAIN, Parts, TaskOf, completed, group_of, incomplete, lacks_val
+from lpi.data.referring.format import Referred, read_categories, read_referred
+from lpi.data.selection import capped, task_order, too_few
 from lpi.data.split import Rules, Selection
 
 import numpy as np
 
 Box = tuple[float, float, float, float]
 FitBox = Callable[[Box, int, int], Box]  # left, top, right, bottom in pixels, width, height -> in the stored square
-Objects = dict[str, list[Referred]]  # split -> its objects
 
 
 @dataclass
@@ -52,24 +52,25 @@ def pictures(things: Iterable[Referred]) -> list[Picture]:
     return list(found.values())
 
 
-def tasks_of(objects: Objects, rule: str, count: int, embed: Embed) -> tuple[list[str], dict[str, list[str]]]:
-    """The names of all tasks, and split -> the task of every object.
+def tasks_of(parts: Parts, groups: list[str], rule: str, count: int, embed: Embed) -> tuple[list[str], TaskOf]:
+    """The names of all tasks, and the task of an object.
 
     Args:
-        objects: of every split.
-        rule: "default", the super-category of the object; or "cluster", of `count` clusters of their expressions.
+        parts: all objects.
+        groups: the super-categories.
+        rule: "cluster", of `count` clusters of the objects' expressions; else the super-categories.
         count: how many clusters.
         embed: B expressions -> (B, E) features of unit length; asked only for "cluster".
     """
-    if rule == "cluster":
-        items = {
-            split: [Item(n, thing.file_name, list(thing.expressions)) for n, thing in enumerate(things)]
-            for split, things in objects.items()
-        }
-        names, task_of = cluster_items(items, count, embed)
-        return names, {split: [task_of[split, n] for n in range(len(things))] for split, things in objects.items()}
-    groups = {split: [thing.category.group for thing in things] for split, things in objects.items()}
-    return list(dict.fromkeys(groups["train"])), groups
+    if rule != "cluster":
+        return groups, group_of
+    items = {
+        split: [Item(n, thing.file_name, list(thing.expressions)) for n, thing in enumerate(things)]
+        for split, things in parts.items()
+    }
+    names, task_of = cluster_items(items, count, embed)
+    found = {thing: task_of[split, n] for split, things in parts.items() for n, thing in enumerate(things)}
+    return names, found.__getitem__
 
 
 def select_referred(raw: Path, count: int, rules: Rules, embed: Embed) -> Selection:
@@ -82,25 +83,34 @@ def select_referred(raw: Path, count: int, rules: Rules, embed: Embed) -> Select
         embed: see `tasks_of`.
 
     Raises:
-        DataError: fewer tasks than wanted, or a task without pictures in a split; see also `read_referred`.
+        DataError: fewer tasks than wanted, or a task without pairs in a split; see also `read_referred`.
     """
-    objects = {split: read_referred(raw, split) for split in SPLITS}
-    names, task_of = tasks_of(objects, rules.assignment, count, embed)
-
-    def of_task(split: str, name: str) -> list[Item]:
-        return [*pictures(thing for thing, task in zip(objects[split], task_of[split], strict=True) if task == name)]
-
-    trained: Counter[str | None] = Counter({name: len(of_task("train", name)) for name in names})
-    names = task_order(names, trained, rules.order, Source.load(raw).aspects)
-    images = {split: [of_task(split, name) for name in names[:count]] for split in SPLITS}
-    images["test"] = [capped(items, rules.test_cap) for items in images["test"]]
-    problems = [*too_few(names, count), *incomplete(names[:count], images, divided=True)]
-    if problems:
+    source, parts = Source.load(raw), {split: read_referred(raw, split) for split in SPLITS}
+    rule = source.assignment if rules.assignment == "default" else rules.assignment
+    groups = list(dict.fromkeys(kind.group for kind in read_categories(raw, "train")))
+    names, task_of = tasks_of(parts, groups, rule, count, embed)
+    if lacks_val(parts, source.divided):
+        print(FROM_TRAIN, flush=True)
+    parts = completed(parts, source.divided, task_of)
+    found = {split: by_task(things, task_of) for split, things in parts.items()}
+    trained: Counter[str | None] = Counter({name: len(items) for name, items in found["train"].items()})
+    names = task_order(names, trained, rules.order, source.aspects)
+    chosen = {split: [thing for thing in things if task_of(thing) in names[:count]] for split, things in parts.items()}
+    if problems := [*too_few(names, count), *incomplete(chosen, source.divided, task_of)]:
         raise DataError(f"{raw}: {problems[0]} (stream.assignment={rules.assignment})")
-    return Selection(names[:count], images)
+    images = {split: [found[split][name] for name in names[:count]] for split in SPLITS}
+    return Selection(names[:count], {**images, "test": [capped(items, rules.test_cap) for items in images["test"]]})
 
 
-def shared_pictures(selection: Selection) -> dict[str, int]:
+def by_task(things: Iterable[Referred], task_of: TaskOf) -> dict[str, list[Item]]:
+    """Task -> its pictures."""
+    groups: dict[str, list[Referred]] = {}
+    for thing in things:
+        groups.setdefault(task_of(thing), []).append(thing)
+    return {task: [*pictures(of_task)] for task, of_task in groups.items()}
+
+
+def repeated_pictures(selection: Selection) -> dict[str, int]:
     """Split -> how many of its pictures are in several tasks; splits without such are left out."""
     counts = {}
     for split, parts in selection.images.items():

@@ -1,6 +1,8 @@
 """What a phase trains, and by which loss. Each objective is a class with the same verbs.
 
-* `facts`: the whole detector learns true expressions and boxes; inserted tokens, if any, announce nothing.
+* `parts`: the whole detector learns the facts of stickers, one at a time, and boxes. Without this phase first, it learns
+  the colour of cards alone: most other expressions need no more.
+* `facts`: the whole detector learns true expressions of all kinds. In both, inserted tokens announce nothing.
 * `told`: the text tower alone learns from itself what announcements do. A text with an announcement gets the embedding
   that a frozen copy gives to what is true in it; without one, the mean of what it may mean.
 * `shown`: the image tower alone learns to answer an announcement as the text tower does: a picture with it, compared
@@ -20,7 +22,7 @@ from lpi.encoder import freeze
 from lpi.models.detector_training.pictures import Pictures
 from lpi.models.detector_training.recipe import Phase
 from lpi.models.detector_training.student import DetectorStudent
-from lpi.models.detector_training.texts import Question, ask, telling
+from lpi.models.detector_training.texts import Question, ask, ask_part, telling
 from lpi.models.detectors.embedded import PatchDetector
 from lpi.models.detectors.patches import box_terms, mass_loss, patch_distillation
 from lpi.models.pretraining.announcements import Announcement, draw_announcement
@@ -52,7 +54,7 @@ class Asked:
     """A batch of expressions, some of each picture.
 
     pixels: (B, 3, H, W). rows: (B,) of the pool. owners: (M,) the picture of every expression. questions: M.
-    said: B announcements. tokens: (M, context). inside: (M, P) the patches of each target.
+    said: B announcements. tokens: (M, context). patches: (M, P) those of each target.
     """
 
     pixels: Tensor
@@ -61,7 +63,7 @@ class Asked:
     questions: list[Question]
     said: list[Announcement]
     tokens: Tensor
-    inside: Tensor
+    patches: Tensor
 
     @property
     def said_of_texts(self) -> list[Announcement]:
@@ -94,32 +96,36 @@ class Objective:
         """What is trained."""
         return [p for name, p in self.student.detector.named_parameters() if name != "clip.logit_scale"]
 
+    def question(self, rng: np.random.Generator, scene: Scene, told: str | None, doubt: float) -> Question:
+        """An expression of a picture, see `lpi.models.detector_training.texts.ask`."""
+        return ask(rng, scene, told, FactSettings(self.student.recipe.lie, self.student.recipe.lure), doubt)
+
     def ask(self, draws: Draws, weights: dict[str, float], stickers: float, doubt: float) -> Asked:
         """A batch; pictures in a row have the same announcement.
 
         Args:
             draws: the random numbers.
             weights: of announcements, see `draw_announcement`; no weights: nothing is announced.
-            stickers: chance that a group's pictures all have stickers; others are drawn from all pictures.
-            doubt: see `lpi.models.detector_training.texts.ask`.
+            stickers: chance that a group's pictures all have stickers; others are drawn from all pictures, and have no
+                announcement.
+            doubt: see `question`.
         """
         rng, recipe = draws.rng, self.student.recipe
-        facts = FactSettings(recipe.lie, recipe.lure)
         rows: list[int] = []
         said: list[Announcement] = []
         for size in map(len, np.array_split(np.arange(self.phase.batch), GROUPS)):
-            certain = bool(weights) and bool(self.stickers) and rng.random() < stickers
+            certain = bool(self.stickers) and rng.random() < stickers
             pool = self.stickers if certain else list(range(len(self.pictures.scenes)))
             rows += [pool[i] for i in rng.choice(len(pool), size)]
-            said += [draw_announcement(rng, weights, NAMES) if certain else Announcement()] * size
+            said += [draw_announcement(rng, weights, NAMES) if certain and weights else Announcement()] * size
         owners = np.repeat(np.arange(len(rows)), recipe.expressions)
-        questions = [ask(rng, self._scene(rows[o]), said[o].told, facts, doubt) for o in owners]
+        questions = [self.question(rng, self._scene(rows[o]), said[o].told, doubt) for o in owners]
         tokens = self.student.tokens([question.text for question in questions], rng)
-        inside = [self.pictures.inside[rows[o]][q.target] for o, q in zip(owners, questions, strict=True)]
+        patches = [self.pictures.patches[rows[o]][q.target] for o, q in zip(owners, questions, strict=True)]
         pixels = self.student.pixels(self.pictures.images[rows])
         device = self.student.device
         there = torch.from_numpy(owners).to(device)
-        return Asked(pixels, rows, there, questions, said, tokens, torch.stack(inside).to(device))
+        return Asked(pixels, rows, there, questions, said, tokens, torch.stack(patches).to(device))
 
     def _scene(self, row: int) -> Scene:
         return self.pictures.scenes[row]
@@ -131,7 +137,7 @@ class Objective:
         return vision, text, bare(draws, asked.said), bare(draws, asked.said_of_texts)
 
     def box_loss(self, asked: Asked, patches: Tensor) -> Tensor:
-        """The box terms of every picture's patches that lie in any object, in the smallest where several cover them."""
+        """The box terms of every picture's patches that are of an object, of the smallest where several cover them."""
         wanted = self.pictures.around[asked.rows].to(patches.device)
         return box_terms(self.student.detector.boxes(patches), wanted, wanted.any(dim=-1)).mean()
 
@@ -141,16 +147,27 @@ class Objective:
 
 
 class Facts(Objective):
-    """True expressions."""
+    """True expressions of all pictures."""
+
+    stickers_only = 0.0
 
     def __call__(self, draws: Draws, step: int) -> Outcome:
-        asked = self.ask(draws, {}, 0.0, 0.0)
+        asked = self.ask(draws, {}, self.stickers_only, 0.0)
         vision, text, bare_images, bare_texts = self.tokens_for(draws, asked)
         patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
-        loss = mass_loss(scores, asked.inside).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
-        return Outcome(loss, {"right": right(scores, asked.inside)})
+        loss = mass_loss(scores, asked.patches).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
+        return Outcome(loss, {"right": right(scores, asked.patches)})
+
+
+class Parts(Facts):
+    """One true fact of stickers with rivals."""
+
+    stickers_only = 1.0
+
+    def question(self, rng: np.random.Generator, scene: Scene, told: str | None, doubt: float) -> Question:
+        return ask_part(rng, scene)
 
 
 class Told(Objective):
@@ -205,7 +222,7 @@ class Shown(Objective):
         too = torch.from_numpy(np.repeat(draws.rng.random(GROUPS) < TOLD_TOO, -(-len(asked.questions) // GROUPS)))
         texts = torch.where(too[: len(told), None].to(told.device), told, untold)
         scores = self.scores(detector, asked, patches, texts)
-        chosen = mean_over(mass_loss(scores, asked.inside), asked.told())
+        chosen = mean_over(mass_loss(scores, asked.patches), asked.told())
         guided = patch_distillation(scores, wanted, 1.0).mean()
         loss = chosen + GUIDANCE * guided + BOX_WEIGHT * self.box_loss(asked, patches)
         return Outcome(loss, rates(scores, asked))
@@ -230,12 +247,13 @@ class Announced(Objective):
             before = self.scores(self.start, asked, plain, self.start.encoder.encode_text(asked.tokens))
         silent = ~asked.told()
         neutral = mean_over(patch_distillation(scores, before, 1.0), silent)
-        chosen = mean_over(mass_loss(scores, asked.inside), asked.sure())
+        chosen = mean_over(mass_loss(scores, asked.patches), asked.sure())
         loss = chosen + NEUTRALITY * neutral + BOX_WEIGHT * self.box_loss(asked, patches)
         return Outcome(loss, rates(scores, asked) | {"neutral": neutral.item()})
 
 
 OBJECTIVES: dict[str, Callable[[DetectorStudent, Pictures, Phase], Facts | Told | Shown | Announced]] = {
+    "parts": Parts,
     "facts": Facts,
     "told": Told,
     "shown": Shown,
@@ -265,13 +283,13 @@ def mean_over(losses: Tensor, chosen: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def right(scores: Tensor, inside: Tensor) -> float:
-    """How often the best patch (M, P) lies in the target."""
-    return float(inside.gather(1, scores.argmax(dim=1, keepdim=True)).float().mean())
+def right(scores: Tensor, patches: Tensor) -> float:
+    """How often the best patch (M, P) is one of the target's."""
+    return float(patches.gather(1, scores.argmax(dim=1, keepdim=True)).float().mean())
 
 
 def rates(scores: Tensor, asked: Asked) -> dict[str, float]:
     """`right` with an announcement and without."""
     told = asked.told().to(scores.device)
     groups = {"told": told, "nothing": ~told & asked.sure().to(scores.device)}
-    return {name: right(scores[group], asked.inside[group]) for name, group in groups.items() if group.any()}
+    return {name: right(scores[group], asked.patches[group]) for name, group in groups.items() if group.any()}

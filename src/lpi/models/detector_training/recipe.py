@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from lpi.models.pretraining.recipe import Inserted
 
-Objective = Literal["facts", "told", "shown", "announced"]
+Objective = Literal["parts", "facts", "told", "shown", "announced"]
 
 
 @dataclass

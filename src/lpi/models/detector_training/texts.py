@@ -87,6 +87,14 @@ def _object(rng: np.random.Generator, scene: Scene) -> int:
     return int(rng.integers(len(scene.objects)))
 
 
+def ask_part(rng: np.random.Generator, scene: Scene) -> Question:
+    """The noun and one true fact of a sticker that has rivals."""
+    having = [number for number in range(len(scene.objects)) if rivals(scene, number)]
+    index, parts = having[rng.integers(len(having))], list(PARTS)
+    fact = true_part(scene.objects[index], parts[rng.integers(len(parts))])
+    return Question(stated(rng, noun_of(scene.objects[index]), [fact]), index, True)
+
+
 @dataclass(frozen=True)
 class Telling:
     """A text and what it may mean: its embedding is to be the mean of theirs."""
