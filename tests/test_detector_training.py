@@ -70,7 +70,7 @@ def test_pictures_are_the_same_however_many_are_made(concepts, pictures):
 
 
 def test_boxes_lie_around_what_is_shown(pictures):
-    for scene, boxes, inside in zip(pictures.scenes, pictures.boxes, pictures.inside, strict=True):
+    for scene, boxes, inside in zip(pictures.scenes, pictures.boxes, pictures.patches, strict=True):
         assert len(boxes) == len(scene.objects) == len(inside)
         assert (boxes >= 0).all() and (boxes <= 1).all() and (boxes[:, 2:] > boxes[:, :2]).all()
         for placed, (left, top, right, bottom) in zip(scene.objects, boxes.tolist(), strict=True):
@@ -201,7 +201,7 @@ def test_pictures_that_are_told_apart_have_one_announcement_each(concepts, tmp_p
     asked = objective.ask(Draws.seeded(0), {**dict.fromkeys(PARTS, 0.25)}, 1.0, 0.5)
     assert [asked.said[first : first + 4] for first in range(0, 16, 4)] == [[asked.said[4 * n]] * 4 for n in range(4)]
     assert all(announcement.told in PARTS for announcement in asked.said)
-    assert len(asked.questions) == 16 * made.recipe.expressions == len(asked.inside)
+    assert len(asked.questions) == 16 * made.recipe.expressions == len(asked.patches)
     assert asked.told().all() and asked.sure().all()
 
 

@@ -8,7 +8,7 @@ import sys
 from lpi.models.detectors import chosen_placement, load_detector
 from lpi.models.detectors.base import Detections
 from lpi.models.detectors.embedded import Embedded, Files, PatchDetector, corner_places, patch_centres
-from lpi.models.detectors.patches import box_terms, inside, mass_loss, patch_distillation
+from lpi.models.detectors.patches import box_terms, inside, mass_loss, overlapping, patch_distillation
 from lpi.models.pretraining.pieces import BYTES
 from lpi.runtime.errors import UserError
 
@@ -254,3 +254,28 @@ def test_the_embedded_detector_needs_no_transformers():
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src"}, check=False).returncode == 0
     )
+
+
+def test_candidates_whose_box_overlaps_enough_are_right_too(parts):
+    """The centre of the second patch is outside the true box, but its own box is that very one."""
+    detector = Embedded(*parts)
+    true = torch.tensor([[0.0, 0.0, 0.5, 0.5]])
+    far, same = [0.5, 0.5, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5]
+    scores = torch.tensor([[0.0, 3.0, 0.0, 0.0]])
+    wrong, right = (Detections(torch.tensor([[same, box, far, far]]), scores) for box in (far, same))
+    assert overlapping(right.boxes, true).tolist() == [[True, True, False, False]]
+    assert detector.loss(right, true).item() < 0.2 < detector.loss(wrong, true).item()
+
+
+def test_overlaps_equal_a_version_with_loops():
+    torch.manual_seed(0)
+    corners = torch.rand(3, 7, 2) * 0.15
+    found = torch.cat([corners, corners + 0.1 + 0.4 * torch.rand(3, 7, 2)], dim=2)
+    true = torch.cat([corners[:, 0], corners[:, 0] + 0.3], dim=1)
+    expected = torch.zeros(3, 7, dtype=torch.bool)
+    for pair in range(3):
+        for patch in range(7):
+            (a, b, c, d), (e, f, g, h) = found[pair, patch].tolist(), true[pair].tolist()
+            shared = max(0, min(c, g) - max(a, e)) * max(0, min(d, h) - max(b, f))
+            expected[pair, patch] = shared / ((c - a) * (d - b) + (g - e) * (h - f) - shared) >= 0.5
+    assert torch.equal(overlapping(found, true), expected) and 3 <= expected.sum() <= 18

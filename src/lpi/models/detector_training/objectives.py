@@ -52,7 +52,7 @@ class Asked:
     """A batch of expressions, some of each picture.
 
     pixels: (B, 3, H, W). rows: (B,) of the pool. owners: (M,) the picture of every expression. questions: M.
-    said: B announcements. tokens: (M, context). inside: (M, P) the patches of each target.
+    said: B announcements. tokens: (M, context). patches: (M, P) those of each target.
     """
 
     pixels: Tensor
@@ -61,7 +61,7 @@ class Asked:
     questions: list[Question]
     said: list[Announcement]
     tokens: Tensor
-    inside: Tensor
+    patches: Tensor
 
     @property
     def said_of_texts(self) -> list[Announcement]:
@@ -115,11 +115,11 @@ class Objective:
         owners = np.repeat(np.arange(len(rows)), recipe.expressions)
         questions = [ask(rng, self._scene(rows[o]), said[o].told, facts, doubt) for o in owners]
         tokens = self.student.tokens([question.text for question in questions], rng)
-        inside = [self.pictures.inside[rows[o]][q.target] for o, q in zip(owners, questions, strict=True)]
+        patches = [self.pictures.patches[rows[o]][q.target] for o, q in zip(owners, questions, strict=True)]
         pixels = self.student.pixels(self.pictures.images[rows])
         device = self.student.device
         there = torch.from_numpy(owners).to(device)
-        return Asked(pixels, rows, there, questions, said, tokens, torch.stack(inside).to(device))
+        return Asked(pixels, rows, there, questions, said, tokens, torch.stack(patches).to(device))
 
     def _scene(self, row: int) -> Scene:
         return self.pictures.scenes[row]
@@ -131,7 +131,7 @@ class Objective:
         return vision, text, bare(draws, asked.said), bare(draws, asked.said_of_texts)
 
     def box_loss(self, asked: Asked, patches: Tensor) -> Tensor:
-        """The box terms of every picture's patches that lie in any object, in the smallest where several cover them."""
+        """The box terms of every picture's patches that are of an object, of the smallest where several cover them."""
         wanted = self.pictures.around[asked.rows].to(patches.device)
         return box_terms(self.student.detector.boxes(patches), wanted, wanted.any(dim=-1)).mean()
 
@@ -149,8 +149,8 @@ class Facts(Objective):
         patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
-        loss = mass_loss(scores, asked.inside).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
-        return Outcome(loss, {"right": right(scores, asked.inside)})
+        loss = mass_loss(scores, asked.patches).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
+        return Outcome(loss, {"right": right(scores, asked.patches)})
 
 
 class Told(Objective):
@@ -205,7 +205,7 @@ class Shown(Objective):
         too = torch.from_numpy(np.repeat(draws.rng.random(GROUPS) < TOLD_TOO, -(-len(asked.questions) // GROUPS)))
         texts = torch.where(too[: len(told), None].to(told.device), told, untold)
         scores = self.scores(detector, asked, patches, texts)
-        chosen = mean_over(mass_loss(scores, asked.inside), asked.told())
+        chosen = mean_over(mass_loss(scores, asked.patches), asked.told())
         guided = patch_distillation(scores, wanted, 1.0).mean()
         loss = chosen + GUIDANCE * guided + BOX_WEIGHT * self.box_loss(asked, patches)
         return Outcome(loss, rates(scores, asked))
@@ -230,7 +230,7 @@ class Announced(Objective):
             before = self.scores(self.start, asked, plain, self.start.encoder.encode_text(asked.tokens))
         silent = ~asked.told()
         neutral = mean_over(patch_distillation(scores, before, 1.0), silent)
-        chosen = mean_over(mass_loss(scores, asked.inside), asked.sure())
+        chosen = mean_over(mass_loss(scores, asked.patches), asked.sure())
         loss = chosen + NEUTRALITY * neutral + BOX_WEIGHT * self.box_loss(asked, patches)
         return Outcome(loss, rates(scores, asked) | {"neutral": neutral.item()})
 
@@ -265,13 +265,13 @@ def mean_over(losses: Tensor, chosen: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def right(scores: Tensor, inside: Tensor) -> float:
-    """How often the best patch (M, P) lies in the target."""
-    return float(inside.gather(1, scores.argmax(dim=1, keepdim=True)).float().mean())
+def right(scores: Tensor, patches: Tensor) -> float:
+    """How often the best patch (M, P) is one of the target's."""
+    return float(patches.gather(1, scores.argmax(dim=1, keepdim=True)).float().mean())
 
 
 def rates(scores: Tensor, asked: Asked) -> dict[str, float]:
     """`right` with an announcement and without."""
     told = asked.told().to(scores.device)
     groups = {"told": told, "nothing": ~told & asked.sure().to(scores.device)}
-    return {name: right(scores[group], asked.inside[group]) for name, group in groups.items() if group.any()}
+    return {name: right(scores[group], asked.patches[group]) for name, group in groups.items() if group.any()}

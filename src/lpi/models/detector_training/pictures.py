@@ -34,15 +34,15 @@ class Pictures:
     Attributes:
         images: (n, S, S, 3) uint8.
         scenes: n.
-        boxes: n times (objects, 4): left, top, right, bottom relative to the side.
-        inside: n times (objects, P): which patches have their centre in the box.
-        around: (n, P, 4) the smallest box around every patch's centre; zeros where there is none.
+        boxes: n times (objects, 4): left, top, right, bottom relative to the side; of a sticker, those of its emoji.
+        patches: n times (objects, P): which patches have their centre in the object, with its card, ring and bar.
+        around: (n, P, 4) the box of the smallest object that a patch is of; zeros where there is none.
     """
 
     images: npt.NDArray[np.uint8]
     scenes: list[Scene]
     boxes: list[Tensor]
-    inside: list[Tensor]
+    patches: list[Tensor]
     around: Tensor
 
     @property
@@ -65,7 +65,7 @@ def sample_plain(rng: np.random.Generator, concepts: list[Concept]) -> Scene:
 def draw_plain(
     rng: np.random.Generator, concepts: list[Concept], renderer: Renderer
 ) -> tuple[Scene, list[list[int]]] | None:
-    """Such a scene and its boxes; None where an object hardly shows."""
+    """A scene of such and its boxes; None where an object hardly shows."""
     scene = sample_plain(rng, concepts)
     masks = renderer.masks(scene)
     least = LEAST_VISIBLE * np.array([renderer.sprite_area(placed) for placed in scene.objects])
@@ -89,21 +89,22 @@ def render_pictures(
     """
     render = partial(_render, concepts, seed, side, stickers)
     chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
-    images, scenes, boxes = [], [], []
-    for own_images, own_scenes, own_boxes in _each(render, chunks):
+    images, scenes, boxes, wholes = [], [], [], []
+    for own_images, own_scenes, own_boxes, own_wholes in _each(render, chunks):
         images.append(own_images)
         scenes += own_scenes
         boxes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_boxes]
-    within = [inside(patch_centres(patches), own) for own in boxes]
+        wholes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_wholes]
+    within = [inside(patch_centres(patches), own) for own in wholes]
     around = torch.stack([smallest_around(*own) for own in zip(boxes, within, strict=True)])
     return Pictures(np.concatenate(images), scenes, boxes, within, around)
 
 
-def smallest_around(boxes: Tensor, inside: Tensor) -> Tensor:
-    """The smallest of the boxes (n, 4) that has each patch inside (n, P) -> (P, 4); zeros where none has."""
+def smallest_around(boxes: Tensor, patches: Tensor) -> Tensor:
+    """The smallest of the boxes (n, 4) whose object each patch is of, (n, P) -> (P, 4); zeros where there is none."""
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    smallest = torch.where(inside, area[:, None], torch.inf).argmin(dim=0)
-    return boxes[smallest] * inside.any(dim=0)[:, None]
+    smallest = torch.where(patches, area[:, None], torch.inf).argmin(dim=0)
+    return boxes[smallest] * patches.any(dim=0)[:, None]
 
 
 def corners(boxes: list[list[int]]) -> npt.NDArray[np.int64]:
@@ -113,7 +114,8 @@ def corners(boxes: list[list[int]]) -> npt.NDArray[np.int64]:
     return made
 
 
-Rendered = tuple[npt.NDArray[np.uint8], list[Scene], list[list[list[int]]]]
+Boxes = list[list[int]]  # of the objects of a scene: left, top, width, height
+Rendered = tuple[npt.NDArray[np.uint8], list[Scene], list[Boxes], list[Boxes]]  # of emoji, and of whole objects
 
 
 def _each(render: "partial[Rendered]", chunks: list[range]) -> Iterator[Rendered]:
@@ -127,7 +129,7 @@ def _each(render: "partial[Rendered]", chunks: list[range]) -> Iterator[Rendered
 
 
 def _render(concepts: list[Concept], seed: tuple[int, ...], side: int, stickers: float, numbers: range) -> Rendered:
-    renderer, images, scenes, boxes = Renderer(side), [], [], []
+    renderer, images, scenes, boxes, wholes = Renderer(side), [], [], [], []
     for number in numbers:
         rng = np.random.default_rng((*seed, number))
         draw = draw_boxed if rng.random() < stickers else draw_plain
@@ -136,4 +138,5 @@ def _render(concepts: list[Concept], seed: tuple[int, ...], side: int, stickers:
         images.append(np.asarray(renderer.image(drawn[0])))
         scenes.append(drawn[0])
         boxes.append(drawn[1])
-    return np.stack(images), scenes, boxes
+        wholes.append([bounding_box(mask) for mask in renderer.masks(drawn[0])])
+    return np.stack(images), scenes, boxes, wholes

@@ -10,6 +10,7 @@ from lpi.data.openmoji.scenes import Scene
 from lpi.data.openmoji.stickers import FactSettings, part_expression, rivals, true_part
 from lpi.models.detector_training.pictures import Pictures, render_pictures
 from lpi.models.detectors.embedded import PatchDetector
+from lpi.models.detectors.patches import within
 from lpi.models.pretraining.announcements import Codes
 
 import numpy as np
@@ -142,9 +143,9 @@ class Subject:
             best = detector.scores(embeddings[owners], texts).argmax(dim=1)
             for owner, target, patch in zip(owners, targets, best.tolist(), strict=True):
                 iou = float(box_iou(boxes[owner, patch][None], self.pictures.boxes[owner][target][None]))
-                inside = self.pictures.inside[owner][:, patch]
+                around = within(detector.centres[patch][None], self.pictures.boxes[owner])[:, 0]
                 hit.append(iou >= HIT)
-                chosen.append(bool(inside[target]) and int(inside.sum()) == 1)
+                chosen.append(bool(around[target]) and int(around.sum()) == 1)
                 ious.append(iou)
         return Found(np.array(hit), np.array(chosen), np.array(ious))
 

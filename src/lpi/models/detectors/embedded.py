@@ -13,7 +13,7 @@ from typing import Any
 
 from lpi.encoder import Added, PromptedCLIP, freeze
 from lpi.models.detectors.base import Box, Detections, Detector
-from lpi.models.detectors.patches import box_terms, inside, mass_loss, patch_distillation
+from lpi.models.detectors.patches import box_terms, inside, mass_loss, overlapping, patch_distillation
 from lpi.models.wordpieces import SpellingTokenizer
 from lpi.runtime.errors import UserError
 from lpi.runtime.paths import shipped
@@ -257,8 +257,11 @@ class Embedded(Detector):
         return {"prompts": prompts}
 
     def loss(self, found: Detections, boxes: Tensor) -> Tensor:
-        """The choice of a patch in the true box, and the boxes of all of these (`lpi.models.detectors.patches`)."""
-        chosen = inside(self.model.centres, boxes)
+        """The choice of a patch, and the boxes of all that would be right (`lpi.models.detectors.patches`).
+
+        Right are patches in the true box, and those whose box overlaps it by an IoU of 0.5.
+        """
+        chosen = inside(self.model.centres, boxes) | overlapping(found.boxes, boxes)
         return mass_loss(found.scores, chosen) + BOX_WEIGHT * box_terms(found.boxes, boxes, chosen)
 
     def distillation(self, found: Detections, target: Detections, temperature: float) -> Tensor:

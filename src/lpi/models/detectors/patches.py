@@ -2,19 +2,32 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
+from torchvision.ops import box_iou, generalized_box_iou_loss
 
 L1 = 2.0  # weight of the distance of the boxes' edges beside the GIoU loss
+
+
+def within(centres: Tensor, boxes: Tensor) -> Tensor:
+    """Which points lie in which boxes, (P, 2) and (B, 4) -> (B, P)."""
+    x, y = centres.unbind(dim=-1)
+    left, top, right, bottom = (edge[:, None] for edge in boxes.unbind(dim=-1))
+    return (x > left) & (x < right) & (y > top) & (y < bottom)
 
 
 def inside(centres: Tensor, boxes: Tensor) -> Tensor:
     """Which patches have their centre in the true box, (P, 2) and (B, 4) -> (B, P); the nearest one if none has."""
     x, y = centres.unbind(dim=-1)
     left, top, right, bottom = (edge[:, None] for edge in boxes.unbind(dim=-1))
-    within = (x > left) & (x < right) & (y > top) & (y < bottom)
+    there = within(centres, boxes)
     distance = (x - (left + right) / 2) ** 2 + (y - (top + bottom) / 2) ** 2
-    nearest = torch.zeros_like(within).scatter(1, distance.argmin(dim=1, keepdim=True), True)
-    return torch.where(within.any(dim=1, keepdim=True), within, nearest)
+    nearest = torch.zeros_like(there).scatter(1, distance.argmin(dim=1, keepdim=True), True)
+    return torch.where(there.any(dim=1, keepdim=True), there, nearest)
+
+
+def overlapping(found: Tensor, boxes: Tensor, least: float = 0.5) -> Tensor:
+    """Which of the boxes (B, P, 4) have that IoU with the true one (B, 4), (B, P) bool."""
+    ious: Tensor = box_iou(found.detach(), boxes[:, None])[..., 0]
+    return ious >= least
 
 
 def mass_loss(scores: Tensor, chosen: Tensor) -> Tensor:
