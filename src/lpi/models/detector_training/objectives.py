@@ -1,7 +1,7 @@
 """What a phase trains, and by which loss. Each objective is a class with the same verbs.
 
-* `parts`: the whole detector learns the facts of stickers, often without a name, and boxes. Among expressions of all kinds it
-  would begin with names and colours of cards, and hardly get further.
+* `parts`: the whole detector learns the facts of stickers, often without a name, and boxes. Among expressions of all
+  kinds it would begin with names and colours of cards, and hardly get further.
 * `facts`: the whole detector learns true expressions of all kinds. Inserted tokens announce nothing.
 * `told`: the text tower alone learns from itself what announcements do. A text with an announcement gets the embedding
   that a frozen copy gives to what is true in it; without one, the mean of what it may mean.
