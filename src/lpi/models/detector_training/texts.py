@@ -11,8 +11,7 @@ import numpy as np
 
 ABOUT_PARTS = 0.75  # share of the true expressions of stickers that state facts
 SECOND_FACT = 0.35  # share of these that state two
-THE_ONE = 0.1  # share of these without the noun, where the facts alone tell
-UNNAMED = 0.5  # the same while facts are learned
+THE_ONE = 0.2  # share of these without the noun, where the facts alone tell
 PAIR = 0.7  # share of the texts without a picture that state two facts, of which one may be untrue
 SINGLE = 0.15  # share of those that state one, which is trusted
 UNTOLD = 0.08  # share of those that state one that is not announced
@@ -38,13 +37,13 @@ def plain_expression(rng: np.random.Generator, scene: Scene, index: int) -> str:
     return plain[rng.integers(len(plain))] if plain else noun_of(scene.objects[index])
 
 
-def true_facts(rng: np.random.Generator, scene: Scene, index: int, count: int, unnamed: float = THE_ONE) -> str:
-    """The noun and true facts of so many parts; with that chance "the one", if no other object is such."""
+def true_facts(rng: np.random.Generator, scene: Scene, index: int, count: int) -> str:
+    """The noun and true facts of so many parts; sometimes "the one", if no other object is such."""
     placed, parts = scene.objects[index], list(PARTS)
     chosen = [parts[i] for i in rng.permutation(len(parts))[:count]]
     others = [other for number, other in enumerate(scene.objects) if number != index]
     alone = all(any(true_part(placed, part) != true_part(other, part) for part in chosen) for other in others)
-    noun = "the one" if alone and rng.random() < unnamed else noun_of(placed)
+    noun = "the one" if alone and rng.random() < THE_ONE else noun_of(placed)
     return stated(rng, noun, [true_part(placed, part) for part in chosen])
 
 
@@ -86,13 +85,6 @@ def _object(rng: np.random.Generator, scene: Scene) -> int:
     if having and rng.random() < 0.7:
         return having[rng.integers(len(having))]
     return int(rng.integers(len(scene.objects)))
-
-
-def ask_part(rng: np.random.Generator, scene: Scene) -> Question:
-    """One or two true facts of a sticker that has rivals; often without the noun, so that nothing else helps."""
-    having = [number for number in range(len(scene.objects)) if rivals(scene, number)]
-    index = having[rng.integers(len(having))]
-    return Question(true_facts(rng, scene, index, 1 + int(rng.random() < SECOND_FACT), UNNAMED), index, True)
 
 
 @dataclass(frozen=True)
