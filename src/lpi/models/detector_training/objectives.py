@@ -17,7 +17,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from lpi.data.openmoji.facts import PARTS, Fact
-from lpi.data.openmoji.scenes import COLOURS, Placed, Scene
+from lpi.data.openmoji.scenes import COLOURS, Scene
 from lpi.data.openmoji.stickers import FactSettings, true_part
 from lpi.encoder import freeze
 from lpi.models.detector_training.pictures import Pictures
@@ -138,13 +138,55 @@ class Objective:
         """The box terms of every picture's patches that are of an object, of the smallest where several cover them."""
         return box_loss(self.student.detector.boxes(patches), self.pictures.around[asked.rows])
 
+    def phrases(self, rows: list[int], patches: Tensor) -> dict[str, tuple[Tensor, float]]:
+        """Every patch of an object is compared with phrases that name it, and with those of the colours of its parts.
+
+        Args:
+            rows: of the pictures in the pool.
+            patches: (B, P, d) their patch tokens.
+
+        Returns:
+            "name", and the parts -> the loss of choosing among the names in the batch, or among all colours of the
+            part, and how often that is right.
+        """
+        picture, patch = torch.nonzero(self.pictures.objects[rows] >= 0, as_tuple=True)
+        numbers = self.pictures.objects[rows][picture, patch].tolist()
+        shown = [self._scene(rows[p]).objects[n] for p, n in zip(picture.tolist(), numbers, strict=True)]
+        embeddings = self.student.detector.embed(patches[picture.to(patches.device), patch.to(patches.device)])
+        names = sorted({noun_of(placed) for placed in shown})
+        found = {"name": self._choice(embeddings, names, [names.index(noun_of(placed)) for placed in shown])}
+        stickers = [number for number, placed in enumerate(shown) if placed.parts]
+        for part in PARTS if stickers else ():
+            colours = [true_part(shown[number], part).colour for number in stickers]
+            phrases = [f"the one {Fact(part, colour)}" for colour in COLOURS]
+            found[part] = self._choice(embeddings[stickers], phrases, [list(COLOURS).index(c) for c in colours])
+        return found
+
+    def _choice(self, embeddings: Tensor, phrases: list[str], right: list[int]) -> tuple[Tensor, float]:
+        texts = self.student.texts(self.student.tokens(phrases))
+        logits = self.student.detector.log_scale.exp() * embeddings @ texts.T
+        wanted = torch.tensor(right, device=logits.device)
+        return F.cross_entropy(logits, wanted), float((logits.argmax(dim=1) == wanted).float().mean())
+
     def scores(self, model: PatchDetector, asked: Asked, patches: Tensor, texts: Tensor) -> Tensor:
         """(M, P)."""
         return model.scores(model.embed(patches)[asked.owners], texts)
 
 
+class Parts(Objective):
+    """Boxes, and phrases for every patch."""
+
+    def __call__(self, draws: Draws, step: int) -> Outcome:
+        student, rng = self.student, draws.rng
+        rows = rng.choice(len(self.pictures.scenes), self.phase.batch, replace=False).tolist()
+        patches = student.patch_tokens(student.pixels(self.pictures.images[rows]))
+        boxes = box_loss(student.detector.boxes(patches), self.pictures.around[rows])
+        phrases = self.phrases(rows, patches)
+        return Outcome(mean_loss(phrases) + BOX_WEIGHT * boxes, {name: hits for name, (_, hits) in phrases.items()})
+
+
 class Facts(Objective):
-    """True expressions of all pictures."""
+    """True expressions of all pictures; and phrases for every patch, still."""
 
     def __call__(self, draws: Draws, step: int) -> Outcome:
         asked = self.ask(draws, {}, 0.0, 0.0)
@@ -152,47 +194,10 @@ class Facts(Objective):
         patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
-        loss = mass_loss(scores, asked.patches).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
-        return Outcome(loss, {"right": right(scores, asked.patches)})
-
-
-class Parts(Objective):
-    """Every patch of an object is compared with phrases: of each part with all colours, and names with each other."""
-
-    def __call__(self, draws: Draws, step: int) -> Outcome:
-        student, detector, rng = self.student, self.student.detector, draws.rng
-        rows = rng.choice(len(self.pictures.scenes), self.phase.batch, replace=False).tolist()
-        patches = student.patch_tokens(student.pixels(self.pictures.images[rows]))
-        picture, patch = torch.nonzero(self.pictures.objects[rows] >= 0, as_tuple=True)
-        numbers = self.pictures.objects[rows][picture, patch].tolist()
-        shown = [self._scene(rows[p]).objects[n] for p, n in zip(picture.tolist(), numbers, strict=True)]
-        embeddings = detector.embed(patches[picture.to(patches.device), patch.to(patches.device)])
-        losses = {"name": self._names(embeddings, shown)} | self._colours(embeddings, shown)
-        boxes = box_loss(detector.boxes(patches), self.pictures.around[rows])
-        loss = torch.stack([loss for loss, _ in losses.values()]).mean() + BOX_WEIGHT * boxes
-        return Outcome(loss, {name: hits for name, (_, hits) in losses.items()})
-
-    def _names(self, embeddings: Tensor, shown: list[Placed]) -> tuple[Tensor, float]:
-        """The loss of choosing among the names in the batch, and how often that is right."""
-        names = sorted({noun_of(placed) for placed in shown})
-        wanted = torch.tensor([names.index(noun_of(placed)) for placed in shown], device=embeddings.device)
-        return self._choice(embeddings, names, wanted)
-
-    def _colours(self, embeddings: Tensor, shown: list[Placed]) -> dict[str, tuple[Tensor, float]]:
-        """Part -> the same for the colours of that part of stickers."""
-        colours, found = list(COLOURS), {}
-        stickers = [number for number, placed in enumerate(shown) if placed.parts]
-        for part in PARTS if stickers else ():
-            own = [colours.index(true_part(shown[number], part).colour) for number in stickers]
-            phrases = [f"the one {Fact(part, colour)}" for colour in colours]
-            wanted = torch.tensor(own, device=embeddings.device)
-            found[part] = self._choice(embeddings[stickers], phrases, wanted)
-        return found
-
-    def _choice(self, embeddings: Tensor, phrases: list[str], wanted: Tensor) -> tuple[Tensor, float]:
-        texts = self.student.texts(self.student.tokens(phrases))
-        logits = self.student.detector.log_scale.exp() * embeddings @ texts.T
-        return F.cross_entropy(logits, wanted), float((logits.argmax(dim=1) == wanted).float().mean())
+        phrases = self.phrases(asked.rows, patches)
+        loss = mass_loss(scores, asked.patches).mean() + mean_loss(phrases) + BOX_WEIGHT * self.box_loss(asked, patches)
+        rates = {name: hits for name, (_, hits) in phrases.items()}
+        return Outcome(loss, rates | {"right": right(scores, asked.patches)})
 
 
 class Told(Objective):
@@ -298,6 +303,11 @@ def bare(draws: Draws, said: list[Announcement]) -> Flags:
     silent = np.array([not announcement.names for announcement in said])
     none: Flags = silent & (draws.rng.random(len(said)) < BARE)
     return none
+
+
+def mean_loss(phrases: dict[str, tuple[Tensor, float]]) -> Tensor:
+    """The mean of the losses of `Objective.phrases`."""
+    return torch.stack([loss for loss, _ in phrases.values()]).mean()
 
 
 def box_loss(found: Tensor, around: Tensor) -> Tensor:
