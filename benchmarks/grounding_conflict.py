@@ -21,24 +21,26 @@ from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.facts import PARTS
 from lpi.data.openmoji.stickers import FactSettings
 from lpi.grounding.measures import Found
-from lpi.methods import method_class
+from lpi.grounding.stream import BOXES
 from lpi.metrics import recall_at
 from lpi.models.detector_training.probe import NEUTRAL, TOKENS, Subject, about, inserted, single, unseen
 from lpi.models.detector_training.recipe import Recipe
 from lpi.models.detectors.embedded import Embedded
 from lpi.models.pretraining.announcements import announcement_codes
-from lpi.parameters import PARAMS_FILE, Parameters, parse_parameters, read_yaml
+from lpi.parameters import Parameters
 from lpi.report import figures
 
 import numpy as np
+import study
 import torch
 import yaml
 from conflict import Check, at_least, between
-from grounding_streams import GROUNDING, OWN, ROUTINGS, GroundingStream, load, weights
+from grounding_streams import GROUNDING, ROUTINGS, GroundingStream, load, weights
 from options import no_options
+from pipelines import OWN, Recorded, routings_of
 from quick import differing
 from results import Rows, read_rows, write_rows
-from streams import Recorded, Workers
+from workers import Workers
 
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, TOKENS_TABLE = (RESULTS / f"grounding_conflict{name}.csv" for name in ("_runs", "", "_tokens"))
@@ -48,7 +50,6 @@ UPDATES = 60
 DRAWS = 3  # of random tokens
 PICTURES = 900  # that the frozen detector is asked about
 UNSEEN = 10**7  # a seed that neither a pool nor the card has
-SETTINGS = Path("benchmarks/grounding_settings.yaml")
 AXES = ("tokens announce", "expressions are right about")
 Row = dict[str, Any]
 
@@ -68,10 +69,10 @@ class Trial:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What differs from grounding/params.yaml."""
-        declared = yaml.safe_load(SETTINGS.read_text("utf-8"))
+        """What differs from grounding/params.yaml: settings of the study, and the trial's own."""
         method = "sprompts" if self.method == "single" else self.method
-        return {**declared[method], "method": method, "seed": self.seed, "updates": self.updates}
+        settings = study.declaration(GROUNDING)["settings"].get(method, {})
+        return {**settings, "method": method, "seed": self.seed, "updates": self.updates}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -104,14 +105,14 @@ def measure(trial: Trial, folder: Path) -> list[Row]:
 
 def of_stream(stream: GroundingStream, trial: Trial) -> list[Row]:
     """Recall, gain, forgetting and routing accuracy; of methods whose queries have routes, with the true tasks too."""
-    routings = {name: ROUTINGS[name] for name in (OWN, "oracle")} if method_class(trial.method).routed else {OWN: {}}
+    routings = routings_of(trial.method, {name: ROUTINGS[name] for name in (OWN, "oracle")})
     return [
         {
             "routing": name,
-            "r1": round(found.recall, 2),
-            "gain": round(found.gain, 2),
-            "forgetting": round(found.forgetting, 2),
-            **{by: round(value, 1) for by, value in found.routed.items()},
+            "r1": found.summary[BOXES]["average_recall"]["r1"],
+            "gain": found.summary[BOXES]["relative"]["r1"],
+            "forgetting": found.summary[BOXES]["forgetting"]["r1"],
+            **{by: round(value, 1) for by, value in found.summary["routing_accuracy"].items()},
             "seconds": found.seconds,
             "values": json.dumps({**found.data_values, **found.values}),
         }
@@ -122,16 +123,16 @@ def of_stream(stream: GroundingStream, trial: Trial) -> list[Row]:
 def of_tasks(stream: GroundingStream, trial: Trial) -> list[Row]:
     """R@1 of prompts that are trained for each task by itself, in mean over the tasks and by part, and their gain."""
     read = Recorded(stream.resolve(**trial.settings))
-    states, _ = stream.train_method(read)  # tasks of S-Prompts know nothing of each other
+    states = stream.train_method(read).tensors  # tasks of S-Prompts know nothing of each other
     method = stream.method(read)
     method.load_tensors(states[-1], len(states))
-    searcher = stream.searcher(method.system)  # type: ignore[arg-type]
+    searcher = stream.searcher(stream.system(read))
     found = [
         searcher.find(part, np.arange(len(part.tokens)), lambda batch, task=task: method.answers(batch, task))
         for task, part in enumerate(stream.pairs.parts)
     ]
     ours, frozen = recalls(found), recalls([searcher.frozen(part) for part in stream.pairs.parts])
-    by_part = {part: np.mean([ours[t] for t, own in enumerate(stream.parts) if own == part]) for part in PARTS}
+    by_part = {part: np.mean([ours[t] for t, own in enumerate(stream.aspects) if own == part]) for part in PARTS}
     common = {"routing": "oracle", "r1": round(np.mean(ours), 2), "gain": round(np.mean(ours) - np.mean(frozen), 2)}
     values = json.dumps({**stream.data_values, **read.values})
     return [{**common, **{part: round(float(value), 1) for part, value in by_part.items()}, "values": values}]
@@ -148,8 +149,7 @@ def is_of(row: Mapping[str, str], trial: Trial) -> bool:
 
 def refuse_other_parameters(rows: Rows, plan: list[Trial]) -> None:
     """End the program if a row is of no trial, or its run had another detector or other parameters than it has now."""
-    path = GROUNDING.folder / PARAMS_FILE
-    defaults = parse_parameters(read_yaml(path))
+    defaults = GROUNDING.defaults()
     for number, row in enumerate(rows, start=2):
         trial = next((trial for trial in plan if is_of(row, trial)), None)
         if trial is None:
@@ -158,7 +158,9 @@ def refuse_other_parameters(rows: Rows, plan: list[Trial]) -> None:
         now = Parameters({**defaults, **data_of(trial), **trial.settings, **routing})
         changed = {"detector": row["weights"]} if row["weights"] != weights() else differing(row, now)
         if changed:
-            raise SystemExit(f"error: {RUNS}: line {number} had {changed}; delete it, or set that in {path}")
+            raise SystemExit(
+                f"error: {RUNS}: line {number} had {changed}; delete it, or set that in {GROUNDING.params}"
+            )
 
 
 def run(todo: list[Trial]) -> None:

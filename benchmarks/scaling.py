@@ -29,7 +29,7 @@ import plan
 import torch
 from options import no_options
 from results import write_rows
-from streams import make_data
+from workers import make_data
 
 CSV = Path("docs/results/scaling_cpu.csv")
 SCENES = 160  # with five captions each: as many pairs as the largest number below

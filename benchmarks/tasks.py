@@ -41,7 +41,8 @@ from lpi.systems.retrieval import retrieval
 import numpy as np
 from options import no_options
 from results import write_rows
-from streams import STREAMS, make_data
+from streams import STREAMS
+from workers import make_data
 
 CSV = Path("docs/results/tasks_cpu.csv")
 DATA = {**STREAMS["aspects"], "scenes.train": 100, "scenes.rarest": 1.0}

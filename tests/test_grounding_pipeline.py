@@ -2,20 +2,24 @@
 
 import csv
 import json
+import shutil
 import sys
+from collections import Counter
+from pathlib import Path
 
 from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
 from lpi.grounding.measures import measures
 from lpi.grounding.results import load_matrices
 from lpi.grounding.stream import BOXES, load_last
-from lpi.parameters import METHODS
+from lpi.parameters import METHODS, Parameters
 
 import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
+from grounding_streams import GROUNDING, GroundingStream
 from PIL import Image
-from repository import GROUNDING_STAGES, STAGES, GroundingRepository, declared, ran, remake, restored
+from repository import GROUNDING_STAGES, STAGES, Checkout, GroundingRepository, declared, ran, remake, restored
 
 TRAIN = ["train@t00", "train@t01"]
 PREFIXED = ("dualprompt",)  # methods that a detector does not take
@@ -249,3 +253,93 @@ def test_every_method_and_placement_runs(repository):
         assert result["kept"] == [case == "better"] * 2
     assert len({results[place]["oracle_"] for place in ("insert", "kv", "add")}) == 3
     assert results["insert"] == results["lpi"]
+
+
+TINY_STUDY = {
+    "settings": {"deep": {"method": "sprompts", "lr": 0.01}},
+    "groups": {
+        "methods": {
+            "streams": ["aspects"],
+            "seeds": [0],
+            "routings": ["own", "oracle"],
+            "curves": True,
+            "runs": {"lpi": {}, "deep": {"method": "deep"}},
+        },
+        "more": {"streams": ["aspects"], "seeds": [0, 1], "runs": {"lie": {"scenes.lie": 0.5}}},
+    },
+}
+TINY_SEARCH = {
+    "seed": 0,
+    "always": {"deep": {"method": "sprompts"}},
+    "lr": [0.01],
+    "own": {"deep": {"depth": [1]}, "shared": {"depth": [2]}},
+}
+
+
+@pytest.fixture
+def checkout(repository):
+    """The root of the repository with a tiny study and a tiny search, which Git does not know."""
+    root = Checkout(repository.folder)
+    shutil.copytree(ROOT / "benchmarks", root.folder / "benchmarks")
+    for name, content in (("study", TINY_STUDY), ("search", TINY_SEARCH)):
+        path = root.folder / "benchmarks" / f"grounding_{name}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+    yield root
+    for made in ("benchmarks", "docs"):
+        shutil.rmtree(root.folder / made, ignore_errors=True)
+
+
+def test_a_run_in_memory_has_the_numbers_of_the_pipeline(repository, monkeypatch):
+    """And nothing that it does not record changes it."""
+    monkeypatch.chdir(repository.home)
+    stream, summary = GroundingStream("test", Path()), repository.summary()
+    measured = stream.measure({"own": {}, "oracle": {"routing.oracle": True}})
+    for name, expected in (("own", summary[BOXES]), ("oracle", summary["oracle"][BOXES])):
+        ours = measured[name].summary
+        for entry, found in ours[BOXES].items():
+            theirs = expected[entry]
+            assert found == (theirs if isinstance(found, float) else {key: theirs[key] for key in found}), entry
+        assert ours["routing_accuracy"] == summary["routing_accuracy"]
+        assert ours["parameters_per_task"] == summary["parameters_per_task"]
+        assert measured[name].curves[BOXES][-1] == pytest.approx(expected["last"]["r1"], abs=0.01)
+    assert measured["oracle"].values == {**measured["own"].values, "routing.oracle": True}
+    read = {**measured["own"].values, **stream.data_values}
+    assert not {name for name in read if name.startswith(("l2p.", "folder.", "evaluation.split"))}
+    stream.defaults = Parameters({name: stream.defaults[name] for name in {*read, "method"}})
+    assert stream.measure({"own": {}})["own"].summary == measured["own"].summary
+
+
+def test_the_study_of_grounding_has_the_numbers_of_the_pipeline(checkout, repository):
+    command = (sys.executable, "benchmarks/study.py", "--pipeline", "grounding")
+    plan = checkout.run(*command, "--plan").stdout.splitlines()
+    assert len(plan) == 6 and all(line.startswith("-S method=") for line in plan)
+    assert "2 runs to train, 4 rows to fill" in checkout.run(*command, "--groups", "methods").stdout
+    rows = list(csv.DictReader((checkout.folder / "docs/results/grounding_study.csv").open()))
+    places = [(row["stream"], row["method"], row["routing"]) for row in rows]
+    assert places == [("aspects", method, routing) for method in ("lpi", "sprompts") for routing in ("own", "oracle")]
+    summary = repository.summary()
+    for row, boxes in zip(rows, (summary[BOXES], summary["oracle"][BOXES]), strict=False):
+        expected = {name: boxes["average_recall"][name] for name in ("r1", "r5", "r10")}
+        expected |= {
+            "gain": boxes["relative"]["r1"],
+            "mean_iou": boxes["mean_iou"],
+            "upper_bound": boxes["upper_bound"],
+        }
+        expected |= {name: boxes[name]["r1"] for name in ("forgetting", "last")}
+        expected |= {f"routing_accuracy.{by}": value for by, value in summary["routing_accuracy"].items()}
+        assert {name: float(row[name]) for name in expected} == expected
+        assert int(row["parameters_per_task"]) == summary["parameters_per_task"]
+    curves = list(csv.DictReader((checkout.folder / "docs/results/grounding_study_curves.csv").open()))
+    assert [(point["run"], point["step"]) for point in curves] == [(row["run"], step) for row in rows for step in "01"]
+    assert len(checkout.run(*command, "--plan").stdout.splitlines()) == 2
+
+
+def test_a_tiny_search_of_grounding_goes_through_all_names(checkout):
+    command = (sys.executable, "benchmarks/search.py", "--pipeline", "grounding")
+    assert checkout.run(*command).stdout.count("2 of 2 after") == 2  # the rates, then the depths
+    rows = list(csv.DictReader((checkout.folder / "docs/results/grounding_search.csv").open()))
+    tried = Counter((row["method"], row["routing"]) for row in rows)
+    assert tried == {**{("deep", name): 2 for name in GROUNDING.routings}, ("shared", "own"): 2}
+    read = {row["method"]: json.loads(row["values"]) for row in rows}
+    assert {name: values["method"] for name, values in read.items()} == {"deep": "sprompts", "shared": "shared"}
+    assert checkout.run(*command).stdout == ""

@@ -306,6 +306,71 @@ def test_rank_zero_has_full_rank_prompts(make, tasks):
     assert np.linalg.matrix_rank(factors.vision.detach().flatten(0, 1)) == 6
 
 
+LEARNS = [name for name in METHODS if name != "frozen"]
+ALONE = {"prompts.modality": "vision"}
+
+
+@pytest.mark.parametrize("modality", ["vision", "text"])
+@pytest.mark.parametrize("name", LEARNS)
+def test_a_modality_without_prompts_has_the_features_of_the_frozen_model(make, tasks, name, modality):
+    parameters = settings(**{"method": name, "prompts.modality": modality, "prompts.scale": 0.5})
+    method = make(parameters)
+    for data in tasks[:2]:
+        learn(method, data, parameters)
+    batch = Batch(normalise(torch.from_numpy(tasks[0].images)), torch.from_numpy(tasks[0].tokens).long()[::2])
+    plain = method.system.answers(batch)
+    found = method.answers(batch, 1)
+    encoded = method.encode_image(batch.images, 1), method.encode_text(batch.tokens, 1)
+    for part, answer, feature, frozen in zip(("vision", "text"), found, encoded, plain, strict=True):
+        assert torch.equal(answer, frozen) == torch.equal(feature, frozen) == (part != modality), part
+
+
+@pytest.mark.parametrize(
+    ("changes", "vision", "text"),
+    [
+        ({}, 3 * (2 + 3 + 32), 3 * (2 + 3 + 24)),
+        ({"method": "sprompts"}, 2 * 3 * 32, 2 * 3 * 24),
+        ({"method": "shared"}, 2 * 3 * 32, 2 * 3 * 24),
+        ({"method": "maple"}, 2 * 3 * 24 + 2 * (24 * 32 + 32), 2 * 3 * 24),
+        ({"method": "dualprompt"}, 2 * 3 * 32, 2 * 3 * 24),
+        ({"method": "l2p"}, 10 * (16 + 2 * 3 * 32), 10 * (16 + 2 * 3 * 24)),
+        ({"method": "frozen"}, 0, 0),
+    ],
+    ids=str,
+)
+def test_only_numbers_that_prompts_in_use_depend_on_are_counted(make, tasks, changes, vision, text):
+    for modality, expected in (("vision", vision), ("text", text)):
+        parameters = settings(**changes, **{"prompts.modality": modality})
+        method = make(parameters)
+        learn(method, tasks[0], parameters)
+        assert method.parameters_per_task == expected, modality
+
+
+def test_lpi_of_one_modality_has_no_interaction_and_no_alignment(make, tasks, tiny_tokenizer):
+    parameters = settings(**ALONE)
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    assert method.task_prompts[0].interaction is None
+    method.begin_task(torch.eye(2))
+    terms = method.losses(Batch(torch.randn(2, 3, 16, 16), tiny_tokenizer(CAPTIONS[:2])))
+    assert set(terms) == {"retrieval", "task_contrast", "distillation"}
+    sum(terms.values()).backward()
+    factors = method.task_prompts[1].factors
+    assert factors.vision_channel_factor.grad.abs().max() > 0
+    assert factors.text_channel_factor.grad is None and factors.text_token_factor.grad is None
+
+
+def test_starts_and_references_have_the_modality_in_use_too(make, tasks):
+    """With a text tower that must not be prompted, only losses of pictures under prompts differ from those without."""
+    parameters = settings(**ALONE, **{"prompts.warm_start": "measured", "prompts.warm_margin": 0.0})
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    method.system.encode_text = Mock(wraps=method.system.encode_text)
+    learn(method, tasks[1], parameters)
+    prompts = [call.args[1] for call in method.system.encode_text.call_args_list if len(call.args) > 1]
+    assert len(prompts) > 0 and all(part is None for part in prompts)
+
+
 def test_joint_is_offline_and_otherwise_shared():
     assert method_class("joint").offline
     assert not method_class("shared").offline

@@ -53,6 +53,9 @@ Method = Literal[METHODS]  # type: ignore[valid-type]  # the names of the files
 class Prompts(Section):
     """Form and start of the prompts."""
 
+    modality: Literal["both", "vision", "text"] = Field(
+        description="the towers that get prompts; with one alone there is neither interaction nor layer alignment"
+    )
     deep: Literal["add", "replace"] = Field(description="what deeper layers do at the prompt positions")
     start: Literal["neutral", "apart", "released"] = Field(
         description="`neutral`: anchor + small low-rank part; `apart`: the same, but each component of the rank begins"

@@ -16,8 +16,7 @@ def room(parameters: Parameters) -> Room:
     """How many prompts the detector takes, placed as the parameters say."""
     name, placement = parameters["detector"], parameters["prompts.placement"]
     detector = load_detector(name, placement, parameters["prompts.deep"])
-    model = f"detector {name} with prompts.placement={placement}"
-    return Room(model, detector.layers, detector.room(), prefixes=False)
+    return Room.of_detector(name, placement, detector.layers, detector.room())
 
 
 def main() -> None:

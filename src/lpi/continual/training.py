@@ -36,7 +36,7 @@ def encode_reference(method: Method, batches: PairBatches) -> Answers | None:
     """
     if method.reference is None or batches.margin or not method.system.compares:
         return None
-    (vision, text), system = method.reference, method.system
+    (vision, text), system = method.used(method.reference), method.system
     images, captions = torch.split(batches.images, BLOCK), torch.split(batches.tokens, BLOCK)
     return (
         torch.cat([system.encode_image(batches.normalise(part), vision) for part in images]),

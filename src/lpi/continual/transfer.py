@@ -41,7 +41,7 @@ def _features(method: Method, images: Tensor, tokens: Tensor, task: int | None) 
 
 
 def _prompts(method: Method, task: int | None) -> Prompts:
-    return (None, None) if task is None else method.prompts(task)
+    return (None, None) if task is None else method.used(method.prompts(task))
 
 
 @torch.no_grad()

@@ -80,6 +80,11 @@ class Room:
         why = f"so that a caption fits into the {context} text positions of"
         return cls(f"backbone {name}", layers, context - 3, why)
 
+    @classmethod
+    def of_detector(cls, name: str, placement: str, layers: int, tokens: int) -> "Room":
+        """That of a detector which takes so many where prompts enter at this `prompts.placement`."""
+        return cls(f"detector {name} with prompts.placement={placement}", layers, tokens, prefixes=False)
+
 
 def check(parameters: Parameters, model: Mapping[str, Any]) -> None:
     """`check_room` for a backbone with this configuration of open_clip."""

@@ -15,6 +15,10 @@ class Prefixes(nn.Module):
         super().__init__()
         self.vision, self.text = (nn.Parameter(scale * torch.randn(layers, 2, length, width)) for width in widths)
 
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The prefixes themselves."""
+        return self.vision, self.text
+
 
 class DualPrompt(PerTask):
     """The first half of the layers has general prefixes, which all tasks train, the others the task's own.
@@ -49,8 +53,7 @@ class DualPrompt(PerTask):
         return torch.cat([self.general.vision, expert.vision]), torch.cat([self.general.text, expert.text])
 
     def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
-        answers = self.system.answers(batch, self._joined(-1), prefixes=True)
-        return {self.system.name: self.system.loss(answers, batch)}
+        return self.system_loss(batch, self._joined(-1))
 
     def prompts(self, route: int) -> tuple[Tensor, Tensor]:
         """The prefixes of the route."""

@@ -1,5 +1,7 @@
 """L2P (Wang et al., CVPR 2022): a pool of prompts with learned keys; every query picks those nearest to it."""
 
+from functools import reduce
+
 from lpi.methods.common.base import Batches, Method
 from lpi.parameters import Number, ParameterError, Parameters, Section
 from lpi.systems.base import Answers, Batch, System
@@ -84,7 +86,8 @@ class L2P(Method):
         image_queries, text_queries = reference or self.reference_answers(batch)
         vision, vision_pull = self.image_pool(image_queries, self.own("top"))
         text, text_pull = self.text_pool(text_queries, self.own("top"))
-        pull = self.own("pull") * (self.system.gather(vision_pull).mean() + self.system.gather(text_pull).mean())
+        pulls = [self.system.gather(pull).mean() for pull in self.used((vision_pull, text_pull)) if pull is not None]
+        pull = self.own("pull") * reduce(torch.add, pulls)
         return {**self.system_loss(batch, (vision, text)), "pull": pull}
 
     @torch.no_grad()
@@ -114,7 +117,8 @@ class L2P(Method):
     @property
     def parameters_per_task(self) -> int:
         """The pools, once: they do not grow with the tasks."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        pools = {"vision": self.image_pool, "text": self.text_pool}
+        return sum(parameter.numel() for name in self.modalities for parameter in pools[name].parameters())
 
     def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
         self.tasks = tasks

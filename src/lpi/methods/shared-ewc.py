@@ -53,9 +53,8 @@ class SharedEWC(OneSet):
         sums, count = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}, 0
         for batch in batches:
             (loss,) = self.system_loss(batch, self.current()).values()
-            for (name, total), gradient in zip(
-                sums.items(), torch.autograd.grad(loss, list(parameters.values())), strict=True
-            ):
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+            for (name, total), gradient in zip(sums.items(), gradients, strict=True):
                 sums[name] = total + gradient**2
             count += 1
         for name, parameter in parameters.items():

@@ -30,7 +30,7 @@ class SharedLwF(OneSet):
         return super().begin_task(similarity)
 
     def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
-        answers = self.system.answers(batch, self.current())
+        answers = self.answers_under(batch, self.current())
         terms = {self.system.name: self.system.loss(answers, batch)}
         if self.reference is not None:
             target = reference or self.reference_answers(batch)

@@ -1,5 +1,6 @@
 """The verbs that every continual method has; training and evaluation know nothing else of it."""
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Batches = Iterable[Batch]
+MODALITIES = ("vision", "text")  # of `Prompts`, in their order
 
 
 def fingerprint(prompts: Prompts) -> str:
@@ -40,6 +42,7 @@ class Method(nn.Module, ABC):
         routed: the prompts of a query depend on the task that it is routed to.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
+        modalities: those of `MODALITIES` whose prompts are used (`used`).
         prefixes: its prompts are keys and values (see `System.answers`).
         reference: vision and text prompts, fixed during a task, under which `losses` needs the answers to the batch
             (None in their place: the plain model); None if it needs none. Where it can, training makes them once.
@@ -67,6 +70,8 @@ class Method(nn.Module, ABC):
         self.system = system
         self.settings = parameters
         self.anchor = system.anchor(parameters["prompt_length"])
+        chosen = parameters["prompts.modality"]
+        self.modalities = MODALITIES if chosen == "both" else (chosen,)
         self.tasks = 0
 
     @classmethod
@@ -127,6 +132,20 @@ class Method(nn.Module, ABC):
     def parameters_per_task(self) -> int:
         """Numbers that have to be kept per task."""
 
+    def numbers(self, module: nn.Module) -> int:
+        """How many numbers the prompts that are used depend on.
+
+        module: its call makes vision and text prompts.
+        """
+        parameters = list(module.parameters())
+        if self.modalities == MODALITIES:
+            return sum(parameter.numel() for parameter in parameters)
+        made = copy.deepcopy(module).requires_grad_()
+        with torch.enable_grad():
+            (total,) = (part.sum() for part in self.used(made()) if part is not None)
+        gradients = torch.autograd.grad(total, list(made.parameters()), allow_unused=True)
+        return sum(gradient.numel() for gradient in gradients if gradient is not None)
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything learned, by name."""
         return dict(self.state_dict())
@@ -143,6 +162,11 @@ class Method(nn.Module, ABC):
         """Leave the last task's prompts out: its queries get the frozen model, and no later task uses them."""
         raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
 
+    def used(self, prompts: Prompts) -> Prompts:
+        """The prompts, with None for a modality that `prompts.modality` leaves without."""
+        vision, text = prompts
+        return vision if "vision" in self.modalities else None, text if "text" in self.modalities else None
+
     def vision_prompts(self, images: Tensor, route: int) -> Tensor | None:
         """The prompts of images (B, 3, H, W) that were routed to task `route`."""
         return self.prompts(route)[0]
@@ -153,27 +177,34 @@ class Method(nn.Module, ABC):
 
     def encode_image(self, images: Tensor, route: int) -> Tensor:
         """(B, 3, H, W) -> (B, E) features of images that were routed to task `route`."""
-        return self.system.encode_image(images, self.vision_prompts(images, route), self.prefixes)
+        vision, _ = self.used((self.vision_prompts(images, route), None))
+        return self.system.encode_image(images, vision, self.prefixes)
 
     def encode_text(self, tokens: Tensor, route: int) -> Tensor:
         """(B, context) -> (B, E) features of texts that were routed to task `route`."""
-        return self.system.encode_text(tokens, self.text_prompts(tokens, route), self.prefixes)
+        _, text = self.used((None, self.text_prompts(tokens, route)))
+        return self.system.encode_text(tokens, text, self.prefixes)
 
     def answers(self, batch: Batch, route: int) -> Answers:
         """What the model says of pairs that were routed to task `route`."""
-        prompts = self.vision_prompts(batch.images, route), self.text_prompts(batch.tokens, route)
-        return self.system.answers(batch, prompts, self.prefixes)
+        return self.answers_under(
+            batch, (self.vision_prompts(batch.images, route), self.text_prompts(batch.tokens, route))
+        )
+
+    def answers_under(self, batch: Batch, prompts: Prompts) -> Answers:
+        """What the model says of pairs under these prompts, as far as they are used."""
+        return self.system.answers(batch, self.used(prompts), self.prefixes)
 
     def fingerprint(self, route: int) -> str:
         """Equal fingerprints mean equal features: lets evaluation reuse what it has encoded."""
-        return fingerprint(self.prompts(route))
+        return fingerprint(self.used(self.prompts(route)))
 
     @torch.no_grad()
     def reference_answers(self, batch: Batch) -> Answers:
         """Answers to the batch under `reference`, without gradient."""
         assert self.reference is not None
-        return self.system.answers(batch, self.reference)
+        return self.answers_under(batch, self.reference)
 
     def system_loss(self, batch: Batch, prompts: Prompts) -> dict[str, Tensor]:
         """The system's loss of the batch under the given prompts, under its name."""
-        return {self.system.name: self.system.loss(self.system.answers(batch, prompts), batch)}
+        return {self.system.name: self.system.loss(self.answers_under(batch, prompts), batch)}

@@ -3,6 +3,7 @@
 from functools import reduce
 
 from lpi.losses import TaskContrast, layer_alignment_loss
+from lpi.methods.common.base import MODALITIES
 from lpi.methods.common.per_task import PerTask
 from lpi.methods.common.start import Losses, Start
 from lpi.parameters import ParameterError, Parameters
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 
 class TaskPrompts(nn.Module):
-    """One task's factors and, where there are several layers, the interaction of its two modalities.
+    """One task's factors and, where there are several layers of both modalities, their interaction.
 
     Rank 0, for comparison, has free prompts instead of factors.
     """
@@ -32,7 +33,8 @@ class TaskPrompts(nn.Module):
         else:
             self.factors = FullRankPrompts(depth, anchor, scale)
         self.interaction = None
-        if depth > 1 and parameters["interaction.rank"] > 0:
+        both = parameters["prompts.modality"] == "both"
+        if both and depth > 1 and parameters["interaction.rank"] > 0:
             self.interaction = PromptInteraction(
                 depth,
                 *widths,
@@ -99,7 +101,7 @@ class LowRankPerTask(PerTask):
         related = similarity[compared][:, compared] > self.settings["loss.task_threshold"]
         form = self.settings["loss.task_temperature"], self.settings["loss.task_form"]
         contrasts = {}
-        for modality in ("vision", "text"):
+        for modality in self.modalities:
             factors = [getattr(self.task_prompts[task].factors, f"{modality}_factors") for task in tasks]
             layer, token, channel = (torch.stack(same).detach() for same in zip(*factors, strict=True))
             contrasts[modality] = TaskContrast((layer, token, channel), related, *form)
@@ -108,9 +110,9 @@ class LowRankPerTask(PerTask):
     def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.settings
         vision, text = current()
-        answers = self.system.answers(batch, (vision, text))
+        answers = self.answers_under(batch, (vision, text))
         terms = {self.system.name: self.system.loss(answers, batch)}
-        if weights["loss.alignment"]:
+        if weights["loss.alignment"] and self.modalities == MODALITIES:
             temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
             alignment = layer_alignment_loss(vision, text, temperature, form)
             terms["alignment"] = weights["loss.alignment"] * alignment
@@ -123,7 +125,7 @@ class LowRankPerTask(PerTask):
         return terms
 
     def task_contrast(self) -> Tensor:
-        """The mean over both modalities of the task contrast of the low-rank parts."""
+        """The mean over the modalities of the task contrast of the low-rank parts."""
         factors = self.task_prompts[-1].factors
         losses = [contrast(getattr(factors, f"{modality}_factors")) for modality, contrast in self._contrasts.items()]
         return reduce(torch.add, losses) / len(losses)

@@ -66,7 +66,7 @@ class PerTask(Method):
 
     @property
     def parameters_per_task(self) -> int:
-        return sum(parameter.numel() for parameter in self.task_prompts[0].parameters())
+        return self.numbers(self.task_prompts[0])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learned, by name; `rejected`, where there are such tasks, has their numbers."""
