@@ -182,7 +182,10 @@ class Parts(Objective):
         patches = student.patch_tokens(student.pixels(self.pictures.images[rows]))
         boxes = box_loss(student.detector.boxes(patches), self.pictures.around[rows])
         phrases = self.phrases(rows, patches)
-        return Outcome(mean_loss(phrases) + BOX_WEIGHT * boxes, {name: hits for name, (_, hits) in phrases.items()})
+        return Outcome(
+            mean_loss(phrases, self.phase.weights) + BOX_WEIGHT * boxes,
+            {name: hits for name, (_, hits) in phrases.items()},
+        )
 
 
 class Facts(Objective):
@@ -195,7 +198,11 @@ class Facts(Objective):
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
         phrases = self.phrases(asked.rows, patches)
-        loss = mass_loss(scores, asked.patches).mean() + mean_loss(phrases) + BOX_WEIGHT * self.box_loss(asked, patches)
+        loss = (
+            mass_loss(scores, asked.patches).mean()
+            + mean_loss(phrases, self.phase.weights)
+            + BOX_WEIGHT * self.box_loss(asked, patches)
+        )
         rates = {name: hits for name, (_, hits) in phrases.items()}
         return Outcome(loss, rates | {"right": right(scores, asked.patches)})
 
@@ -305,9 +312,11 @@ def bare(draws: Draws, said: list[Announcement]) -> Flags:
     return none
 
 
-def mean_loss(phrases: dict[str, tuple[Tensor, float]]) -> Tensor:
-    """The mean of the losses of `Objective.phrases`."""
-    return torch.stack([loss for loss, _ in phrases.values()]).mean()
+def mean_loss(phrases: dict[str, tuple[Tensor, float]], weights: dict[str, float]) -> Tensor:
+    """The mean of the losses of `Objective.phrases`, by their weights."""
+    own = {name: weights.get(name, 1.0) for name in phrases}
+    mean: Tensor = torch.stack([own[name] * loss for name, (loss, _) in phrases.items()]).sum() / sum(own.values())
+    return mean
 
 
 def box_loss(found: Tensor, around: Tensor) -> Tensor:
