@@ -2,7 +2,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro grounding test install lint study study-grounding plan check-zero-shot gpu-benchmarks pretrain clean
+.PHONY: repro grounding test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -30,13 +30,18 @@ study study-grounding: $(INSTALLED)
 	python benchmarks/tables.py
 	python benchmarks/figures.py
 
-# What `make repro` would do, fetch and need.
+# What `make repro` would do, fetch and need; with FOLDER=grounding, what `make grounding` would.
+FOLDER ?= .
 plan: $(INSTALLED)
-	$(BIN)/python benchmarks/plan.py $(SET)
+	cd $(FOLDER) && "$(CURDIR)/$(BIN)/python" "$(CURDIR)/benchmarks/plan.py" $(SET)
 
 # Recall of the frozen ViT-B/16 on COCO's 5k test images beside the published numbers; needs weights and data.
 check-zero-shot: $(INSTALLED)
 	$(BIN)/python benchmarks/zero_shot.py
+
+# Recall of frozen Grounding DINO on RefCOCO beside the published numbers; needs weights and data.
+check-grounding: $(INSTALLED)
+	$(BIN)/python benchmarks/grounding_zero_shot.py
 
 # The rows of docs/performance.md that need a GPU, in docs/results/*_cuda_bf16.csv, then its tables.
 gpu-benchmarks: $(INSTALLED)
@@ -53,7 +58,7 @@ pretrain: $(INSTALLED)
 # Everything that a run made, but neither the environment, nor DVC's own folder (cache, queue, local settings), nor data
 # that was fetched or put there by hand.
 clean:
-	git clean -fdXq -e '!/.venv/' -e '!/.dvc/' -e '!/.dvc/**' $(foreach set,coco flickr30k own,-e '!/data/$(set)/' -e '!/data/$(set)/**')
+	git clean -fdXq -e '!/.venv/' -e '!/.dvc/' -e '!/.dvc/**' $(foreach set,coco flickr30k own refcoco,-e '!/data/$(set)/' -e '!/data/$(set)/**')
 
 # The environment: PYTHON makes it; torch and torchvision come from TORCH_INDEX, the address of a package index or a folder
 # of wheels, or as usual. It keeps both until another is named, and is then made anew.

@@ -398,8 +398,15 @@ def parameter_table() -> str:
 def grounding_table() -> str:
     """The same for grounding, of what retrieval does not have or declares otherwise."""
     values = GROUNDING.defaults()
-    own = {name for name, kind in values.schema.parameters.items() if GENERAL.get(name) != kind}
+    own = {
+        name for name, kind in values.schema.parameters.items() if name not in GENERAL or differ(kind, GENERAL[name])
+    }
     return declarations(values, {}, own)
+
+
+def differ(kind: Parameter, other: Parameter) -> bool:
+    """Whether two declarations say different things."""
+    return (kind.range, kind.help) != (other.range, other.help)
 
 
 def declarations(values: Parameters, more: Mapping[str, Parameter], shown: Collection[str] | None = None) -> str:

@@ -9,7 +9,7 @@ from lpi.data.openmoji.stickers import FactSettings, rivals, true_part
 from lpi.models.detector_training import objectives
 from lpi.models.detector_training.card import write_card
 from lpi.models.detector_training.objectives import OBJECTIVES
-from lpi.models.detector_training.pictures import render_pictures, smallest_around
+from lpi.models.detector_training.pictures import render_pictures, smallest_of
 from lpi.models.detector_training.probe import PLAIN, about, inserted, plain, single
 from lpi.models.detector_training.recipe import Phase, Recipe
 from lpi.models.detector_training.student import interpolated
@@ -85,10 +85,16 @@ def test_most_pictures_have_stickers(pictures):
     assert all(pictures.scenes[number].objects[0].parts for number in pictures.stickers)
 
 
-def test_the_smallest_box_around_a_patch():
+def test_a_patch_is_of_the_smallest_object():
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.4, 0.4]])
-    inside = torch.tensor([[True, True, False], [False, True, False]])
-    assert smallest_around(boxes, inside).tolist() == [boxes[0].tolist(), boxes[1].tolist(), [0.0] * 4]
+    patches = torch.tensor([[True, True, False], [False, True, False]])
+    assert smallest_of(boxes, patches).tolist() == [0, 1, -1]
+
+
+def test_boxes_around_patches_are_those_of_their_objects(pictures):
+    for boxes, objects, around in zip(pictures.boxes, pictures.objects, pictures.around, strict=True):
+        for number, box in zip(objects.tolist(), around.tolist(), strict=True):
+            assert box == ([0.0] * 4 if number < 0 else boxes[number].tolist())
 
 
 def facts_in(text: str) -> dict[str, str]:

@@ -508,6 +508,41 @@ def test_boxes_are_told_in_the_frame_of_the_square(kv, tokens):
     assert kv.loss(pick(found, [1]), box).item() == pytest.approx(kv.loss(alone, own_frame).item(), rel=1e-4)
 
 
+def rectangles(kv, *sizes):
+    """Model input for pictures of one size, or of several, padded to the largest width and height."""
+    width, height = (max(side) for side in zip(*sizes, strict=True))
+    canvases = [Image.new("RGB", (width, height), PADDING) for _ in sizes]
+    for canvas, size in zip(canvases, sizes, strict=True):
+        canvas.paste(picture(*size))
+    return kv.normalise(torch.from_numpy(np.stack([np.asarray(canvas) for canvas in canvases])))
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 100), (70, 33)], ids=str)
+def test_pictures_of_any_shape_are_found_in_as_the_library_does(kv, tokens, size):
+    images = rectangles(kv, size)
+    found, expected = kv.detect(images, tokens[:1]), plain(dino_model(), images, tokens[:1])
+    assert images.shape == (1, 3, size[1], size[0])
+    assert torch.equal(found.extra["logits"], expected.logits)
+    assert torch.allclose(found.boxes, corners(expected.pred_boxes))
+    assert torch.equal(found.extra["sides"], torch.ones(1, 4))
+
+
+def test_boxes_of_padded_pictures_of_any_shape_are_told_in_the_frame_of_the_input(dino, kv, tokens):
+    images = rectangles(kv, (96, 40), (24, 80))
+    mask = torch.zeros(2, 80, 96, dtype=torch.long)
+    mask[0, :40], mask[1, :, :24] = 1, 1
+    found, expected = dino.detect(images, tokens[:2]), plain(dino_model(), images, tokens[:2], mask)
+    assert torch.equal(found.extra["logits"], expected.logits)
+    sides = torch.tensor([[1, 0.5, 1, 0.5], [0.25, 1, 0.25, 1]])
+    assert torch.equal(found.extra["sides"], sides)
+    assert torch.allclose(found.boxes, corners(expected.pred_boxes) * sides[:, None])
+    assert same(dino.detect(images, tokens[:2], *(part[:, :0] for part in prompts(3, 4))), found)
+    given = prompts(3, 4)
+    alone = dino.detect(images[1:], tokens[1:2], *given)
+    assert same(alone, pick(dino.detect(images, tokens[:2], *given), [1]), atol=2e-4, rtol=1e-4)
+    assert not torch.allclose(alone.scores, found.scores[1:])
+
+
 def test_padding_has_no_part_in_distillation_and_routing(kv, tokens):
     image = kv.normalise(torch.from_numpy(np.stack([np.asarray(kv.fit(picture(64, 32)))])))
     proposals = kv.detect(image, tokens[:1]).extra["proposals"][0]

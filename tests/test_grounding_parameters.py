@@ -46,9 +46,8 @@ def test_the_detector_tells_the_schema(shipped):
 
 
 def test_what_both_pipelines_have_is_declared_once():
-    differing = {
-        name for name in set(GENERAL) & set(GROUNDING.parameters) if GENERAL[name] != GROUNDING.parameters[name]
-    }
+    both = ((name, GENERAL[name], kind) for name, kind in GROUNDING.parameters.items() if name in GENERAL)
+    differing = {name for name, kind, other in both if (kind.range, kind.help) != (other.range, other.help)}
     scenes = {name for name in differing if name.startswith("scenes.")}
     assert differing - scenes == {"dataset", "batch_size", "stream.assignment"}
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 from lpi.data.coco import Source
@@ -12,7 +13,8 @@ from lpi.data.referring.format import Category, Referred, check_box, read_referr
 from lpi.data.referring.placing import in_pixels, placed
 from lpi.data.sources import own_boxes
 from lpi.data.sources.explain_boxes import explain_boxes
-from lpi.data.tables.boxes import BoxForm, Drawn
+from lpi.data.tables.boxes import BOXES, BoxForm, Drawn
+from lpi.data.tables.captions import CAPTIONS
 from lpi.data.tables.collect_boxes import BOX_FILES
 from lpi.data.tables.find import find
 
@@ -20,6 +22,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
@@ -799,3 +802,39 @@ def test_pictures_in_a_zip_file_are_measured_there(home):
         archive.writestr("photos/z.png", buffer.getvalue())
     table(home, XYWH, "photos/z.png,the dog,10,20,30,25")
     assert (only().file_name, only().box) == ("photos/z.png", DOG_BOX)
+
+
+DOC = (ROOT / "docs" / "data.md").read_text("utf-8").partition("\n## Pictures with boxes\n")[2].partition("\n## ")[0]
+EXAMPLES = re.findall(r"^`([^`\n]+)`[^\n]*:\n\n```\w+\n(.*?)```", DOC, re.MULTILINE | re.DOTALL)
+
+
+def test_the_documented_forms_are_found():
+    names = ["boxes.csv", "boxes.csv", "boxes.jsonl", "annotations/instances_default.json", "project-1.json"]
+    assert [name for name, _ in EXAMPLES] == names
+
+
+@pytest.mark.parametrize(("name", "content"), EXAMPLES)
+def test_every_documented_form_gives_the_same_boxes(home, name, content):
+    for photo in ("beach", "desk"):
+        picture(home / f"photos/{photo}.jpg", (640, 480))
+    (home / name).parent.mkdir(exist_ok=True)
+    (home / name).write_text(content, "utf-8")
+    things = [thing for split in fetched().values() for thing in split]
+    found = {(thing.file_name, thing.box, thing.category.group): thing.expressions for thing in things}
+    several = ("the dog, on the left", "the one that barks")
+    assert found == {
+        ("photos/beach.jpg", (40.0, 60.0, 200.0, 120.0), "animal"): several if "barks" in content else several[:1],
+        ("photos/desk.jpg", (320.0, 15.0, 60.0, 180.0), "furniture"): ("the lamp",),
+    }
+
+
+def test_the_documented_columns_are_those_that_are_known():
+    rows = re.findall(r"^\| (`[^|]+) \| [^|]+ \| ([^|]*) \|$", DOC, re.MULTILINE)
+    told = {}
+    for columns, others in rows:
+        names = re.findall(r"`(\w+)`", columns)
+        parts = others.split(";") + [""] * (len(names) - 1 - others.count(";"))
+        told |= {name: set(re.findall(r"`(\w+)`", part)) for name, part in zip(names, parts, strict=True)}
+    as_captions = {name: set(CAPTIONS.names[name]) for name in ("image", "split")}
+    expression = {"expression": told["expression"] | set(CAPTIONS.names["caption"])}
+    assert told | as_captions | expression == {name: set(others) for name, others in BOXES.names.items()}

@@ -13,7 +13,8 @@ class Prompts(parameters.Prompts):
 
     placement: Literal["default", "insert", "kv", "add"] = Field(
         description="prompts are tokens of their own (`insert`), keys and values that attention sees besides its tokens"
-        " (`kv`), or are added to the tokens that are there (`add`, as released); `default`: embedded insert"
+        " (`kv`), or are added to the tokens that are there (`add`, as released); `default`: the first that the"
+        " detector has"
     )
 
 
@@ -97,7 +98,10 @@ class Subject(Section):
     dataset: Literal["openmoji", "refcoco", "refcoco+", "refcocog", "folder"] = Field(
         description="the data set of the stream"
     )
-    detector: str = Field(description="the frozen detector: `embedded` (grounding/detector)")
+    detector: str = Field(
+        description="the frozen detector: `embedded` (grounding/detector), or a Grounding DINO or OWL model of"
+        " transformers by its name, or its folder"
+    )
 
 
 class Grounding(parameters.Common, Subject):

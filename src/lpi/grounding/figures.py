@@ -22,8 +22,8 @@ GAP = 0.1  # inches between pictures
 Floats = NDArray[np.floating]
 LOOKS: dict[str, tuple[str, float, Any]] = {  # the box -> colour, width in points and dashes of its frame
     "true": (GREEN, 3.2, "-"),
-    "no prompts": (COLOURS[1], 1.4, (0, (3, 2))),
     "prompts": (COLOURS[0], 1.4, "-"),
+    "no prompts": (COLOURS[1], 1.4, (0, (3, 2))),  # above the other, which shows between the dashes
 }
 
 
@@ -76,13 +76,14 @@ def box_sheet(examples: Sequence[Example], path: Path, title: str) -> Figure:
 def _draw(axes: Axes, example: Example, left: float, upper: float, side: float) -> None:
     """A picture with its boxes; coordinates in inches, y downwards. What lies outside the picture is cut off."""
     extent = (left, left + side, upper + side, upper)
-    image = axes.imshow(example.picture, extent=extent, aspect="auto")
+    axes.imshow(example.picture, extent=extent, aspect="auto")
     frame = Rectangle((left, upper), side, side, fill=False, edgecolor="0.75", linewidth=0.6)
     axes.add_patch(frame)
     for name, (colour, width, dash) in LOOKS.items():
         x, y, right, bottom = (float(edge) * side for edge in example.boxes[name])
         box = Rectangle((left + x, upper + y), right - x, bottom - y, fill=False, edgecolor=colour)
-        box.set(linewidth=width, linestyle=dash, zorder=3, clip_path=image.get_clip_path())
-        box.set_path_effects([withStroke(linewidth=width + 1, foreground="white", alpha=0.7)])
+        box.set(linewidth=width, linestyle=dash, zorder=3)
+        if dash == "-":
+            box.set_path_effects([withStroke(linewidth=width + 1, foreground="white", alpha=0.7)])
         axes.add_patch(box)
         box.set_clip_path(frame)

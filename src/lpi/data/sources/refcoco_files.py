@@ -48,6 +48,13 @@ def provide(home: Path, dataset: str, parts: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def missing(home: Path, dataset: str, parts: Sequence[str]) -> list[Remote]:
+    """What `provide` would fetch: the archive, where it and the file of a part are missing; else nothing."""
+    remote = _remote()
+    whole = len(_found(home, dataset, parts)) == len(parts)
+    return [] if whole or (home / remote.name).exists() else [remote]
+
+
 def _found(home: Path, dataset: str, parts: Sequence[str]) -> dict[str, Path]:
     """Part -> its file, the one that lies highest, for the parts that have one."""
     places = {part: sorted(home.rglob(file_name(dataset, part)), key=lambda path: len(path.parts)) for part in parts}

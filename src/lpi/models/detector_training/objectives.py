@@ -1,8 +1,9 @@
 """What a phase trains, and by which loss. Each objective is a class with the same verbs.
 
-* `parts`: the whole detector learns the facts of stickers, one at a time, and boxes. Among expressions of all kinds it
-  would begin with names and colours of cards, and hardly get further.
-* `facts`: the whole detector learns true expressions of all kinds. In both, inserted tokens announce nothing.
+* `parts`: the whole detector learns boxes, and of every patch what it is part of: its name among others, and the colour
+  of each part of a sticker among all colours. From expressions alone it would learn names and the colours of cards, and
+  hardly get further.
+* `facts`: the whole detector learns true expressions of all kinds. Inserted tokens announce nothing.
 * `told`: the text tower alone learns from itself what announcements do. A text with an announcement gets the embedding
   that a frozen copy gives to what is true in it; without one, the mean of what it may mean.
 * `shown`: the image tower alone learns to answer an announcement as the text tower does: a picture with it, compared
@@ -15,14 +16,14 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
-from lpi.data.openmoji.facts import PARTS
-from lpi.data.openmoji.scenes import Scene
-from lpi.data.openmoji.stickers import FactSettings
+from lpi.data.openmoji.facts import PARTS, Fact
+from lpi.data.openmoji.scenes import COLOURS, Scene
+from lpi.data.openmoji.stickers import FactSettings, true_part
 from lpi.encoder import freeze
 from lpi.models.detector_training.pictures import Pictures
 from lpi.models.detector_training.recipe import Phase
 from lpi.models.detector_training.student import DetectorStudent
-from lpi.models.detector_training.texts import Question, ask, ask_part, telling
+from lpi.models.detector_training.texts import Question, ask, noun_of, telling
 from lpi.models.detectors.embedded import PatchDetector
 from lpi.models.detectors.patches import box_terms, mass_loss, patch_distillation
 from lpi.models.pretraining.announcements import Announcement, draw_announcement
@@ -96,10 +97,6 @@ class Objective:
         """What is trained."""
         return [p for name, p in self.student.detector.named_parameters() if name != "clip.logit_scale"]
 
-    def question(self, rng: np.random.Generator, scene: Scene, told: str | None, doubt: float) -> Question:
-        """An expression of a picture, see `lpi.models.detector_training.texts.ask`."""
-        return ask(rng, scene, told, FactSettings(self.student.recipe.lie, self.student.recipe.lure), doubt)
-
     def ask(self, draws: Draws, weights: dict[str, float], stickers: float, doubt: float) -> Asked:
         """A batch; pictures in a row have the same announcement.
 
@@ -108,9 +105,10 @@ class Objective:
             weights: of announcements, see `draw_announcement`; no weights: nothing is announced.
             stickers: chance that a group's pictures all have stickers; others are drawn from all pictures, and have no
                 announcement.
-            doubt: see `question`.
+            doubt: see `lpi.models.detector_training.texts.ask`.
         """
         rng, recipe = draws.rng, self.student.recipe
+        facts = FactSettings(recipe.lie, recipe.lure)
         rows: list[int] = []
         said: list[Announcement] = []
         for size in map(len, np.array_split(np.arange(self.phase.batch), GROUPS)):
@@ -119,7 +117,7 @@ class Objective:
             rows += [pool[i] for i in rng.choice(len(pool), size)]
             said += [draw_announcement(rng, weights, NAMES) if certain and weights else Announcement()] * size
         owners = np.repeat(np.arange(len(rows)), recipe.expressions)
-        questions = [self.question(rng, self._scene(rows[o]), said[o].told, doubt) for o in owners]
+        questions = [ask(rng, self._scene(rows[o]), said[o].told, facts, doubt) for o in owners]
         tokens = self.student.tokens([question.text for question in questions], rng)
         patches = [self.pictures.patches[rows[o]][q.target] for o, q in zip(owners, questions, strict=True)]
         pixels = self.student.pixels(self.pictures.images[rows])
@@ -138,36 +136,75 @@ class Objective:
 
     def box_loss(self, asked: Asked, patches: Tensor) -> Tensor:
         """The box terms of every picture's patches that are of an object, of the smallest where several cover them."""
-        wanted = self.pictures.around[asked.rows].to(patches.device)
-        return box_terms(self.student.detector.boxes(patches), wanted, wanted.any(dim=-1)).mean()
+        return box_loss(self.student.detector.boxes(patches), self.pictures.around[asked.rows])
+
+    def phrases(self, rows: list[int], patches: Tensor) -> dict[str, tuple[Tensor, float]]:
+        """Every patch of an object is compared with phrases that name it, and with those of the colours of its parts.
+
+        Args:
+            rows: of the pictures in the pool.
+            patches: (B, P, d) their patch tokens.
+
+        Returns:
+            "name", and the parts -> the loss of choosing among the names in the batch, or among all colours of the
+            part, and how often that is right.
+        """
+        picture, patch = torch.nonzero(self.pictures.objects[rows] >= 0, as_tuple=True)
+        numbers = self.pictures.objects[rows][picture, patch].tolist()
+        shown = [self._scene(rows[p]).objects[n] for p, n in zip(picture.tolist(), numbers, strict=True)]
+        embeddings = self.student.detector.embed(patches[picture.to(patches.device), patch.to(patches.device)])
+        names = sorted({noun_of(placed) for placed in shown})
+        found = {"name": self._choice(embeddings, names, [names.index(noun_of(placed)) for placed in shown])}
+        stickers = [number for number, placed in enumerate(shown) if placed.parts]
+        for part in PARTS if stickers else ():
+            colours = [true_part(shown[number], part).colour for number in stickers]
+            phrases = [f"the one {Fact(part, colour)}" for colour in COLOURS]
+            found[part] = self._choice(embeddings[stickers], phrases, [list(COLOURS).index(c) for c in colours])
+        return found
+
+    def _choice(self, embeddings: Tensor, phrases: list[str], right: list[int]) -> tuple[Tensor, float]:
+        texts = self.student.texts(self.student.tokens(phrases))
+        logits = self.student.detector.log_scale.exp() * embeddings @ texts.T
+        wanted = torch.tensor(right, device=logits.device)
+        return F.cross_entropy(logits, wanted), float((logits.argmax(dim=1) == wanted).float().mean())
 
     def scores(self, model: PatchDetector, asked: Asked, patches: Tensor, texts: Tensor) -> Tensor:
         """(M, P)."""
         return model.scores(model.embed(patches)[asked.owners], texts)
 
 
-class Facts(Objective):
-    """True expressions of all pictures."""
-
-    stickers_only = 0.0
+class Parts(Objective):
+    """Boxes, and phrases for every patch."""
 
     def __call__(self, draws: Draws, step: int) -> Outcome:
-        asked = self.ask(draws, {}, self.stickers_only, 0.0)
+        student, rng = self.student, draws.rng
+        rows = rng.choice(len(self.pictures.scenes), self.phase.batch, replace=False).tolist()
+        patches = student.patch_tokens(student.pixels(self.pictures.images[rows]))
+        boxes = box_loss(student.detector.boxes(patches), self.pictures.around[rows])
+        phrases = self.phrases(rows, patches)
+        return Outcome(
+            mean_loss(phrases, self.phase.weights) + BOX_WEIGHT * boxes,
+            {name: hits for name, (_, hits) in phrases.items()},
+        )
+
+
+class Facts(Objective):
+    """True expressions of all pictures; and phrases for every patch, still."""
+
+    def __call__(self, draws: Draws, step: int) -> Outcome:
+        asked = self.ask(draws, {}, 0.0, 0.0)
         vision, text, bare_images, bare_texts = self.tokens_for(draws, asked)
         patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
-        loss = mass_loss(scores, asked.patches).mean() + BOX_WEIGHT * self.box_loss(asked, patches)
-        return Outcome(loss, {"right": right(scores, asked.patches)})
-
-
-class Parts(Facts):
-    """One true fact of stickers with rivals."""
-
-    stickers_only = 1.0
-
-    def question(self, rng: np.random.Generator, scene: Scene, told: str | None, doubt: float) -> Question:
-        return ask_part(rng, scene)
+        phrases = self.phrases(asked.rows, patches)
+        loss = (
+            mass_loss(scores, asked.patches).mean()
+            + mean_loss(phrases, self.phase.weights)
+            + BOX_WEIGHT * self.box_loss(asked, patches)
+        )
+        rates = {name: hits for name, (_, hits) in phrases.items()}
+        return Outcome(loss, rates | {"right": right(scores, asked.patches)})
 
 
 class Told(Objective):
@@ -252,7 +289,7 @@ class Announced(Objective):
         return Outcome(loss, rates(scores, asked) | {"neutral": neutral.item()})
 
 
-OBJECTIVES: dict[str, Callable[[DetectorStudent, Pictures, Phase], Facts | Told | Shown | Announced]] = {
+OBJECTIVES: dict[str, Callable[[DetectorStudent, Pictures, Phase], Parts | Facts | Told | Shown | Announced]] = {
     "parts": Parts,
     "facts": Facts,
     "told": Told,
@@ -273,6 +310,19 @@ def bare(draws: Draws, said: list[Announcement]) -> Flags:
     silent = np.array([not announcement.names for announcement in said])
     none: Flags = silent & (draws.rng.random(len(said)) < BARE)
     return none
+
+
+def mean_loss(phrases: dict[str, tuple[Tensor, float]], weights: dict[str, float]) -> Tensor:
+    """The mean of the losses of `Objective.phrases`, by their weights."""
+    own = {name: weights.get(name, 1.0) for name in phrases}
+    mean: Tensor = torch.stack([own[name] * loss for name, (loss, _) in phrases.items()]).sum() / sum(own.values())
+    return mean
+
+
+def box_loss(found: Tensor, around: Tensor) -> Tensor:
+    """The box terms of patches (B, P, 4) that are of an object, whose boxes are not all zero, (B, P, 4)."""
+    around = around.to(found.device)
+    return box_terms(found, around, around.any(dim=-1)).mean()
 
 
 def mean_over(losses: Tensor, chosen: Tensor) -> Tensor:

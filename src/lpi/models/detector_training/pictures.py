@@ -36,13 +36,15 @@ class Pictures:
         scenes: n.
         boxes: n times (objects, 4): left, top, right, bottom relative to the side; of a sticker, those of its emoji.
         patches: n times (objects, P): which patches have their centre in the object, with its card, ring and bar.
-        around: (n, P, 4) the box of the smallest object that a patch is of; zeros where there is none.
+        objects: (n, P) the number of the smallest object that a patch is of; -1 where there is none.
+        around: (n, P, 4) that object's box; zeros where there is none.
     """
 
     images: npt.NDArray[np.uint8]
     scenes: list[Scene]
     boxes: list[Tensor]
     patches: list[Tensor]
+    objects: Tensor
     around: Tensor
 
     @property
@@ -96,15 +98,16 @@ def render_pictures(
         boxes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_boxes]
         wholes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_wholes]
     within = [inside(patch_centres(patches), own) for own in wholes]
-    around = torch.stack([smallest_around(*own) for own in zip(boxes, within, strict=True)])
-    return Pictures(np.concatenate(images), scenes, boxes, within, around)
+    objects = torch.stack([smallest_of(*own) for own in zip(boxes, within, strict=True)])
+    around = torch.stack([own[number] * (number >= 0)[:, None] for own, number in zip(boxes, objects, strict=True)])
+    return Pictures(np.concatenate(images), scenes, boxes, within, objects, around)
 
 
-def smallest_around(boxes: Tensor, patches: Tensor) -> Tensor:
-    """The smallest of the boxes (n, 4) whose object each patch is of, (n, P) -> (P, 4); zeros where there is none."""
+def smallest_of(boxes: Tensor, patches: Tensor) -> Tensor:
+    """The object with the smallest box (n, 4) that each patch is of, (n, P) -> (P,); -1 where there is none."""
     area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     smallest = torch.where(patches, area[:, None], torch.inf).argmin(dim=0)
-    return boxes[smallest] * patches.any(dim=0)[:, None]
+    return torch.where(patches.any(dim=0), smallest, -1)
 
 
 def corners(boxes: list[list[int]]) -> npt.NDArray[np.int64]:

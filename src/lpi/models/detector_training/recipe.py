@@ -13,6 +13,7 @@ class Phase:
     """One part of the curriculum, with an optimizer and a schedule of its own.
 
     objective: see `lpi.models.detector_training.objectives`. batch: pictures, or expressions for `told`, in a step.
+    weights: of what patches learn in `parts` and `facts`, "name" and the parts; 1 for what is not named.
 
     Raises:
         ValueError: an unknown objective.
@@ -23,6 +24,7 @@ class Phase:
     steps: int
     lr: float
     batch: int
+    weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.objective not in get_args(Objective):

@@ -11,7 +11,7 @@ import numpy as np
 
 ABOUT_PARTS = 0.75  # share of the true expressions of stickers that state facts
 SECOND_FACT = 0.35  # share of these that state two
-THE_ONE = 0.1  # share of these without the noun, where the facts alone tell
+THE_ONE = 0.2  # share of these without the noun, where the facts alone tell
 PAIR = 0.7  # share of the texts without a picture that state two facts, of which one may be untrue
 SINGLE = 0.15  # share of those that state one, which is trusted
 UNTOLD = 0.08  # share of those that state one that is not announced
@@ -38,7 +38,7 @@ def plain_expression(rng: np.random.Generator, scene: Scene, index: int) -> str:
 
 
 def true_facts(rng: np.random.Generator, scene: Scene, index: int, count: int) -> str:
-    """The noun and true facts of so many parts; sometimes without the noun."""
+    """The noun and true facts of so many parts; sometimes "the one", if no other object is such."""
     placed, parts = scene.objects[index], list(PARTS)
     chosen = [parts[i] for i in rng.permutation(len(parts))[:count]]
     others = [other for number, other in enumerate(scene.objects) if number != index]
@@ -85,14 +85,6 @@ def _object(rng: np.random.Generator, scene: Scene) -> int:
     if having and rng.random() < 0.7:
         return having[rng.integers(len(having))]
     return int(rng.integers(len(scene.objects)))
-
-
-def ask_part(rng: np.random.Generator, scene: Scene) -> Question:
-    """The noun and one true fact of a sticker that has rivals."""
-    having = [number for number in range(len(scene.objects)) if rivals(scene, number)]
-    index, parts = having[rng.integers(len(having))], list(PARTS)
-    fact = true_part(scene.objects[index], parts[rng.integers(len(parts))])
-    return Question(stated(rng, noun_of(scene.objects[index]), [fact]), index, True)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from torch import Tensor
 KINDS = ("grounding-dino", "mm-grounding-dino")
 PAD, CLS, SEP, STOP, QUESTION = 0, 101, 102, 1012, 1029  # ids that the library's model relies on
 MARKS = (PAD, CLS, SEP, STOP, QUESTION)
+SIDE = 448  # pixels of the square, if nothing else is said
 PADDING = (124, 116, 104)  # colour beside a picture: ImageNet's mean
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of colours from 0 to 1
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
@@ -64,6 +65,9 @@ class GroundingDino(Detector):
     library's processor does; no other pixel becomes zero. Rows or columns of a picture that have this very colour from
     edge to edge down to its end are padding, too.
 
+    `normalise`, `detect` and the features also take pictures of another shape and size, (B, H, W, 3), without padding
+    or with it at the right and at the bottom. They must be large enough for the queries and, with "add", the prompts.
+
     Args:
         model: a `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection` of transformers.
         tokenizer: of bert-base-uncased; a tokenizer of transformers.
@@ -77,7 +81,7 @@ class GroundingDino(Detector):
 
     placements = ("kv", "add")
 
-    def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = 448):
+    def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = SIDE):
         super().__init__()
         if placement not in self.placements:
             raise ValueError(f"placement must be one of {self.placements}, not {placement!r}")
@@ -100,7 +104,7 @@ class GroundingDino(Detector):
             install(tower)
 
     @classmethod
-    def load(cls, name: str, placement: str = "kv", size: int = 448) -> Self:
+    def load(cls, name: str, placement: str = "kv", size: int = SIDE) -> Self:
         """A pre-trained detector.
 
         Args:
@@ -200,7 +204,7 @@ class GroundingDino(Detector):
         return fit_square_box(box, width, height, self.size)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Stored squares (B, S, S, 3) uint8 -> (B, 3, S, S): ImageNet's mean and deviation; padding becomes 0."""
+        """Stored pictures (B, H, W, 3) uint8 -> (B, 3, H, W): ImageNet's mean and deviation; padding becomes 0."""
         images = images.to(self.model.device)
         mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
         pixels = (images / 255 - mean) / std
@@ -231,11 +235,13 @@ class GroundingDino(Detector):
     ) -> Detections:
         """The candidates of B pairs; a score is the largest logit of a query with any token of the expression.
 
+        Images need not be squares: of (B, 3, H, W), left and right are relative to W, top and bottom to H.
+
         Returns:
             Detections with these extras, for a model of T text positions whose encoder has C places:
             logits: (B, Q, T) of the queries with the tokens, -inf for padding.
             words: (B, T) bool, the words of the expression, without marks.
-            sides: (B, 4) width, height, width, height of the picture without padding, relative to the square.
+            sides: (B, 4) width, height, width, height of the picture without padding, relative to those of the input.
             proposals: (B, C) the encoder's scores of its places, of no weight at padding and at the border.
         """
         from torchvision.ops import box_convert
@@ -250,7 +256,8 @@ class GroundingDino(Detector):
                 attention_mask=(tokens != PAD).long(),
             )
         places = out.enc_outputs_coord_logits.isfinite().all(dim=-1)
-        sides = torch.stack([mask[:, 0].sum(dim=1), mask[:, :, 0].sum(dim=1)] * 2, dim=1) / mask.shape[1]
+        height, width = mask.shape[1:]
+        sides = torch.stack([mask[:, 0].sum(dim=1) / width, mask[:, :, 0].sum(dim=1) / height] * 2, dim=1)
         extra = {
             "logits": out.logits,
             "words": F.pad(_words(tokens), (0, out.logits.shape[-1] - tokens.shape[1])),
@@ -317,9 +324,9 @@ class GroundingDino(Detector):
 
 
 def _shown(images: Tensor) -> Tensor:
-    """What of stored squares (B, S, S, 3) is not padding, (B, S, S) bool: a rectangle in the top left corner.
+    """What of stored pictures (B, H, W, 3) is not padding, (B, H, W) bool: a rectangle in the top left corner.
 
-    Nothing, where a picture has the colour of padding all over: it becomes a square of zeros, shown whole by `_mask`.
+    Nothing, where a picture has the colour of padding all over: it becomes one of zeros, shown whole by `_mask`.
     """
     filled = (images == torch.tensor(PADDING, dtype=images.dtype, device=images.device)).all(dim=-1)
     down, across = (_before_tail(filled.all(dim=dim)) for dim in (2, 1))
@@ -332,7 +339,7 @@ def _before_tail(empty: Tensor) -> Tensor:
 
 
 def _mask(images: Tensor) -> Tensor:
-    """What of normalised squares (B, 3, S, S) is not padding, (B, S, S) bool; all of a square of zeros."""
+    """What of normalised pictures (B, 3, H, W) is not padding, (B, H, W) bool; all of a picture of zeros."""
     shown = (images != 0).any(dim=1)
     return shown | ~shown.any(dim=(1, 2), keepdim=True)
 
