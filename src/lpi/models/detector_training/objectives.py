@@ -29,6 +29,7 @@ from lpi.models.detectors.patches import box_terms, mass_loss, patch_distillatio
 from lpi.models.pretraining.announcements import Announcement, draw_announcement
 from lpi.models.pretraining.curriculum import Draws, Outcome
 from lpi.models.pretraining.encoding import Flags, encode_text_by_length
+from lpi.models.pretraining.kinds import Kinds, kind_loss
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ STICKERS = 0.85  # share of the pictures of `shown` and `announced` whose object
 GUIDANCE = 2.0  # weight of the text tower's answer beside the choice of the patch
 NEUTRALITY = 4.0  # weight of answering as before where nothing is announced
 TOLD_TOO = 0.2  # share of the groups whose texts have the announcement too, while the image tower learns
+KINDS = 0.5  # weight of lying near the phrases of kinds, by which pictures and expressions find their tasks
 BOX_WEIGHT = 1.0  # of the boxes beside the choice of the patch
 
 
@@ -91,7 +93,7 @@ class Objective:
 
     def __init__(self, student: DetectorStudent, pictures: Pictures, phase: Phase):
         self.student, self.pictures, self.phase = student, pictures, phase
-        self.stickers = pictures.stickers
+        self.stickers, self._kinds = pictures.stickers, Kinds(student.concepts)
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
@@ -162,6 +164,24 @@ class Objective:
             found[part] = self._choice(embeddings[stickers], phrases, [list(COLOURS).index(c) for c in colours])
         return found
 
+    def kinds(
+        self, rows: list[int], patches: Tensor, asked: Asked | None = None, texts: Tensor | None = None
+    ) -> Tensor:
+        """Pictures, and expressions with a name, have to lie near the phrases of the kinds that they show or name."""
+        phrases = self.student.texts(self.student.tokens(self._kinds.phrases))
+        wanted = self._kinds.wanted([self._scene(row) for row in rows]).to(phrases.device)
+        loss = kind_loss(self.student.detector.picture(patches), phrases, wanted)
+        if asked is None or texts is None:
+            return loss
+        named = [number for number, question in enumerate(asked.questions) if not question.text.startswith("the one ")]
+        meant = [self._meant(asked, number) for number in named]
+        return (loss + kind_loss(texts[named], phrases, self._kinds.wanted(meant).to(phrases.device))) / 2
+
+    def _meant(self, asked: Asked, number: int) -> Scene:
+        """The target of a question alone."""
+        scene = self._scene(asked.rows[int(asked.owners[number])])
+        return Scene((scene.objects[asked.questions[number].target],), scene.background)
+
     def _choice(self, embeddings: Tensor, phrases: list[str], right: list[int]) -> tuple[Tensor, float]:
         texts = self.student.texts(self.student.tokens(phrases))
         logits = self.student.detector.log_scale.exp() * embeddings @ texts.T
@@ -182,10 +202,8 @@ class Parts(Objective):
         patches = student.patch_tokens(student.pixels(self.pictures.images[rows]))
         boxes = box_loss(student.detector.boxes(patches), self.pictures.around[rows])
         phrases = self.phrases(rows, patches)
-        return Outcome(
-            mean_loss(phrases, self.phase.weights) + BOX_WEIGHT * boxes,
-            {name: hits for name, (_, hits) in phrases.items()},
-        )
+        loss = mean_loss(phrases, self.phase.weights) + BOX_WEIGHT * boxes + KINDS * self.kinds(rows, patches)
+        return Outcome(loss, {name: hits for name, (_, hits) in phrases.items()})
 
 
 class Facts(Objective):
@@ -198,11 +216,13 @@ class Facts(Objective):
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
         phrases = self.phrases(asked.rows, patches)
+        kinds = KINDS * self.kinds(asked.rows, patches, asked, texts)
         loss = (
             mass_loss(scores, asked.patches).mean()
             + mean_loss(phrases, self.phase.weights)
             + BOX_WEIGHT * self.box_loss(asked, patches)
         )
+        loss = loss + kinds
         rates = {name: hits for name, (_, hits) in phrases.items()}
         return Outcome(loss, rates | {"right": right(scores, asked.patches)})
 
@@ -262,6 +282,7 @@ class Shown(Objective):
         chosen = mean_over(mass_loss(scores, asked.patches), asked.told())
         guided = patch_distillation(scores, wanted, 1.0).mean()
         loss = chosen + GUIDANCE * guided + BOX_WEIGHT * self.box_loss(asked, patches)
+        loss = loss + KINDS * self.kinds(asked.rows, patches)
         return Outcome(loss, rates(scores, asked))
 
 
@@ -286,6 +307,7 @@ class Announced(Objective):
         neutral = mean_over(patch_distillation(scores, before, 1.0), silent)
         chosen = mean_over(mass_loss(scores, asked.patches), asked.sure())
         loss = chosen + NEUTRALITY * neutral + BOX_WEIGHT * self.box_loss(asked, patches)
+        loss = loss + KINDS * self.kinds(asked.rows, patches, asked, texts)
         return Outcome(loss, rates(scores, asked) | {"neutral": neutral.item()})
 
 

@@ -62,7 +62,7 @@ class DetectorStudent:
         torch.manual_seed(recipe.seed)
         known = json.loads((backbone / "open_clip_config.json").read_text("utf-8"))
         model: dict[str, Any] = copy.deepcopy(known["model_cfg"])
-        self.recipe, self.device = recipe, device
+        self.recipe, self.concepts, self.device = recipe, concepts, device
         self.tokenizer = SimpleTokenizer(context_length=model["text_cfg"]["context_length"])
         extra = self.tokenizer(words_of(concepts)).flatten()
         self.vocabulary = torch.cat([find_vocabulary(concepts, self.tokenizer), extra]).unique()

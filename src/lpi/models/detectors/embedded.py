@@ -77,6 +77,10 @@ class PatchDetector(nn.Module):
         projection = self.encoder.visual.proj
         return F.normalize(patches if projection is None else patches @ projection, dim=-1)
 
+    def picture(self, patches: Tensor) -> Tensor:
+        """Patch tokens (B, P, d_v) -> (B, E) of unit length: the mean of their embeddings."""
+        return F.normalize(self.embed(patches).mean(dim=1), dim=-1)
+
     def boxes(self, patches: Tensor) -> Tensor:
         """Patch tokens (B, P, d_v) -> (B, P, 4): left, top, right, bottom, relative to the side."""
         before, after = self.box_head(patches).split(2, dim=-1)
@@ -231,7 +235,7 @@ class Embedded(Detector):
         return (pixels - self._mean) / self._std
 
     def encode_image(self, images: Tensor) -> Tensor:
-        return self.model.encoder.encode_image(images)
+        return self.model.picture(self.model.encoder.encode_patches(images))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         return self.model.encoder.encode_text(tokens)
