@@ -262,3 +262,40 @@ def test_the_card_says_what_was_done_and_the_files_load(concepts, tmp_path):
     picture = detector.normalise(torch.from_numpy(made.pictures().images[:1]))
     found = detector.detect(picture, torch.from_numpy(detector.tokenize(["the dog on a red card"])).long())
     assert found.boxes.shape == (1, 36, 4)
+
+
+def test_every_patch_of_an_object_is_asked_for_its_name_and_its_parts(concepts, tmp_path):
+    """The right answers are given away: embeddings that equal the phrases of what patches show are always right."""
+    made = trainer(concepts, tmp_path)
+    pool = made.pictures()
+    objective = OBJECTIVES["parts"](made.student, pool, Phase("x", "parts", 1, 1e-3, 8))
+    rows = pool.stickers[:3]
+    asked: list[tuple[list[str], list[int]]] = []
+
+    def choice(embeddings, phrases, right):
+        asked.append((phrases, right))
+        assert len(embeddings) == len(right)
+        return torch.tensor(0.5), 1.0
+
+    objective._choice = choice
+    patches = torch.randn(3, made.student.patches**2, made.student.encoder.vision_width)
+    assert set(objective.phrases(rows, patches)) == {"name", *PARTS}
+    shown = [pool.scenes[row].objects[number] for row in rows for number in pool.objects[row].tolist() if number >= 0]
+    (names, right), *colours = asked
+    assert [names[number] for number in right] == [f"the {placed.concept.noun}" for placed in shown]
+    for part, (phrases, right) in zip(PARTS, colours, strict=True):
+        assert len(phrases) == 12
+        assert [phrases[number] for number in right] == [f"the one {true_part(placed, part)}" for placed in shown]
+
+
+def test_losses_of_what_patches_learn_are_weighted():
+    found = {"name": (torch.tensor(1.0), 0.5), "bar": (torch.tensor(4.0), 0.5)}
+    assert objectives.mean_loss(found, {}).item() == pytest.approx(2.5)
+    assert objectives.mean_loss(found, {"bar": 3.0}).item() == pytest.approx((1 + 3 * 4) / 4)
+
+
+def test_the_feature_of_a_picture_is_the_mean_of_its_patches(concepts, tmp_path):
+    detector = trainer(concepts, tmp_path).student.detector
+    patches = torch.randn(2, len(detector.centres), detector.encoder.vision_width)
+    expected = detector.embed(patches).mean(dim=1)
+    torch.testing.assert_close(detector.picture(patches), expected / expected.norm(dim=1, keepdim=True))

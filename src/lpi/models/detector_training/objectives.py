@@ -216,13 +216,8 @@ class Facts(Objective):
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
         phrases = self.phrases(asked.rows, patches)
-        kinds = KINDS * self.kinds(asked.rows, patches, asked, texts)
-        loss = (
-            mass_loss(scores, asked.patches).mean()
-            + mean_loss(phrases, self.phase.weights)
-            + BOX_WEIGHT * self.box_loss(asked, patches)
-        )
-        loss = loss + kinds
+        loss = mass_loss(scores, asked.patches).mean() + mean_loss(phrases, self.phase.weights)
+        loss = loss + BOX_WEIGHT * self.box_loss(asked, patches) + KINDS * self.kinds(asked.rows, patches, asked, texts)
         rates = {name: hits for name, (_, hits) in phrases.items()}
         return Outcome(loss, rates | {"right": right(scores, asked.patches)})
 
