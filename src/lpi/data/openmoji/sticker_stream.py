@@ -15,7 +15,7 @@ from lpi.data.openmoji.dataset import bounding_box, file_name, zip_writer
 from lpi.data.openmoji.expressions import kinds_and_expressions
 from lpi.data.openmoji.facts import ASPECTS, PARTS, aspect_of
 from lpi.data.openmoji.scenes import Renderer, Scene
-from lpi.data.openmoji.stickers import FactSettings, part_expression, rivals, sample_sticker_scene
+from lpi.data.openmoji.stickers import LOOK, FactSettings, part_expression, rivals, sample_sticker_scene
 from lpi.data.referring.format import Category, Referred, write_referred
 
 import numpy as np
@@ -80,7 +80,7 @@ class StickerScenes:
     def __init__(self, concepts: list[Concept], settings: StickerSettings):
         self.settings, self.domains = settings, domain_names(concepts)
         self._own = [[c for c in concepts if c.domain.name == name] for name in self.domains]
-        self._renderer = Renderer(settings.image_size)
+        self._renderer = Renderer(settings.image_size, LOOK)
 
     @property
     def parts(self) -> dict[str, str]:

@@ -10,10 +10,35 @@ from dataclasses import dataclass, replace
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.facts import PARTS, Fact, stated
-from lpi.data.openmoji.scenes import Parts, Placed, Scene, choose_background, choose_colour, choose_parts, place_objects
+from lpi.data.openmoji.scenes import (
+    Look,
+    Parts,
+    Placed,
+    Scene,
+    choose_background,
+    choose_colour,
+    choose_parts,
+    place_objects,
+)
 
 import numpy as np
 
+LOOK = Look(  # colours that are told apart more easily than those of other scenes, and larger parts
+    emoji=0.6,
+    ring=0.13,
+    bar=0.24,
+    dot=0.19,
+    colours={
+        "red": (214, 48, 49),
+        "orange": (243, 146, 30),
+        "yellow": (250, 224, 60),
+        "green": (60, 160, 70),
+        "blue": (45, 110, 215),
+        "purple": (130, 70, 180),
+        "white": (250, 250, 250),
+        "dark": (50, 52, 66),
+    },
+)
 COUNTS = {2: 0.2, 3: 0.5, 4: 0.3}  # objects -> share of the scenes
 SIZES = {2: (0.34, 0.56), 3: (0.3, 0.48), 4: (0.28, 0.42)}  # of a sticker, of the image side
 FOURS = {"AABB": 0.5, "AABC": 0.3, "AAAB": 0.2}  # what scenes of four show -> share of them; a letter is a thing
@@ -43,7 +68,7 @@ def rivals(scene: Scene, index: int) -> list[Placed]:
 
 def other_colour(rng: np.random.Generator, *colours: str) -> str:
     """Any but these."""
-    while (chosen := choose_colour(rng)) in colours:
+    while (chosen := choose_colour(rng, LOOK.colours)) in colours:
         pass
     return chosen
 
@@ -75,7 +100,7 @@ def _with_parts(rng: np.random.Generator, objects: tuple[Placed, ...]) -> tuple[
     made: list[Placed] = []
     for placed in objects:
         before = [other.parts for other in made if other.concept == placed.concept and other.parts]
-        parts = rival_parts(rng, before) if before else choose_parts(rng)
+        parts = rival_parts(rng, before) if before else choose_parts(rng, LOOK.colours)
         made.append(replace(placed, angle=0, parts=parts))
     return tuple(made)
 

@@ -17,8 +17,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from lpi.data.openmoji.facts import PARTS, Fact
-from lpi.data.openmoji.scenes import COLOURS, Scene
-from lpi.data.openmoji.stickers import FactSettings, true_part
+from lpi.data.openmoji.scenes import Scene
+from lpi.data.openmoji.stickers import LOOK, FactSettings, true_part
 from lpi.encoder import freeze
 from lpi.models.detector_training.pictures import Pictures
 from lpi.models.detector_training.recipe import Phase
@@ -160,8 +160,8 @@ class Objective:
         stickers = [number for number, placed in enumerate(shown) if placed.parts]
         for part in PARTS if stickers else ():
             colours = [true_part(shown[number], part).colour for number in stickers]
-            phrases = [f"the one {Fact(part, colour)}" for colour in COLOURS]
-            found[part] = self._choice(embeddings[stickers], phrases, [list(COLOURS).index(c) for c in colours])
+            phrases = [f"the one {Fact(part, colour)}" for colour in LOOK.colours]
+            found[part] = self._choice(embeddings[stickers], phrases, [list(LOOK.colours).index(c) for c in colours])
         return found
 
     def kinds(

@@ -10,6 +10,7 @@ from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.dataset import bounding_box
 from lpi.data.openmoji.scenes import Renderer, Scene, choose_background, choose_setting, place_objects
 from lpi.data.openmoji.sticker_stream import draw_boxed
+from lpi.data.openmoji.stickers import LOOK
 from lpi.models.detectors.embedded import patch_centres
 from lpi.models.detectors.patches import inside
 from lpi.runtime.cpus import usable_cpus
@@ -132,7 +133,7 @@ def _each(render: "partial[Rendered]", chunks: list[range]) -> Iterator[Rendered
 
 
 def _render(concepts: list[Concept], seed: tuple[int, ...], side: int, stickers: float, numbers: range) -> Rendered:
-    renderer, images, scenes, boxes, wholes = Renderer(side), [], [], [], []
+    renderer, images, scenes, boxes, wholes = Renderer(side, LOOK), [], [], [], []
     for number in numbers:
         rng = np.random.default_rng((*seed, number))
         draw = draw_boxed if rng.random() < stickers else draw_plain

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lpi.data.openmoji.expressions import referring_expressions
 from lpi.data.openmoji.facts import PARTS, Fact, stated
 from lpi.data.openmoji.scenes import Placed, Scene, choose_colour
-from lpi.data.openmoji.stickers import FactSettings, part_expression, rivals, true_part
+from lpi.data.openmoji.stickers import LOOK, FactSettings, part_expression, rivals, true_part
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def telling(rng: np.random.Generator, scene: Scene, told: str | None) -> Telling
     index = int(rng.integers(len(scene.objects)))
     noun = "the one" if rng.random() < THE_ONE else noun_of(scene.objects[index])
     parts = [part for part in rng.permutation(list(PARTS)).tolist() if part != told]
-    first, second = (Fact(part, choose_colour(rng)) for part in ([told, parts[0]] if told else parts[:2]))
+    first, second = (Fact(part, choose_colour(rng, LOOK.colours)) for part in ([told, parts[0]] if told else parts[:2]))
     drawn = rng.random()
     if drawn < PAIR:
         meant = [first] if told else [first, second]
