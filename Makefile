@@ -2,7 +2,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro grounding test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain clean
+.PHONY: repro grounding test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -54,6 +54,11 @@ gpu-benchmarks: $(INSTALLED)
 # checkpoint.
 pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
+
+# Make the embedded detector anew, of the embedded backbone (its card, grounding/detector/README.md, says how long that
+# takes); goes on from its last checkpoint.
+detector: $(INSTALLED)
+	$(BIN)/python stages/detector.py
 
 # Everything that a run made, but neither the environment, nor DVC's own folder (cache, queue, local settings), nor data
 # that was fetched or put there by hand.
