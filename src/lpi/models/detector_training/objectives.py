@@ -82,6 +82,26 @@ class Asked:
         return torch.tensor([question.sure for question in self.questions])
 
 
+def colour_of_part(part: str, colour: str) -> str:
+    """ "the one on a red card"."""
+    return f"the one {Fact(part, colour)}"
+
+
+COLOURS_OF_PARTS = [colour_of_part(part, colour) for part in PARTS for colour in LOOK.colours]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Phrases of pictures.
+
+    rows: phrase -> its row. features: (V, E). names: how many rows, the first ones, are names.
+    """
+
+    rows: dict[str, int]
+    features: Tensor
+    names: int
+
+
 class Objective:
     """What the objectives share.
 
@@ -140,12 +160,20 @@ class Objective:
         """The box terms of every picture's patches that are of an object, of the smallest where several cover them."""
         return box_loss(self.student.detector.boxes(patches), self.pictures.around[asked.rows])
 
-    def phrases(self, rows: list[int], patches: Tensor) -> dict[str, tuple[Tensor, float]]:
+    def lexicon(self, rows: list[int]) -> Lexicon:
+        """What patches of the pictures may be called, with the text tower's features: encoded together, once a step."""
+        names = {noun_of(placed) for row in rows for placed in self._scene(row).objects}
+        phrases = [*sorted(names), *COLOURS_OF_PARTS, *self._kinds.phrases]
+        features = self.student.encoder.encode_text(self.student.tokens(phrases))
+        return Lexicon({phrase: number for number, phrase in enumerate(phrases)}, features, len(names))
+
+    def phrases(self, rows: list[int], patches: Tensor, lexicon: Lexicon) -> dict[str, tuple[Tensor, float]]:
         """Every patch of an object is compared with phrases that name it, and with those of the colours of its parts.
 
         Args:
             rows: of the pictures in the pool.
             patches: (B, P, d) their patch tokens.
+            lexicon: of these pictures.
 
         Returns:
             "name", and the parts -> the loss of choosing among the names in the batch, or among all colours of the
@@ -155,20 +183,25 @@ class Objective:
         numbers = self.pictures.objects[rows][picture, patch].tolist()
         shown = [self._scene(rows[p]).objects[n] for p, n in zip(picture.tolist(), numbers, strict=True)]
         embeddings = self.student.detector.embed(patches[picture.to(patches.device), patch.to(patches.device)])
-        names = sorted({noun_of(placed) for placed in shown})
-        found = {"name": self._choice(embeddings, names, [names.index(noun_of(placed)) for placed in shown])}
+        scores = self.student.detector.log_scale.exp() * embeddings @ lexicon.features.T
+        found = {"name": choice(scores[:, : lexicon.names], [lexicon.rows[noun_of(placed)] for placed in shown])}
         stickers = [number for number, placed in enumerate(shown) if placed.parts]
         for part in PARTS if stickers else ():
-            colours = [true_part(shown[number], part).colour for number in stickers]
-            phrases = [f"the one {Fact(part, colour)}" for colour in LOOK.colours]
-            found[part] = self._choice(embeddings[stickers], phrases, [list(LOOK.colours).index(c) for c in colours])
+            first = lexicon.rows[colour_of_part(part, next(iter(LOOK.colours)))]
+            right = [lexicon.rows[colour_of_part(part, true_part(shown[n], part).colour)] - first for n in stickers]
+            found[part] = choice(scores[stickers, first : first + len(LOOK.colours)], right)
         return found
 
     def kinds(
-        self, rows: list[int], patches: Tensor, asked: Asked | None = None, texts: Tensor | None = None
+        self,
+        rows: list[int],
+        patches: Tensor,
+        lexicon: Lexicon,
+        asked: Asked | None = None,
+        texts: Tensor | None = None,
     ) -> Tensor:
         """Pictures, and expressions with a name, have to lie near the phrases of the kinds that they show or name."""
-        phrases = self.student.texts(self.student.tokens(self._kinds.phrases))
+        phrases = lexicon.features[[lexicon.rows[phrase] for phrase in self._kinds.phrases]]
         wanted = self._kinds.wanted([self._scene(row) for row in rows]).to(phrases.device)
         loss = kind_loss(self.student.detector.picture(patches), phrases, wanted)
         if asked is None or texts is None:
@@ -181,12 +214,6 @@ class Objective:
         """The target of a question alone."""
         scene = self._scene(asked.rows[int(asked.owners[number])])
         return Scene((scene.objects[asked.questions[number].target],), scene.background)
-
-    def _choice(self, embeddings: Tensor, phrases: list[str], right: list[int]) -> tuple[Tensor, float]:
-        texts = self.student.texts(self.student.tokens(phrases))
-        logits = self.student.detector.log_scale.exp() * embeddings @ texts.T
-        wanted = torch.tensor(right, device=logits.device)
-        return F.cross_entropy(logits, wanted), float((logits.argmax(dim=1) == wanted).float().mean())
 
     def scores(self, model: PatchDetector, asked: Asked, patches: Tensor, texts: Tensor) -> Tensor:
         """(M, P)."""
@@ -201,8 +228,9 @@ class Parts(Objective):
         rows = rng.choice(len(self.pictures.scenes), self.phase.batch, replace=False).tolist()
         patches = student.patch_tokens(student.pixels(self.pictures.images[rows]))
         boxes = box_loss(student.detector.boxes(patches), self.pictures.around[rows])
-        phrases = self.phrases(rows, patches)
-        loss = mean_loss(phrases, self.phase.weights) + BOX_WEIGHT * boxes + KINDS * self.kinds(rows, patches)
+        lexicon = self.lexicon(rows)
+        phrases = self.phrases(rows, patches, lexicon)
+        loss = mean_loss(phrases, self.phase.weights) + BOX_WEIGHT * boxes + KINDS * self.kinds(rows, patches, lexicon)
         return Outcome(loss, {name: hits for name, (_, hits) in phrases.items()})
 
 
@@ -215,9 +243,14 @@ class Facts(Objective):
         patches = self.student.patch_tokens(asked.pixels, vision, bare_images)
         texts = self.student.texts(asked.tokens, text, bare_texts)
         scores = self.scores(self.student.detector, asked, patches, texts)
-        phrases = self.phrases(asked.rows, patches)
+        lexicon = self.lexicon(asked.rows)
+        phrases = self.phrases(asked.rows, patches, lexicon)
         loss = mass_loss(scores, asked.patches).mean() + mean_loss(phrases, self.phase.weights)
-        loss = loss + BOX_WEIGHT * self.box_loss(asked, patches) + KINDS * self.kinds(asked.rows, patches, asked, texts)
+        loss = (
+            loss
+            + BOX_WEIGHT * self.box_loss(asked, patches)
+            + KINDS * self.kinds(asked.rows, patches, lexicon, asked, texts)
+        )
         rates = {name: hits for name, (_, hits) in phrases.items()}
         return Outcome(loss, rates | {"right": right(scores, asked.patches)})
 
@@ -277,7 +310,7 @@ class Shown(Objective):
         chosen = mean_over(mass_loss(scores, asked.patches), asked.told())
         guided = patch_distillation(scores, wanted, 1.0).mean()
         loss = chosen + GUIDANCE * guided + BOX_WEIGHT * self.box_loss(asked, patches)
-        loss = loss + KINDS * self.kinds(asked.rows, patches)
+        loss = loss + KINDS * self.kinds(asked.rows, patches, self.lexicon(asked.rows))
         return Outcome(loss, rates(scores, asked))
 
 
@@ -302,7 +335,7 @@ class Announced(Objective):
         neutral = mean_over(patch_distillation(scores, before, 1.0), silent)
         chosen = mean_over(mass_loss(scores, asked.patches), asked.sure())
         loss = chosen + NEUTRALITY * neutral + BOX_WEIGHT * self.box_loss(asked, patches)
-        loss = loss + KINDS * self.kinds(asked.rows, patches, asked, texts)
+        loss = loss + KINDS * self.kinds(asked.rows, patches, self.lexicon(asked.rows), asked, texts)
         return Outcome(loss, rates(scores, asked) | {"neutral": neutral.item()})
 
 
@@ -327,6 +360,12 @@ def bare(draws: Draws, said: list[Announcement]) -> Flags:
     silent = np.array([not announcement.names for announcement in said])
     none: Flags = silent & (draws.rng.random(len(said)) < BARE)
     return none
+
+
+def choice(scores: Tensor, right: list[int]) -> tuple[Tensor, float]:
+    """The cross-entropy of scores (N, C), and how often the right one, (N,), is the highest."""
+    wanted = torch.tensor(right, device=scores.device)
+    return F.cross_entropy(scores, wanted), float((scores.argmax(dim=1) == wanted).float().mean())
 
 
 def mean_loss(phrases: dict[str, tuple[Tensor, float]], weights: dict[str, float]) -> Tensor:

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class DetectorStudent:
         self.detector = PatchDetector(model).to(device)
         self._start(load_file(backbone / "open_clip_model.safetensors"))
         self.encoder = self.detector.encoder
+        self._ids = lru_cache(maxsize=100_000)(lambda text: self.tokenizer([text])[0])
         self.codes = announcement_codes(recipe.seed, self.encoder, tuple(PARTS))
         self._mean = torch.tensor(preprocess["mean"], device=device).view(3, 1, 1) * 255
         self._std = torch.tensor(preprocess["std"], device=device).view(3, 1, 1) * 255
@@ -94,7 +95,7 @@ class DetectorStudent:
 
     def tokens(self, texts: Sequence[str], rng: np.random.Generator | None = None) -> Tensor:
         """B texts -> (B, context) rows of the vocabulary; with `rng` some end with a word of random bytes."""
-        ids = self.tokenizer(list(texts))
+        ids = torch.stack([self._ids(text) for text in texts])
         ids = ids if rng is None else add_made_up_words(rng, ids)
         return rows_of(self.vocabulary, ids, self.tokenizer.decode).to(self.device)
 
