@@ -264,28 +264,32 @@ def test_the_card_says_what_was_done_and_the_files_load(concepts, tmp_path):
     assert found.boxes.shape == (1, 36, 4)
 
 
-def test_every_patch_of_an_object_is_asked_for_its_name_and_its_parts(concepts, tmp_path):
-    """The right answers are given away: embeddings that equal the phrases of what patches show are always right."""
+def test_every_patch_of_an_object_is_asked_for_its_name_and_its_parts(concepts, tmp_path, monkeypatch):
     made = trainer(concepts, tmp_path)
     pool = made.pictures()
     objective = OBJECTIVES["parts"](made.student, pool, Phase("x", "parts", 1, 1e-3, 8))
-    rows = pool.stickers[:3]
-    asked: list[tuple[list[str], list[int]]] = []
-
-    def choice(embeddings, phrases, right):
-        asked.append((phrases, right))
-        assert len(embeddings) == len(right)
-        return torch.tensor(0.5), 1.0
-
-    objective._choice = choice
+    rows, asked = pool.stickers[:3], []
+    monkeypatch.setattr(
+        objectives, "choice", lambda scores, right: asked.append((scores, right)) or (scores.sum(), 1.0)
+    )
+    lexicon = objective.lexicon(rows)
     patches = torch.randn(3, made.student.patches**2, made.student.encoder.vision_width)
-    assert set(objective.phrases(rows, patches)) == {"name", *PARTS}
+    assert set(objective.phrases(rows, patches, lexicon)) == {"name", *PARTS}
     shown = [pool.scenes[row].objects[number] for row in rows for number in pool.objects[row].tolist() if number >= 0]
-    (names, right), *colours = asked
-    assert [names[number] for number in right] == [f"the {placed.concept.noun}" for placed in shown]
-    for part, (phrases, right) in zip(PARTS, colours, strict=True):
-        assert len(phrases) == 12
-        assert [phrases[number] for number in right] == [f"the one {true_part(placed, part)}" for placed in shown]
+    phrases = {number: phrase for phrase, number in lexicon.rows.items()}
+    (scores, right), *colours = asked
+    assert scores.shape == (len(shown), lexicon.names)
+    assert [phrases[number] for number in right] == [f"the {placed.concept.noun}" for placed in shown]
+    for number, (part, (scores, right)) in enumerate(zip(PARTS, colours, strict=True)):
+        first = lexicon.names + 8 * number
+        assert scores.shape == (len(shown), 8)
+        assert [phrases[first + n] for n in right] == [f"the one {true_part(placed, part)}" for placed in shown]
+
+
+def test_a_choice_is_a_cross_entropy():
+    loss, hits = objectives.choice(torch.tensor([[0.0, 1.0], [0.0, 2.0]]), [1, 0])
+    expected = [np.log(1 + np.exp(-1)), np.log(1 + np.exp(2))]
+    assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5) and hits == 0.5
 
 
 def test_losses_of_what_patches_learn_are_weighted():
