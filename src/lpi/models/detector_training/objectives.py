@@ -30,6 +30,7 @@ from lpi.models.pretraining.announcements import Announcement, draw_announcement
 from lpi.models.pretraining.curriculum import Draws, Outcome
 from lpi.models.pretraining.encoding import Flags, encode_text_by_length
 from lpi.models.pretraining.kinds import Kinds, kind_loss
+from lpi.models.pretraining.objectives import bare
 
 import numpy as np
 import torch
@@ -37,7 +38,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NAMES = tuple(PARTS)
-BARE = 0.5  # share of what has nothing announced that gets no tokens at all
 GROUPS = 4  # announcements in a batch of pictures
 TELLERS = 8  # announcements in a batch of texts
 TELLING = {**dict.fromkeys(PARTS, 0.18), "two": 0.04, "none": 0.24}
@@ -310,7 +310,7 @@ class Shown(Objective):
         chosen = mean_over(mass_loss(scores, asked.patches), asked.told())
         guided = patch_distillation(scores, wanted, 1.0).mean()
         loss = chosen + GUIDANCE * guided + BOX_WEIGHT * self.box_loss(asked, patches)
-        loss = loss + KINDS * self.kinds(asked.rows, patches, self.lexicon(asked.rows))
+        loss = loss + KINDS * self.kinds(asked.rows, patches, self.lexicon([]))
         return Outcome(loss, rates(scores, asked))
 
 
@@ -335,7 +335,7 @@ class Announced(Objective):
         neutral = mean_over(patch_distillation(scores, before, 1.0), silent)
         chosen = mean_over(mass_loss(scores, asked.patches), asked.sure())
         loss = chosen + NEUTRALITY * neutral + BOX_WEIGHT * self.box_loss(asked, patches)
-        loss = loss + KINDS * self.kinds(asked.rows, patches, self.lexicon(asked.rows), asked, texts)
+        loss = loss + KINDS * self.kinds(asked.rows, patches, self.lexicon([]), asked, texts)
         return Outcome(loss, rates(scores, asked) | {"neutral": neutral.item()})
 
 
@@ -353,13 +353,6 @@ def frozen_copy(student: DetectorStudent) -> PatchDetector:
     copied = deepcopy(student.detector)
     freeze(copied)
     return copied
-
-
-def bare(draws: Draws, said: list[Announcement]) -> Flags:
-    """Which rows get no tokens: some of those that announce nothing by having tokens without a direction."""
-    silent = np.array([not announcement.names for announcement in said])
-    none: Flags = silent & (draws.rng.random(len(said)) < BARE)
-    return none
 
 
 def choice(scores: Tensor, right: list[int]) -> tuple[Tensor, float]:

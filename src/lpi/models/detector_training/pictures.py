@@ -1,10 +1,7 @@
 """Pictures with objects and their boxes, rendered for the training of the detector."""
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.dataset import bounding_box
@@ -13,7 +10,7 @@ from lpi.data.openmoji.sticker_stream import draw_boxed
 from lpi.data.openmoji.stickers import LOOK
 from lpi.models.detectors.embedded import patch_centres
 from lpi.models.detectors.patches import inside
-from lpi.runtime.cpus import usable_cpus
+from lpi.models.pretraining.pool import in_processes
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +90,7 @@ def render_pictures(
     render = partial(_render, concepts, seed, side, stickers)
     chunks = [range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK)]
     images, scenes, boxes, wholes = [], [], [], []
-    for own_images, own_scenes, own_boxes, own_wholes in _each(render, chunks):
+    for own_images, own_scenes, own_boxes, own_wholes in in_processes(render, chunks):
         images.append(own_images)
         scenes += own_scenes
         boxes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_boxes]
@@ -120,16 +117,6 @@ def corners(boxes: list[list[int]]) -> npt.NDArray[np.int64]:
 
 Boxes = list[list[int]]  # of the objects of a scene: left, top, width, height
 Rendered = tuple[npt.NDArray[np.uint8], list[Scene], list[Boxes], list[Boxes]]  # of emoji, and of whole objects
-
-
-def _each(render: "partial[Rendered]", chunks: list[range]) -> Iterator[Rendered]:
-    """The results in order; few are not worth a process of their own."""
-    workers = min(usable_cpus(), len(chunks))
-    if workers < 2:
-        yield from map(render, chunks)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        yield from processes.map(render, chunks)
 
 
 def _render(concepts: list[Concept], seed: tuple[int, ...], side: int, stickers: float, numbers: range) -> Rendered:

@@ -14,6 +14,7 @@ from typing import Any
 from lpi.encoder import Added, PromptedCLIP, freeze
 from lpi.models.detectors.base import Box, Detections, Detector
 from lpi.models.detectors.patches import box_terms, inside, mass_loss, overlapping, patch_distillation
+from lpi.models.detectors.square import fit_square, fit_square_box
 from lpi.models.wordpieces import SpellingTokenizer
 from lpi.runtime.errors import UserError
 from lpi.runtime.paths import shipped
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+GREY = (128, 128, 128)  # beside a picture that is not square
 HIDDEN = 256  # width of the box head
 NEAR = -2.25  # where its last layer starts: edges that are a tenth of the side away
 BOX_WEIGHT = 1.0  # of the box terms beside the choice of the patch
@@ -219,16 +221,10 @@ class Embedded(Detector):
         return torch.searchsorted(self._known.cpu(), ids).numpy().astype(np.int32)
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """The longer side becomes the model's; what is missing of the square, at the right or bottom, is grey."""
-        scale = self.side / max(image.size)
-        size = [max(1, round(length * scale)) for length in image.size]
-        square = Image.new("RGB", (self.side, self.side), (128, 128, 128))
-        square.paste(image.resize((size[0], size[1]), Image.Resampling.BICUBIC), (0, 0))
-        return square
+        return fit_square(image, self.side, GREY)
 
     def fit_box(self, box: Box, width: int, height: int) -> Box:
-        left, top, right, bottom = (value / max(width, height) for value in box)
-        return left, top, right, bottom
+        return fit_square_box(box, width, height, self.side)
 
     def normalise(self, images: Tensor) -> Tensor:
         pixels = images.to(self._mean.device).permute(0, 3, 1, 2).float() / 255
