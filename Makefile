@@ -2,10 +2,14 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro test install lint study plan check-zero-shot gpu-benchmarks pretrain clean
+.PHONY: repro grounding test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+# The second pipeline, in its own folder.
+grounding: $(INSTALLED)
+	cd grounding && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/dvc repro
 
 test: export OMP_NUM_THREADS := 1  # there are two test processes
 test: $(INSTALLED)
@@ -17,19 +21,27 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # Everything in docs/results/study.csv that is missing (hours on 2 CPU cores), then the tables and figures made of it.
-study: export PATH := $(CURDIR)/$(BIN):$(PATH)
-study: $(INSTALLED)
-	python benchmarks/study.py
+# `make study-grounding` does the same for the second pipeline, in docs/results/grounding_study.csv.
+study study-grounding: export PATH := $(CURDIR)/$(BIN):$(PATH)
+study: PIPELINE := retrieval
+study-grounding: PIPELINE := grounding
+study study-grounding: $(INSTALLED)
+	python benchmarks/study.py --pipeline $(PIPELINE)
 	python benchmarks/tables.py
 	python benchmarks/figures.py
 
-# What `make repro` would do, fetch and need.
+# What `make repro` would do, fetch and need; with FOLDER=grounding, what `make grounding` would.
+FOLDER ?= .
 plan: $(INSTALLED)
-	$(BIN)/python benchmarks/plan.py $(SET)
+	cd $(FOLDER) && "$(CURDIR)/$(BIN)/python" "$(CURDIR)/benchmarks/plan.py" $(SET)
 
 # Recall of the frozen ViT-B/16 on COCO's 5k test images beside the published numbers; needs weights and data.
 check-zero-shot: $(INSTALLED)
 	$(BIN)/python benchmarks/zero_shot.py
+
+# Recall of frozen Grounding DINO on RefCOCO beside the published numbers; needs weights and data.
+check-grounding: $(INSTALLED)
+	$(BIN)/python benchmarks/grounding_zero_shot.py
 
 # The rows of docs/performance.md that need a GPU, in docs/results/*_cuda_bf16.csv, then its tables.
 gpu-benchmarks: $(INSTALLED)
@@ -43,10 +55,15 @@ gpu-benchmarks: $(INSTALLED)
 pretrain: $(INSTALLED)
 	$(BIN)/python stages/pretrain.py
 
+# Make the embedded detector anew, of the embedded backbone (its card, grounding/detector/README.md, says how long that
+# takes); goes on from its last checkpoint.
+detector: $(INSTALLED)
+	$(BIN)/python stages/detector.py
+
 # Everything that a run made, but neither the environment, nor DVC's own folder (cache, queue, local settings), nor data
 # that was fetched or put there by hand.
 clean:
-	git clean -fdXq -e '!/.venv/' -e '!/.dvc/' -e '!/.dvc/**' $(foreach set,coco flickr30k own,-e '!/data/$(set)/' -e '!/data/$(set)/**')
+	git clean -fdXq -e '!/.venv/' -e '!/.dvc/' -e '!/.dvc/**' $(foreach set,coco flickr30k own refcoco,-e '!/data/$(set)/' -e '!/data/$(set)/**')
 
 # The environment: PYTHON makes it; torch and torchvision come from TORCH_INDEX, the address of a package index or a folder
 # of wheels, or as usual. It keeps both until another is named, and is then made anew.

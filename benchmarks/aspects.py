@@ -15,11 +15,11 @@ from pathlib import Path
 from lpi.data.openmoji.catalogue import Concept, load_catalogue
 from lpi.data.openmoji.dataset import SceneSettings, TaskScenes
 from lpi.data.openmoji.facts import ASPECTS
-from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import hit_ranks, recall_at
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS, Codes, announcement_codes
 from lpi.models.pretraining.card import QUESTIONS, UNSEEN
 from lpi.models.pretraining.probe import TOKENS, Prompts, Subject, announcing, probe
+from lpi.systems.retrieval import neutral_anchor
 
 import numpy as np
 import torch

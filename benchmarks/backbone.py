@@ -16,11 +16,11 @@ from lpi.continual.keys import load_keys
 from lpi.continual.pairs import RoutedPairs
 from lpi.continual.routing import TaskRouter
 from lpi.data.stream import MODALITIES, TaskData, load_features
-from lpi.methods.common.base import neutral_anchor
 from lpi.metrics import recall_at
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.devices import device_from_environment
+from lpi.systems.retrieval import neutral_anchor
 
 import numpy as np
 import torch

@@ -17,6 +17,7 @@ from lpi.methods import create_method
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.devices import device_from_environment
+from lpi.systems.retrieval import retrieval
 
 import numpy as np
 import torch
@@ -31,9 +32,9 @@ def measure(compiled: bool) -> list[float]:
     """Seconds of every epoch."""
     parameters, device = Parameters({**load_parameters(), "epochs": 1}), device_from_environment()
     backbone, data = Backbone(parameters["backbone"]), TaskData.load(TASK)
-    method = create_method(parameters, backbone, device)
+    method = create_method(parameters, retrieval(backbone, device, parameters["prompts.deep"]))
     if compiled:
-        method.encoder.run_blocks = torch.compile(method.encoder.run_blocks)
+        method.system.encoder.run_blocks = torch.compile(method.system.encoder.run_blocks)
     seconds = []
     for task in range(1, EPOCHS + 1):
         start, rng = time.perf_counter(), seed_all(parameters["seed"], task)

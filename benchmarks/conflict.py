@@ -36,9 +36,11 @@ from lpi.report import figures
 import numpy as np
 import study
 from options import no_options
+from pipelines import Recorded, routings_of
 from quick import differing, row_of
 from results import Rows, read_rows, write_rows
-from streams import ROUTINGS, STREAMS, Recorded, Stream, Workers, load, routings_of, weights
+from streams import ROUTINGS, STREAMS, Stream, load, weights
+from workers import Workers
 
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, MATRIX = (RESULTS / f"conflict{name}.csv" for name in ("_runs", "", "_aspects"))

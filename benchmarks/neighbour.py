@@ -20,6 +20,8 @@ from lpi.methods import create_method
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
 from lpi.runtime.cpus import usable_cpus
+from lpi.systems.base import Batch
+from lpi.systems.retrieval import retrieval
 
 import torch
 from options import no_options
@@ -68,14 +70,14 @@ def cases(cores: int) -> list[Case]:
 def training_step() -> tuple[Callable[[], None], int]:
     """An update of the default method on the embedded backbone, after two for warming up, and its number of pairs."""
     device, parameters, backbone = torch.device("cpu"), load_parameters(), Backbone("embedded")
-    method = create_method(parameters, backbone, device)
+    method = create_method(parameters, retrieval(backbone, device, parameters["prompts.deep"]))
     optimizer = torch.optim.AdamW(method.begin_task(torch.ones(1, 1)))
     data = synthetic(backbone, parameters["batch_size"])
     images, tokens = backbone.normalise(torch.from_numpy(data.images)), torch.from_numpy(data.tokens).long()
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.stack(list(method.losses(images, tokens).values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(list(method.losses(Batch(images, tokens)).values())).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     for _ in range(2):

@@ -2,6 +2,7 @@
 
     make plan                  # = python benchmarks/plan.py
     make plan SET="-S method=lpi-released -S prompt_length=16"      # as `dvc exp run` would do it with these settings
+    make plan FOLDER=grounding                                      # of the second pipeline, see grounding_plan.py
 
 Lists the stages, the downloads, the disk for arrays and features, the memory of a training step (what autograd keeps,
 counted on the model without weights) and an estimate of the time: floating point operations, counted in the same way,
@@ -9,35 +10,25 @@ divided by what a matrix product reaches on this machine (measured for a second)
 """
 
 import argparse
-import logging
+import os
 import shutil
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lpi.data.coco import data_home
 from lpi.data.sources import coco2014
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.methods import check, method_class, resolve
+from lpi.methods import check, method_class
 from lpi.models.backbone import Backbone
-from lpi.parameters import (
-    PARAMS_FILE,
-    Parameters,
-    check_order,
-    load_chain,
-    parse_parameters,
-    read_yaml,
-)
+from lpi.parameters import DETECTOR, PARAMS_FILE, Parameters, check_order, load_chain
 from lpi.runtime.devices import device_from_environment, synchronize
+from lpi.runtime.paths import REPOSITORY
 
-import networkx as nx
+import grounding_plan
 import torch
-import yaml
+from planning import download_line, set_parameters, stages_to_run, trained
 from torch.utils.flop_counter import FlopCounterMode
-
-if TYPE_CHECKING:
-    from dvc.stage import PipelineStage as Stage
 
 REACHED = 0.5  # share of the rate of large matrix products; with small models less
 BATCH = 64  # of a batch this large, less is kept for the gradient (lpi.blocks)
@@ -157,12 +148,8 @@ def matmul_rate(device: torch.device, seconds: float = 1.0, dtype: torch.dtype =
 
 
 def trained_pairs(parameters: Parameters, known: Sizes, tasks: int) -> int:
-    """How many pairs are trained on, those of every pass counted again; of `updates`, at most."""
-    if parameters["method"] == "frozen":
-        return 0
-    if parameters["updates"]:
-        return int(tasks * parameters["updates"] * parameters["batch_size"])
-    return int(known.train * known.captions * parameters["epochs"])
+    """See `trained`."""
+    return trained(parameters, known.train * known.captions, tasks)
 
 
 def work(parameters: Parameters, known: Sizes, pair: Pair, tasks: int) -> dict[str, float]:
@@ -190,7 +177,7 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     lines = []
     if parameters["dataset"] == "coco":
         for remote in coco2014.missing(data_home(coco2014.NAME)):
-            lines.append(f"download   {remote.size / 1e9:8.2f} GB  {remote.url}")
+            lines.append(download_line(remote))
     if backbone.downloads:
         lines.append(f"download            the weights of {backbone.name}, unless open_clip has them already")
     known = sizes(parameters, tasks)
@@ -226,69 +213,35 @@ def report(parameters: Parameters, tasks: int, rate: float) -> list[str]:
     return lines
 
 
-def set_parameters(settings: list[str]) -> Parameters:
-    """The parameters of params.yaml with settings `name=value`, and what the method fixes."""
-    changes = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ValueError(f"-S {setting}: a setting is name=value")
-        changes[name] = yaml.safe_load(value)
-    plain = parse_parameters(read_yaml(PARAMS_FILE))
-    return resolve(Parameters({**plain, **changes}, "-S"))
-
-
-def reads(stage: "Stage", settings: list[str]) -> bool:
-    """Whether a stage of DVC declares one of the parameters that are set, or its group, or all of them."""
-    declared = [name for dependency in stage.params for name in dependency.params or [""]]
-    names = [setting.partition("=")[0] for setting in settings]
-    return any(f"{name}.".startswith(f"{known}." if known else "") for name in names for known in declared)
-
-
-def stages_to_run(settings: list[str]) -> list[str]:
-    """The stages that would run, and those after them, which DVC compares only when they have a new input.
-
-    Raises:
-        ValueError: DVC cannot say.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.ERROR)  # not that pretrain is frozen
-    try:
-        with Repo() as repo:
-            graph, stages = repo.index.graph, {stage.addressing: stage for stage in repo.index.stages}
-            changed = [stages[name] for name in repo.status()]
-            changed += [stage for stage in stages.values() if not stage.frozen and reads(stage, settings)]
-            after = set(changed)
-            for stage in changed:
-                if stage.name != "validate":  # what it writes is always the same
-                    after |= nx.ancestors(graph, stage)
-            return [stage.addressing for stage in nx.topological_sort(graph.reverse()) if stage in after]
-    except DvcException as error:
-        raise ValueError(f"DVC: {error}") from None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="NAME=VALUE", help="instead of params.yaml"
     )
     settings = parser.parse_args().set_param
+    os.environ.setdefault("DVC_ROOT", str(REPOSITORY))  # as stages see it, so that data is looked for where they do
     try:
         parameters, tasks = set_parameters(settings), len(load_chain())
         check_order(parameters)
-        lines = report(parameters, tasks, matmul_rate(device_from_environment()))
+        lines, model = report_of(parameters, tasks)
         stages = stages_to_run(settings)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    chosen = " ".join(f"{name}={parameters[name]}" for name in ("dataset", "backbone", "method"))
+    chosen = " ".join(f"{name}={parameters[name]}" for name in ("dataset", model, "method"))
     print(f"{chosen}, {tasks} tasks")
     print(f"stages     {' '.join(stages) or 'none, everything is up to date'}")
     print("\n".join(lines))
 
 
+def report_of(parameters: Parameters, tasks: int) -> tuple[list[str], str]:
+    """The lines about downloads, disk and time, and the parameter that names the frozen model."""
+    device = device_from_environment()
+    if DETECTOR in parameters:
+        return grounding_plan.report(parameters, tasks, device), DETECTOR
+    return report(parameters, tasks, matmul_rate(device)), "backbone"
+
+
 if __name__ == "__main__":
     if not PARAMS_FILE.exists():
-        sys.exit("error: run from the root of the repository")
+        sys.exit("error: run from the root of the repository, or from grounding/")
     main()

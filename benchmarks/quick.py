@@ -23,8 +23,9 @@ from lpi.metrics import DIRECTIONS
 from lpi.parameters import Parameters
 
 import yaml
+from pipelines import DATA, OWN, Measured, routings_of
 from results import Rows, append_row, read_rows
-from streams import DATA, OF_DATA, OWN, ROUTINGS, Measured, Stream, routings_of, weights
+from streams import OF_DATA, ROUTINGS, Stream, weights
 
 
 def parse_settings(text: str) -> dict:

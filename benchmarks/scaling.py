@@ -17,11 +17,11 @@ from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.methods import create_method
-from lpi.methods.common.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.metrics import feature_ranks
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_parameters
+from lpi.systems.retrieval import Retrieval, retrieval
 
 import numpy as np
 import open_clip
@@ -29,7 +29,7 @@ import plan
 import torch
 from options import no_options
 from results import write_rows
-from streams import make_data
+from workers import make_data
 
 CSV = Path("docs/results/scaling_cpu.csv")
 SCENES = 160  # with five captions each: as many pairs as the largest number below
@@ -79,7 +79,7 @@ def epoch(parameters: Parameters, backbone: Backbone, data: TaskData, pairs: int
     once = Parameters({**parameters, "epochs": 1, "loss.retrieval_form": "released"})  # batches of any pairs
 
     def run() -> None:
-        method = create_method(once, backbone, CPU)
+        method = create_method(once, retrieval(backbone, CPU, once["prompts.deep"]))
         train_task(method, part, np.eye(1), once, backbone.normalise, seed_all(0, 1), CPU, f"{pairs} pairs")
 
     return run
@@ -119,10 +119,10 @@ def contrast_rows(parameters: Parameters) -> list[dict]:
     """The task contrast of one step at the paper's sizes: the loss alone, and with its gradient."""
     settings = Parameters({**parameters, **PAPER, "prompts.warm_start": "none", "loss.distillation": 0.0})
     encoder = PromptedCLIP(freeze(open_clip.create_model("ViT-B-16", load_weights=False)))
-    anchor = neutral_anchor(encoder, open_clip.get_tokenizer("ViT-B-16"), PAPER["prompt_length"])
+    system = Retrieval(encoder, open_clip.get_tokenizer("ViT-B-16"), torch.nn.Identity())
     methods = {}
     for tasks in CONTRAST:
-        methods[tasks] = LPI(encoder, settings, anchor)
+        methods[tasks] = LPI(system, settings)
         methods[tasks].task_prompts.extend(methods[tasks].new_prompts() for _ in range(tasks - 1))
         methods[tasks].tasks = tasks - 1
         methods[tasks].begin_task(torch.rand(tasks, tasks))

@@ -23,13 +23,14 @@ from pathlib import Path
 
 from lpi.encoder import PromptedCLIP, _update, freeze
 from lpi.losses import contrastive_loss, layer_alignment_loss, task_contrast_loss
-from lpi.methods.common.base import neutral_anchor
 from lpi.methods.lpi import LPI
 from lpi.parameters import Parameters, load_parameters
 from lpi.prompts import cp_prompt
 from lpi.runtime.cost import gpu_peak, peak_memory
 from lpi.runtime.devices import describe, synchronize
 from lpi.runtime.startup import import_open_clip
+from lpi.systems.base import Batch
+from lpi.systems.retrieval import Retrieval
 
 import plan
 import torch
@@ -104,8 +105,8 @@ class Step:
         self.encoder = PromptedCLIP(model)
         self.plain_encoder = Plain(self.encoder)
         parameters = Parameters({**load_parameters(), **PAPER})
-        anchor = neutral_anchor(self.encoder, open_clip.get_tokenizer(backbone), parameters["prompt_length"])
-        self.method, self.parameters = LPI(self.encoder, parameters, anchor), parameters
+        system = Retrieval(self.encoder, open_clip.get_tokenizer(backbone), torch.nn.Identity())
+        self.method, self.parameters = LPI(system, parameters), parameters
         similarity = torch.rand(TASKS, TASKS, device=device)
         for task in range(TASKS):
             self.trained = self.method.begin_task(similarity[: task + 1, : task + 1])
@@ -118,7 +119,7 @@ class Step:
         if kind != "plain":
             self.encoder.checkpointing = kind == "lpi, checkpointing"
             self.encoder.patch_dropout = 0.5 if kind == "lpi, half of the patches" else 0.0
-            return sum(self.method.losses(self.images, self.tokens).values())
+            return sum(self.method.losses(Batch(self.images, self.tokens)).values())
         settings, prompts = self.parameters, self.method.task_prompts
         vision, text = prompts[-1]()
         encoder = self.plain_encoder

@@ -3,16 +3,16 @@
     python benchmarks/study.py                        # what docs/results/study.csv lacks; hours on 2 cores
     python benchmarks/study.py --groups methods       # only these groups
     python benchmarks/study.py --plan                 # what it lacks, as options of `dvc exp run`
+    python benchmarks/study.py --pipeline grounding   # the same for grounding_study.yaml, grounding_study.csv
 
-Runs are trained and evaluated without DVC (benchmarks/streams.py), with the numbers that `dvc exp run` gives. One that
-differs from another in routing alone is evaluated from the same trained states. study.csv gets a row for each at once,
+Runs are trained and evaluated without DVC (benchmarks/pipelines.py), with the numbers that `dvc exp run` gives. One
+that differs from another in routing alone is evaluated from the same states. study.csv gets a row for each at once,
 with the commit and all parameters that the run has read, so an interrupted study goes on where it stopped; to repeat
 runs, delete their rows. Commits and the catalogue of emoji are not compared: after a change that changes results,
-delete all rows. Places of the tables with equal parameters share a row, but each routing of benchmarks/streams.py has
-one of its own. study_curves.csv has the recall after every task of the groups that have `curves`.
+delete all rows. Places of the tables with equal parameters share a row, but each routing with a name, such as `oracle`,
+has one of its own. study_curves.csv has the recall after every task of the groups that have `curves`.
 """
 
-import argparse
 import json
 import shlex
 import signal
@@ -20,24 +20,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lpi.methods import check, method_class, resolve
-from lpi.metrics import DIRECTIONS
-from lpi.parameters import PARAMS_FILE, Parameters, flatten, load_chain, parse_parameters, read_yaml
+from lpi.methods import resolve
+from lpi.parameters import Parameters, load_chain
 from lpi.report.summary import FROZEN
 
-import yaml
+from pipeline_option import pipeline_parser
+from pipelines import OWN, Measured, Pipeline
 from results import Rows, read_rows, write_rows
-from streams import OF_DATA, OWN, ROUTINGS, STREAMS, Measured, Workers, chain, load, weights
+from streams import RETRIEVAL
+from workers import Workers, chain
 
-STUDY = Path(__file__).with_name("study.yaml")
-RESULTS = Path("docs/results/study.csv")
-CURVES = Path("docs/results/study_curves.csv")
-BACKBONE = Path("data/backbone/open_clip_config.json")
+RESULTS, CURVES = "study", "study_curves"  # the tables; the first is the name of the declaration, too
 SPLIT = "test"
 Settings = dict[str, Any]
 
@@ -52,6 +49,7 @@ class Run:
         settings: those in which training does.
         routed: those in which its routing does.
         parameters: all, as the run uses them.
+        pipeline: in which it runs.
     """
 
     group: str
@@ -63,6 +61,7 @@ class Run:
     settings: Settings
     routed: Settings
     parameters: Parameters
+    pipeline: Pipeline
 
     @property
     def trained(self) -> str:
@@ -73,29 +72,29 @@ class Run:
     def options(self) -> list[str]:
         """Of `dvc exp run`: method, seed and what differs from params.yaml."""
         always = {"method": self.parameters["method"], "seed": self.seed}
-        chosen = {**always, **self.data, **further_tasks(self.data), **self.settings, **self.routed}
+        chosen = {**always, **self.data, **self.further_tasks, **self.settings, **self.routed}
         return [part for name, value in chosen.items() for part in ("-S", f"{name}={spelled(value)}")]
 
+    @property
+    def further_tasks(self) -> dict[str, str]:
+        """What the table `tasks` of params.yaml lacks for its data, as options of `dvc exp run`."""
+        known, tasks = load_chain(self.pipeline.params), chain(self.data.get("scenes.tasks", 0))
+        return {f"+tasks.{name}.prev": entry["prev"] for name, entry in tasks.items() if name not in known}
+
     def fits(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row, with its values parsed, is of a run with these parameters on this backbone."""
-        if row["weights"] != weights() or not self.takes(row["routing"]):
+        """Whether a row, with its values parsed, is of a run with these parameters on this frozen model."""
+        if row["weights"] != self.pipeline.weights() or not self.takes(row["routing"]):
             return False
         known = self.parameters
         return all(name in known and known[name] == value for name, value in row["values"].items())
 
     def takes(self, routing: str) -> bool:
-        """Whether a row with this routing can be the run's: any can, unless the run's own is one of `ROUTINGS`."""
-        return routing == self.routing or self.routing not in ROUTINGS
+        """Whether a row with this routing can be the run's: any can, unless the run's own has a name."""
+        return routing == self.routing or self.routing not in self.pipeline.routings
 
     def is_part_of(self, other: "Run") -> bool:
         """Whether the other's row is this run's, too."""
         return self.takes(other.routing) and self.parameters == other.parameters
-
-
-def further_tasks(data: Settings) -> dict[str, str]:
-    """What the table `tasks` of params.yaml lacks for data with more of them, as options of `dvc exp run`."""
-    known, tasks = load_chain(), chain(data.get("scenes.tasks", 0))
-    return {f"+tasks.{name}.prev": entry["prev"] for name, entry in tasks.items() if name not in known}
 
 
 def spelled(value: Any) -> str:
@@ -103,60 +102,61 @@ def spelled(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else value
 
 
-def declaration() -> dict[str, Any]:
+def declaration(pipeline: Pipeline = RETRIEVAL) -> dict[str, Any]:
     """The content of study.yaml."""
-    content: dict[str, Any] = yaml.safe_load(STUDY.read_text("utf-8"))
-    return content
+    return pipeline.declaration(RESULTS)
 
 
-def declared_runs(study: Mapping[str, Any], defaults: Parameters) -> list[Run]:
+def declared_runs(study: Mapping[str, Any], defaults: Parameters, pipeline: Pipeline = RETRIEVAL) -> list[Run]:
     """All runs of the study, group by group, every label with its streams, routings and seeds.
 
-    `frozen` has nothing random: it has the first seed only. Methods whose queries have no route have `own` only.
+    `frozen` has nothing random: it has the first seed only. Methods whose queries have no route have `own` only. What
+    stands under `settings` may have a name of its own, by which runs name it as their method.
 
     Args:
         study: the content of study.yaml.
         defaults: params.yaml without presets.
+        pipeline: in which they run.
     """
     runs = []
     for group, entry in study["groups"].items():
         for stream in entry["streams"]:
             for label, own in entry["runs"].items():
-                method = own.get("method", defaults["method"])
-                chosen = {**study["settings"].get(method, {}), **own}
+                name = own.get("method", defaults["method"])
+                further = {parameter: value for parameter, value in own.items() if parameter != "method"}
+                chosen = {"method": name, **study["settings"].get(name, {}), **further}
                 routings = entry.get("routings", [OWN])
-                routings = {name: ROUTINGS[name] for name in routings} if isinstance(routings, list) else routings
-                for routing, routed in (routings if method_class(method).routed else {OWN: {}}).items():
-                    for seed in entry["seeds"][: 1 if method == FROZEN else None]:
+                if isinstance(routings, list):
+                    routings = {routing: pipeline.routings[routing] for routing in routings}
+                for routing, routed in pipeline.routings_of(chosen["method"], routings).items():
+                    for seed in entry["seeds"][: 1 if name == FROZEN else None]:
                         place = group, label, stream, routing, seed
-                        runs.append(run_of(place, {**STREAMS[stream], **chosen, "seed": seed}, routed, defaults))
+                        settings = {**pipeline.streams[stream], **chosen, "seed": seed}
+                        runs.append(run_of(place, settings, routed, defaults, pipeline))
     return runs
 
 
-def run_of(place: tuple[str, str, str, str, int], chosen: Settings, routed: Settings, defaults: Parameters) -> Run:
+def run_of(
+    place: tuple[str, str, str, str, int], chosen: Settings, routed: Settings, defaults: Parameters, pipeline: Pipeline
+) -> Run:
     """The run with these settings, checked.
 
     Raises:
         ParameterError: a parameter that is not known, or a value that is not allowed.
     """
-    checked = Parameters({**defaults, **chosen, **routed}, f"{STUDY.name}: {place[0]}: {place[1]}")
+    source = f"{pipeline.declared_in(RESULTS).name}: {place[0]}: {place[1]}"
+    checked = Parameters({**defaults, **chosen, **routed}, source)
     parameters = resolve(checked)
-    check(parameters, model_of_backbone())
+    pipeline.check(parameters)
     differing = {name: checked[name] for name in chosen if checked[name] != defaults[name]}
-    data = {name: value for name, value in differing.items() if name.startswith(OF_DATA)}
+    data = {name: value for name, value in differing.items() if name.startswith(pipeline.of_data)}
     settings = {name: value for name, value in differing.items() if name not in data}
-    return Run(*place, data, settings, {name: checked[name] for name in routed}, parameters)
+    return Run(*place, data, settings, {name: checked[name] for name in routed}, parameters, pipeline)
 
 
-@cache
-def model_of_backbone() -> dict[str, Any]:
-    model: dict[str, Any] = json.loads(BACKBONE.read_text("utf-8"))["model_cfg"]
-    return model
-
-
-def load_runs() -> list[Run]:
+def load_runs(pipeline: Pipeline = RETRIEVAL) -> list[Run]:
     """The runs that study.yaml declares over params.yaml."""
-    return declared_runs(declaration(), parse_parameters(read_yaml(PARAMS_FILE)))
+    return declared_runs(declaration(pipeline), pipeline.defaults(), pipeline)
 
 
 def parsed(rows: Rows) -> list[dict[str, Any]]:
@@ -182,28 +182,28 @@ def git(*arguments: str) -> str:
 
 def changes() -> str:
     """Tracked files with changes that are not committed, but for the results."""
-    written = RESULTS.parent, "docs/figures", "dvc.lock", "metrics"
+    of_runs = (f"{folder}{name}" for folder in ("", "grounding/") for name in ("dvc.lock", "metrics"))
+    written = "docs/results", "docs/figures", *of_runs
     return git("status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in written))
 
 
 def row_of(run: Run, measured: Measured, commit: str) -> dict[str, Any]:
     """A row of the results."""
-    summary = {name: part for name, part in measured.summary.items() if name not in (FROZEN, "mean")}
-    mean = measured.summary["mean"]
+    overall = measured.summary[run.pipeline.overall]
     values = {**measured.data_values, **measured.values, "seed": run.seed}
     return {
         "run": sha256(json.dumps([run.routing, values], sort_keys=True).encode()).hexdigest()[:10],
         "commit": commit,
-        "weights": weights(),
+        "weights": run.pipeline.weights(),
         "stream": run.stream,
         "method": run.parameters["method"],
         "routing": run.routing,
         "seed": run.seed,
-        "r1": mean["average_recall"]["r1"],
-        "gain": mean["relative"]["r1"],
-        "forgetting": mean["forgetting"]["r1"],
-        "last": mean["last"]["r1"],
-        **dict(flatten(summary)),
+        "r1": overall["average_recall"]["r1"],
+        "gain": overall["relative"]["r1"],
+        "forgetting": overall["forgetting"]["r1"],
+        "last": overall["last"]["r1"],
+        **run.pipeline.measures(measured.summary),
         "seconds": measured.seconds,
         "values": json.dumps(values),
     }
@@ -212,27 +212,31 @@ def row_of(run: Run, measured: Measured, commit: str) -> dict[str, Any]:
 def measure(together: list[Run], folder: Path) -> dict[str, Measured]:
     """Train once and evaluate by the routings of all runs, by their names in the list."""
     routings = {str(number): run.routed for number, run in enumerate(together)}
-    return load(SPLIT, folder).measure(routings, **together[0].settings)
+    return together[0].pipeline.load(SPLIT, folder).measure(routings, **together[0].settings)
 
 
 def with_curves(row: dict[str, Any], order: list[Run]) -> bool:
     """Whether a group that has curves has the row, with its values parsed, among its runs."""
-    groups = declaration()["groups"]
-    return any(groups[run.group].get("curves") and run.fits(row) for run in order if run.stream == row["stream"])
+    return any(
+        declaration(run.pipeline)["groups"][run.group].get("curves") and run.fits(row)
+        for run in order
+        if run.stream == row["stream"]
+    )
 
 
 def curve_of(name: str, measured: Measured) -> Rows:
     """Rows of the curves: mean R@1 over the tasks seen, after each of them."""
-    steps = zip(*(measured.curves[direction] for direction in DIRECTIONS), strict=True)
+    curves = measured.curves
     return [
-        {"run": name, "step": str(step), **{f"{d}_r1": f"{x:.2f}" for d, x in zip(DIRECTIONS, point, strict=True)}}
-        for step, point in enumerate(steps)
+        {"run": name, "step": str(step), **{f"{d}_r1": f"{x:.2f}" for d, x in zip(curves, point, strict=True)}}
+        for step, point in enumerate(zip(*curves.values(), strict=True))
     ]
 
 
 def store(together: list[Run], found: Mapping[str, Measured], order: list[Run], commit: str) -> None:
     """Add runs to both tables, in the order of the study."""
-    rows, points = read_rows(RESULTS), read_rows(CURVES)
+    results, curves = (together[0].pipeline.table(name) for name in (RESULTS, CURVES))
+    rows, points = read_rows(results), read_rows(curves)
     for run, measured in zip(together, found.values(), strict=True):
         row = {name: str(value) for name, value in row_of(run, measured, commit).items()}
         rows = [old for old in rows if old["run"] != row["run"]] + [row]
@@ -241,8 +245,8 @@ def store(together: list[Run], found: Mapping[str, Measured], order: list[Run], 
         print(f"{run.stream} {run.group}: {run.label}, {run.routing}, {run.seed}: {row['gain']} {row['forgetting']}")
     ordered = [row["run"] for row in found_rows(order, parsed(rows)) if row is not None]
     place = {name: number for number, name in enumerate(dict.fromkeys(ordered))}
-    write_rows(RESULTS, sorted(rows, key=lambda row: place.get(row["run"], len(place))))
-    write_rows(CURVES, sorted(points, key=lambda point: place.get(point["run"], len(place))))
+    write_rows(results, sorted(rows, key=lambda row: place.get(row["run"], len(place))))
+    write_rows(curves, sorted(points, key=lambda point: place.get(point["run"], len(place))))
 
 
 def units(runs: list[Run]) -> list[list[Run]]:
@@ -261,13 +265,14 @@ def data_of(together: list[Run]) -> Settings:
 
 
 def main() -> None:
-    order = load_runs()
-    groups = list(declaration()["groups"])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser, pipeline = pipeline_parser(__doc__.splitlines()[0])
+    if not pipeline.params.exists():
+        sys.exit("error: run from the root of the repository")
+    order, groups = load_runs(pipeline), list(declaration(pipeline)["groups"])
     parser.add_argument("--groups", nargs="+", default=groups, choices=groups)
     parser.add_argument("--plan", action="store_true", help="only print what would run")
     arguments = parser.parse_args()
-    rows = found_rows(order, parsed(read_rows(RESULTS)))
+    rows = found_rows(order, parsed(read_rows(pipeline.table(RESULTS))))
     missing = [run for run, row in zip(order, rows, strict=True) if row is None and run.group in arguments.groups]
     todo = units(missing)
     if arguments.plan:
@@ -279,12 +284,10 @@ def main() -> None:
     if todo and (changed := changes()):
         sys.exit(f"error: commit your changes first, every row of the study names its commit:\n{changed}")
     commit = git("rev-parse", "--short=10", "HEAD").strip()
-    with Workers() as workers:
+    with Workers(pipeline=pipeline) as workers:
         for together, found in workers.results(todo, data_of, measure):
             store(together, found, order, commit)
 
 
 if __name__ == "__main__":
-    if not PARAMS_FILE.exists():
-        sys.exit("error: run from the root of the repository")
     main()

@@ -10,23 +10,26 @@ when a file and the tables differ.
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lpi.methods import method_class
 from lpi.methods.common.base import Method
-from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, leaves, load_parameters
+from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, Parameters, leaves, load_parameters
 from lpi.report.summary import FROZEN
 
 import numpy as np
 import search
 import study
+from grounding_streams import GROUNDING
 from options import no_options
+from pipelines import OWN, Pipeline
 from results import Rows, read_rows
 from scipy import stats
-from streams import OWN, STREAMS
+from streams import RETRIEVAL
 from targets import TARGETS
 
 FILES = (
@@ -37,12 +40,13 @@ FILES = (
     Path("docs/protocol.md"),
     Path("docs/scaling.md"),
     Path("docs/stream.md"),
+    Path("docs/grounding.md"),
 )
 RESULTS = Path("docs/results")
 MISSING = "No results of {} yet."
 MARKS = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 PUBLISHED = "published"
-ROUTED = {OWN: "by pairs", PUBLISHED: "as published", "oracle": "true tasks"}
+ROUTED = {PUBLISHED: "as published", "oracle": "true tasks"}
 LEVEL = 0.95  # of the intervals of paired differences
 WHOLE_METHOD = "as it is"  # among the components
 
@@ -55,37 +59,93 @@ class Place(NamedTuple):
     routing: str
 
 
-Groups = dict[str, dict[Place, Rows]]  # group -> place -> the rows of its seeds
+Group = dict[Place, Rows]  # the rows of all seeds
+Groups = dict[str, Group]  # by the prefix of the pipeline (`Shown`) and the group's name
 Column = tuple[str, str, int]  # title, name in the CSV, decimals
 MEASURES: list[Column] = [
     ("R@1", "r1", 1),
     ("gain over frozen", "gain", 1),
     ("forgetting", "forgetting", 1),
 ]
-WHOLE: list[Column] = [
-    *MEASURES,
-    ("R@1 i2t", "i2t.average_recall.r1", 1),
-    ("R@1 t2i", "t2i.average_recall.r1", 1),
-    ("R@10 i2t", "i2t.average_recall.r10", 1),
-    ("R@10 t2i", "t2i.average_recall.r10", 1),
-    ("last R@1", "last", 1),
-]
+LAST: Column = ("last R@1", "last", 1)
 PARAMETERS: Column = ("parameters per task", "parameters_per_task", 0)
-ACCURACY: list[Column] = [
-    ("images routed right", "routing_accuracy.image", 1),
-    ("captions routed right", "routing_accuracy.text", 1),
-]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the tables of a pipeline show.
+
+    Attributes:
+        pipeline: whose results they are.
+        prefix: of the names of its tables and groups.
+        own: what its own routing is called.
+        whole: of a method.
+        accuracy: of the routing.
+    """
+
+    pipeline: Pipeline
+    prefix: str
+    own: str
+    whole: list[Column]
+    accuracy: list[Column]
+
+    def routing(self, name: str) -> str:
+        """What a routing is called."""
+        return self.own if name == OWN else ROUTED.get(name, name)
+
+    def group(self, name: str, found: Groups) -> Group:
+        """A group of this pipeline."""
+        return found[f"{self.prefix}{name}"]
+
+
+OF_RETRIEVAL = Shown(
+    RETRIEVAL,
+    "",
+    "by pairs",
+    [
+        *MEASURES,
+        ("R@1 i2t", "i2t.average_recall.r1", 1),
+        ("R@1 t2i", "t2i.average_recall.r1", 1),
+        ("R@10 i2t", "i2t.average_recall.r10", 1),
+        ("R@10 t2i", "t2i.average_recall.r10", 1),
+        LAST,
+    ],
+    [("images routed right", "routing_accuracy.image", 1), ("captions routed right", "routing_accuracy.text", 1)],
+)
+OF_GROUNDING = Shown(
+    GROUNDING,
+    "grounding ",
+    "by both",
+    [
+        *MEASURES,
+        ("R@5", "r5", 1),
+        ("R@10", "r10", 1),
+        ("mean IoU", "mean_iou", 1),
+        ("upper bound", "upper_bound", 1),
+        LAST,
+        PARAMETERS,
+    ],
+    [(f"routed right by {by}", f"routing_accuracy.{by}", 1) for by in ("image", "text", "both")],
+)
 
 
 def groups() -> Groups:
-    """The rows that the results have, in the order of the study; once where a method's own routing is the published."""
-    order = study.load_runs()
+    """The rows that the results of both pipelines have, in the order of the studies."""
+    return {**groups_of(OF_RETRIEVAL), **groups_of(OF_GROUNDING)}
+
+
+def groups_of(shown: Shown) -> Groups:
+    """Those of one pipeline; a method stands once where its own routing is the published."""
+    rows = read_rows(shown.pipeline.table(study.RESULTS))
+    if not rows:
+        return {}
+    order = study.load_runs(shown.pipeline)
     found: Groups = {}
-    for run, row in zip(order, study.found_rows(order, study.parsed(read_rows(study.RESULTS))), strict=True):
+    for run, row in zip(order, study.found_rows(order, study.parsed(rows)), strict=True):
         doubled = run.routing == PUBLISHED and fixes_routing(method_class(run.parameters["method"]))
         if row is not None and not doubled:
             place = Place(run.stream, run.label, run.routing)
-            found.setdefault(run.group, {}).setdefault(place, []).append(row)
+            found.setdefault(f"{shown.prefix}{run.group}", {}).setdefault(place, []).append(row)
     return found
 
 
@@ -113,13 +173,12 @@ def titles(columns: list[Column]) -> list[str]:
     return [title for title, _, _ in columns]
 
 
-def routed(place: Place, rows: Rows) -> str:
+def routed(shown: Shown, place: Place, rows: Rows) -> str:
     """How the queries of a method find their prompts; a dash if all have the same."""
     method = method_class(rows[0]["method"])
     if not method.routed:
         return "-"
-    routing = PUBLISHED if place.routing == OWN and fixes_routing(method) else place.routing
-    return ROUTED.get(routing, routing)
+    return shown.routing(PUBLISHED if place.routing == OWN and fixes_routing(method) else place.routing)
 
 
 def fixes_routing(method: type[Method]) -> bool:
@@ -136,19 +195,19 @@ def methods_in_short(found: Groups) -> str:
         if place.stream != "aspects" or place.routing not in routings:
             continue
         measured = [*cells(rows, MEASURES), *cells(control, MEASURES[1:2]), *cells(rows, [PARAMETERS])]
-        lines.append([place.label, routed(place, rows), *measured])
+        lines.append([place.label, routed(OF_RETRIEVAL, place, rows), *measured])
     header = ["method", "routing", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
     return markdown(header, lines)
 
 
-def whole_methods(stream: str, found: Groups) -> str:
+def whole_methods(shown: Shown, stream: str, found: Groups) -> str:
     """Every method under every routing on one stream."""
     lines = [
-        [place.label, routed(place, rows), str(len(rows)), *cells(rows, WHOLE)]
-        for place, rows in found["methods"].items()
+        [place.label, routed(shown, place, rows), str(len(rows)), *cells(rows, shown.whole)]
+        for place, rows in shown.group("methods", found).items()
         if place.stream == stream
     ]
-    return markdown(["method", "routing", "seeds", *titles(WHOLE)], lines)
+    return markdown(["method", "routing", "seeds", *titles(shown.whole)], lines)
 
 
 class Difference(NamedTuple):
@@ -208,24 +267,24 @@ def comparison(ours: Rows, others: Mapping[Place, Rows], first: Callable[[Place]
     return list(lines.values())
 
 
-def comparison_table(stream: str, found: Groups) -> str:
+def comparison_table(shown: Shown, stream: str, found: Groups) -> str:
     """LPI with its own routing against every other line of a stream."""
-    group = {place: rows for place, rows in found["methods"].items() if place.stream == stream}
+    group = {place: rows for place, rows in shown.group("methods", found).items() if place.stream == stream}
     ours = Place(stream, "lpi", OWN)
     if ours not in group:
         return MISSING.format(f"lpi on the stream {stream}")
     others = {place: rows for place, rows in group.items() if place != ours and place.routing != "oracle"}
 
     def first(place: Place) -> list[str]:
-        return [place.label, routed(place, group[place])]
+        return [place.label, routed(shown, place, group[place])]
 
     header = ["lpi minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
     return markdown(header, comparison(group[ours], others, first))
 
 
-def components_table(found: Groups) -> str:
+def components_table(shown: Shown, found: Groups) -> str:
     """What changes when one thing of the whole method is changed."""
-    group = found["components"]
+    group = shown.group("components", found)
     whole = Place("aspects", WHOLE_METHOD, OWN)
     if whole not in group:
         return MISSING.format("the whole method")
@@ -239,26 +298,26 @@ def components_table(found: Groups) -> str:
     return markdown(header, [[*first(whole), "-", "-", "-", "-"], *comparison(group[whole], others, first)])
 
 
-def routing_table(found: Groups) -> str:
+def routing_table(shown: Shown, found: Groups) -> str:
     """Gains under routings that share the trained states; how often the likeliest task is the true one."""
-    group = found["routing"]
+    group = shown.group("routing", found)
     names = dict.fromkeys(place.routing for place in group)
     methods = list(dict.fromkeys(place.label for place in group))
     lines = []
     for name in names:
         rows = [group.get(Place("aspects", method, name), []) for method in methods]
-        accuracy = cells(next(own for own in rows if own), ACCURACY)  # it does not depend on the method
+        accuracy = cells(next(own for own in rows if own), shown.accuracy)  # it does not depend on the method
         lines.append([name, *(cell for own in rows for cell in cells(own, MEASURES[1:])), *accuracy])
     header = [f"{method}: {title}" for method in methods for title in titles(MEASURES[1:])]
-    return markdown(["routing", *header, *titles(ACCURACY)], lines)
+    return markdown(["routing", *header, *titles(shown.accuracy)], lines)
 
 
-def crossed(name: str, first: str, found: Groups) -> str:
+def crossed(shown: Shown, name: str, first: str, found: Groups) -> str:
     """A group with labels `METHOD, VARIANT`: variants in rows, methods under their routings in columns.
 
     Then by how much LPI's gain is above that of S-Prompts, with their own routings.
     """
-    group = found[name]
+    group = shown.group(name, found)
     labels = {place: place.label.split(", ", 1) for place in group}
     columns = list(dict.fromkeys((labels[place][0], place.routing) for place in group))
     lines = []
@@ -269,8 +328,10 @@ def crossed(name: str, first: str, found: Groups) -> str:
             line.append(" / ".join(cells(rows, MEASURES[1:])) if rows else "-")
         both = (group.get(Place("aspects", f"{method}, {variant}", OWN), []) for method in ("lpi", "sprompts"))
         lines.append([*line, lead(*both)])
-    header = [f"{method}, {ROUTED[routing]}" if method_class(method).routed else method for method, routing in columns]
-    return markdown([first, *header, "gain: lpi minus sprompts, by pairs"], lines)
+    header = [
+        f"{method}, {shown.routing(routing)}" if method_class(method).routed else method for method, routing in columns
+    ]
+    return markdown([first, *header, f"gain: lpi minus sprompts, {shown.own}"], lines)
 
 
 def lead(ours: Rows, theirs: Rows) -> str:
@@ -283,42 +344,43 @@ def interval(of: Difference) -> str:
     return f"{of.mean:+.1f} [{of.low:+.1f}, {of.high:+.1f}]"
 
 
-def plain_group(name: str, found: Groups) -> str:
+def plain_group(shown: Shown, name: str, found: Groups) -> str:
     """A line for each label."""
-    lines = [[place.label, str(len(rows)), *cells(rows, MEASURES)] for place, rows in found[name].items()]
+    group = shown.group(name, found)
+    lines = [[place.label, str(len(rows)), *cells(rows, MEASURES)] for place, rows in group.items()]
     return markdown([name, "seeds", *titles(MEASURES)], lines)
 
 
-def search_table() -> str:
+def search_table(pipeline: Pipeline) -> str:
     """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
-    rows = read_rows(search.CSV)
-    chosen, lines = search.best_settings(rows, search.declaration()), []
+    rows, streams = read_rows(pipeline.table(search.NAME)), list(pipeline.streams)
+    chosen, lines = search.best_settings(rows, pipeline.declaration(search.NAME), streams), []
     for name in dict.fromkeys(row["method"] for row in rows):
         tried = search.gains(rows, name)
-        means = search.means(tried)
+        means = search.means(tried, streams)
         for text, gains in tried.items():
             settings = json.loads(text)
             mean = f"{means[text]:.1f}" if text in means else "-"
-            of_streams = [f"{gains[stream]:.1f}" if stream in gains else "-" for stream in STREAMS]
+            of_streams = [f"{gains[stream]:.1f}" if stream in gains else "-" for stream in streams]
             lines.append([name, shown(settings), *of_streams, f"**{mean}**" if settings == chosen.get(name) else mean])
-    return markdown(["method", "settings", *STREAMS, "mean"], lines)
+    return markdown(["method", "settings", *streams, "mean"], lines)
 
 
 def shown(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"`{name}={study.spelled(value)}`" for name, value in settings.items())
 
 
-def chosen_table() -> str:
-    """What the search chose for each method: for both streams, and what the best for each stream alone would gain."""
-    rows, lines = read_rows(search.CSV), []
-    for method, settings in search.best_settings(rows, search.declaration()).items():
+def chosen_table(pipeline: Pipeline) -> str:
+    """What the search chose for each method: for all streams, and what the best for each stream alone would gain."""
+    rows, streams, lines = read_rows(pipeline.table(search.NAME)), list(pipeline.streams), []
+    for method, settings in search.best_settings(rows, pipeline.declaration(search.NAME), streams).items():
         gains = search.gains(rows, method)
         own, cell = gains[json.dumps(settings)], []
-        for stream in STREAMS:
+        for stream in streams:
             alone = search.best(gains, (stream,))
             cell.append(f"{own[stream]:.1f} ({gains[json.dumps(alone)][stream]:.1f})")
         lines.append([method, str(len(gains)), shown(settings), *cell])
-    return markdown(["method", "trials", "settings", *(f"gain, {stream} (best there)" for stream in STREAMS)], lines)
+    return markdown(["method", "trials", "settings", *(f"gain, {stream} (best there)" for stream in streams)], lines)
 
 
 def plain_table(path: Path) -> str:
@@ -328,11 +390,39 @@ def plain_table(path: Path) -> str:
 
 
 def parameter_table() -> str:
-    """Every parameter: name, value in params.yaml, what is allowed, meaning."""
-    values = load_parameters()
+    """Every parameter of retrieval: name, value in params.yaml, what is allowed, meaning."""
     of_methods = (leaf for name in METHODS for leaf in leaves(method_class(name).Settings, f"{name}."))
-    known = {**GENERAL, **{name: Parameter(field) for name, field in of_methods}}
-    lines = [[f"`{name}`", study.spelled(values[name]), kind.range, kind.help] for name, kind in known.items()]
+    return declarations(load_parameters(), {name: Parameter(field) for name, field in of_methods})
+
+
+def grounding_table() -> str:
+    """The same for grounding, of what retrieval does not have or declares otherwise."""
+    values = GROUNDING.defaults()
+    own = {
+        name for name, kind in values.schema.parameters.items() if name not in GENERAL or differ(kind, GENERAL[name])
+    }
+    return declarations(values, {}, own)
+
+
+def differ(kind: Parameter, other: Parameter) -> bool:
+    """Whether two declarations say different things."""
+    return (kind.range, kind.help) != (other.range, other.help)
+
+
+def declarations(values: Parameters, more: Mapping[str, Parameter], shown: Collection[str] | None = None) -> str:
+    """A table of parameters, in the order in which the file has them.
+
+    Args:
+        values: of the file.
+        more: declarations besides those of its schema.
+        shown: names; None: all.
+    """
+    known = {**values.schema.parameters, **more}
+    lines = [
+        [f"`{name}`", study.spelled(value), known[name].range, known[name].help]
+        for name, value in values.items()
+        if name in known and (shown is None or name in shown)
+    ]
     return markdown(["parameter", "value", "allowed", "meaning"], lines)
 
 
@@ -342,16 +432,40 @@ def targets_table() -> str:
 
 OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the group that it needs, the table
     "methods in short": ("methods", methods_in_short),
-    **{f"methods, {stream}": ("methods", partial(whole_methods, stream)) for stream in STREAMS},
-    **{f"comparison, {stream}": ("methods", partial(comparison_table, stream)) for stream in STREAMS},
-    "components": ("components", components_table),
-    "routing": ("routing", routing_table),
-    "patch dropout": ("patch dropout", partial(plain_group, "patch dropout")),
-    "training scenes": ("training scenes", partial(crossed, "training scenes", "scenes per task")),
-    "variants of the stream": ("variants of the stream", partial(crossed, "variants of the stream", "stream")),
+    **{f"methods, {stream}": ("methods", partial(whole_methods, OF_RETRIEVAL, stream)) for stream in RETRIEVAL.streams},
+    **{
+        f"comparison, {stream}": ("methods", partial(comparison_table, OF_RETRIEVAL, stream))
+        for stream in RETRIEVAL.streams
+    },
+    "components": ("components", partial(components_table, OF_RETRIEVAL)),
+    "routing": ("routing", partial(routing_table, OF_RETRIEVAL)),
+    "patch dropout": ("patch dropout", partial(plain_group, OF_RETRIEVAL, "patch dropout")),
+    "training scenes": ("training scenes", partial(crossed, OF_RETRIEVAL, "training scenes", "scenes per task")),
+    "variants of the stream": (
+        "variants of the stream",
+        partial(crossed, OF_RETRIEVAL, "variants of the stream", "stream"),
+    ),
+    "grounding methods": ("grounding methods", partial(whole_methods, OF_GROUNDING, "aspects")),
+    "grounding comparison": ("grounding methods", partial(comparison_table, OF_GROUNDING, "aspects")),
+    "grounding components": ("grounding components", partial(components_table, OF_GROUNDING)),
+    "grounding routing": ("grounding routing", partial(routing_table, OF_GROUNDING)),
+    "grounding pictures": ("grounding pictures", partial(crossed, OF_GROUNDING, "pictures", "pictures per task")),
+    "grounding variants": (
+        "grounding variants of the stream",
+        partial(crossed, OF_GROUNDING, "variants of the stream", "stream"),
+    ),
 }
-OF_SEARCH: dict[str, Callable[[], str]] = {"search": search_table, "settings": chosen_table}
-OTHERS: dict[str, Callable[[], str]] = {"parameters": parameter_table, "targets": targets_table}
+OF_SEARCH: dict[str, tuple[Pipeline, Callable[[Pipeline], str]]] = {
+    "search": (RETRIEVAL, search_table),
+    "settings": (RETRIEVAL, chosen_table),
+    "grounding search": (GROUNDING, search_table),
+    "grounding settings": (GROUNDING, chosen_table),
+}
+OTHERS: dict[str, Callable[[], str]] = {
+    "parameters": parameter_table,
+    "parameters of grounding": grounding_table,
+    "targets": targets_table,
+}
 
 
 def render(name: str, found: Groups) -> str:
@@ -360,8 +474,9 @@ def render(name: str, found: Groups) -> str:
         return OTHERS[name]()
     if name in OF_STUDY and OF_STUDY[name][0] in found:
         return OF_STUDY[name][1](found)
-    if name in OF_SEARCH and search.CSV.exists():
-        return OF_SEARCH[name]()
+    if name in OF_SEARCH and OF_SEARCH[name][0].table(search.NAME).exists():
+        pipeline, table = OF_SEARCH[name]
+        return table(pipeline)
     if name not in OF_SEARCH and (path := RESULTS / f"{name}.csv").exists():
         return plain_table(path)
     return MISSING.format(name)

@@ -36,11 +36,13 @@ from lpi.methods.common.base import Method
 from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.devices import device_from_environment
+from lpi.systems.retrieval import retrieval
 
 import numpy as np
 from options import no_options
 from results import write_rows
-from streams import STREAMS, make_data
+from streams import STREAMS
+from workers import make_data
 
 CSV = Path("docs/results/tasks_cpu.csv")
 DATA = {**STREAMS["aspects"], "scenes.train": 100, "scenes.rarest": 1.0}
@@ -135,7 +137,7 @@ class Run:
 
     def _method(self, task: int) -> Method:
         """As it is after the task; -1: before the first."""
-        method = create_method(self.parameters, self.backbone, self.device)
+        method = create_method(self.parameters, retrieval(self.backbone, self.device, self.parameters["prompts.deep"]))
         if task >= 0:
             load_state(self.states / str(task), method)
         return method

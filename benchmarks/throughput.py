@@ -20,6 +20,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.cost import gpu_peak
 from lpi.runtime.devices import describe, synchronize
+from lpi.systems.retrieval import retrieval
 
 import numpy as np
 import open_clip
@@ -45,7 +46,8 @@ def measure(arguments: argparse.Namespace, backbone: Backbone, dropout: float) -
     device = torch.device(arguments.device)
     changes = {**PAPER, "epochs": 1, "batch_size": arguments.batch, "patch_dropout": dropout}
     parameters = Parameters({**load_parameters(), **changes})
-    method, data = create_method(parameters, backbone, device), synthetic(backbone, arguments.pairs)
+    method = create_method(parameters, retrieval(backbone, device, parameters["prompts.deep"]))
+    data = synthetic(backbone, arguments.pairs)
     for task in range(1, TASKS):
         method.begin_task(torch.eye(task, device=device))
 

@@ -1,8 +1,6 @@
 """Recall after every task on all tasks seen so far, for the method and for the frozen backbone beside it."""
 
-import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +10,24 @@ from lpi.continual.gallery import Gallery
 from lpi.continual.keys import load_keys
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.routing import Routing
-from lpi.continual.state import drop_states, load_state
+from lpi.continual.state import drop_states, states_after
 from lpi.data.stream import MODALITIES, TaskData, load_features
 from lpi.methods import create_method, resolve
-from lpi.methods.common.base import Method
 from lpi.metrics import DIRECTIONS
-from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters, load_chain, load_parameters
+from lpi.report.matrices import write_matrix
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
+from lpi.systems import load_system
 
 import numpy as np
-import numpy.typing as npt
 
 MATRICES = Path("metrics/matrices")
 OUT = Path("data/evaluation")
 STATES = Path("data/states")
 SHOWN = 5  # retrieved images per example query
-
-
-def write_matrix(path: Path, matrix: npt.NDArray[np.float64], names: list[str]) -> None:
-    """A matrix with the tasks' names: row = after that task, column = on that task; blank = not measured."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["after", *names])
-        for name, row in zip(names, matrix, strict=True):
-            writer.writerow([name, *("" if np.isnan(value) else f"{value:.4f}" for value in row)])
 
 
 def write_result(prefix: str, result: StreamResult, names: list[str]) -> None:
@@ -49,13 +36,6 @@ def write_result(prefix: str, result: StreamResult, names: list[str]) -> None:
             ahead = result.ahead.get(direction, {}).get(k, np.full_like(matrix, np.nan))
             filled = np.where(np.isnan(matrix), ahead, matrix)
             write_matrix(MATRICES / f"{prefix}{direction}_r{k}.csv", filled, names)
-
-
-def states(method: Method, tasks: list[str]) -> Iterator[Method]:
-    """The method as it was after each task."""
-    for task in tasks:
-        load_state(STATES / task, method)
-        yield method
 
 
 def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict[str, Any]]:
@@ -74,17 +54,17 @@ def examples(gallery: Gallery, result: StreamResult, tasks: int) -> list[dict[st
 def main(parameters: Parameters) -> None:
     tasks, device, split = load_chain(), device_from_environment(), parameters["evaluation.split"]
     names = json.loads(Path("data/stream/stream.json").read_text("utf-8"))["names"]
-    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
+    system = load_system(parameters, device)
     gallery = Gallery.build(
         [TaskData.load(Path("data/stream") / split / task) for task in tasks],
         [load_features(Path("data/features"), split, task) for task in tasks],
     )
     routing = Routing.of(parameters, load_keys(Path("data/keys"), tasks))
-    method = create_method(parameters, backbone, device)
+    method = create_method(parameters, system)
     drop_states(STATES, tasks)
     similarities, ahead = load_similarities(STATES / tasks[-1]), parameters["evaluation.forward_transfer"]
-    how = routing, backbone.normalise, device, similarities, ahead
-    result = evaluate_stream(states(method, tasks), gallery, *how)
+    how = routing, system.normalise, device, similarities, ahead
+    result = evaluate_stream(states_after(STATES, tasks, method), gallery, *how)
     frozen = frozen_result(gallery, len(tasks), ahead)
     write_result("", result, names)
     write_result("frozen_", frozen, names)

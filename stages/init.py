@@ -6,7 +6,6 @@ from lpi.continual.state import save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.methods import create_method, resolve
-from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
@@ -14,6 +13,7 @@ from lpi.runtime.distributed import close
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.launch import is_writer, relaunched
 from lpi.runtime.startup import import_open_clip
+from lpi.systems import load_system
 
 import numpy as np
 
@@ -22,14 +22,14 @@ OUT = Path("data/states/init")
 
 def main() -> None:
     parameters, device = resolve(load_parameters()), device_from_environment()
-    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
+    system = load_system(parameters, device)
     rng = seed_all(parameters["seed"], task=0)
-    method = create_method(parameters, backbone, device)
+    method = create_method(parameters, system)
     records = []
     if method.offline:
         parts = [TaskData.load(Path("data/stream/train") / task) for task in load_chain()]
         everything, unknown = TaskData.concatenate(parts), np.ones((1, 1))
-        how = backbone.normalise, rng, device, "all tasks", len(parts)
+        how = system.normalise, rng, device, "all tasks", len(parts)
         records = train_task(method, everything, unknown, parameters, *how)
         method.tasks = 0
     if is_writer():

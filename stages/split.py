@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lpi.continual.features import encode
-from lpi.data.split import Rules, split_stream
+from lpi.data.split import Rules, counts_table, split_stream
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_parameters
 from lpi.runtime.cost import measured
@@ -31,11 +31,7 @@ def main() -> None:
 
     rules = Rules(**{name: parameters[f"stream.{name}"] for name in Rules.__dataclass_fields__})
     stream = split_stream(RAW, OUT, load_chain(), rules, backbone.resize, tokenize, embed)
-    width = max(map(len, stream["names"])) + 2
-    print(f"{'task':<{width}}{'train':>8}{'val':>8}{'test':>8}  images")
-    for task, name in enumerate(stream["names"]):
-        counts = "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test"))
-        print(f"{name:<{width}}{counts}")
+    print(counts_table(stream))
     if notice := backbone.notice():
         print(f"note: {notice}")
 

@@ -1,25 +1,23 @@
 """Condense the evaluation: metrics/summary.json, tables and figures; the state after the last task, for others."""
 
-import csv
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lpi.continual.ranks import FROZEN, METHOD
 from lpi.continual.uncertainty import interval
-from lpi.continual.verdict import load_verdicts
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report import figures
+from lpi.report.matrices import read_matrix
 from lpi.report.page import bounded, page
 from lpi.report.results import Results
-from lpi.report.starts import Starts
-from lpi.report.summary import lower, read_log, read_matrix, seen_recall, summarise
-from lpi.report.tables import recall_rows, stream_rows
+from lpi.report.summary import lower, seen_recall, summarise
+from lpi.report.tables import recall_rows, stream_rows, write_rows
+from lpi.report.training import Trained
 from lpi.runtime.errors import plain_errors
 
 import numpy as np
@@ -29,21 +27,6 @@ PLOTS = METRICS / "plots"
 DATA = Path("data")
 FINAL = DATA / "final"
 NAMES = {"i2t": "image to text", "t2i": "text to image"}
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def report_starts(starts: Starts, names: list[str]) -> None:
-    """The table and the figure of the losses before training; the table is empty where none were measured."""
-    with (METRICS / "start.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(starts.table(names))
-    if starts.measured:
-        figures.start_losses(starts.losses, starts.chosen.tolist(), names, PLOTS / "start.png")
 
 
 def draw_recall(results: Results, method: str) -> None:
@@ -83,29 +66,23 @@ def main(parameters: Parameters) -> None:
     (METRICS / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
     (METRICS / "report.md").write_text(page(summary, parameters["method"], len(tasks)), "utf-8")
 
-    epochs = [(name, row) for task, name in zip(tasks, names, strict=True) for row in read_log(DATA / "states" / task)]
-    epochs = epochs or [("none", {"epoch": 0, "loss": 0.0})]
-    logs = [{"task": name, "step": step, **row} for step, (name, row) in enumerate(epochs, start=1)]
-    judged = [load_verdicts(DATA / "states" / task) for task in tasks]
-    kept = [int(not found or found[-1].kept) for found in judged]
-    write_rows(METRICS / "stream.csv", [row | {"kept": k} for row, k in zip(stream_rows(results), kept, strict=True)])
+    trained = Trained(DATA / "states", tasks, names)
+    stream = zip(stream_rows(results), trained.kept, strict=True)
+    write_rows(METRICS / "stream.csv", [row | {"kept": kept} for row, kept in stream])
     write_rows(METRICS / "recall.csv", recall_rows(results))
-    write_rows(METRICS / "training.csv", logs)
     shutil.copytree(DATA / "states" / tasks[-1], FINAL, copy_function=shutil.copyfile, dirs_exist_ok=True)
 
     PLOTS.mkdir(parents=True, exist_ok=True)
     draw_recall(results, parameters["method"])
-    report_starts(Starts.load(DATA / "states", tasks), names)
+    trained.report_losses(METRICS)
+    trained.report_starts(METRICS)
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
     figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
     for modality, counts in confusion.items():
         path, title = PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"
         figures.routing_confusion(counts, names, path, title, results.few)
-    figures.training_curves(logs, PLOTS / "training.png")
     draw_examples(facts, tasks, parameters["evaluation.split"])
-    for name, found in zip(names, judged, strict=True):
-        if found and not found[-1].kept:
-            print(f"the prompts of task {name} are not used: {found[-1]}", file=sys.stderr)
+    trained.tell_rejected()
     if warning := results.warning():
         print(warning, file=sys.stderr)
     for direction in DIRECTIONS:

@@ -10,7 +10,6 @@ from lpi.continual.training import seed_all, train_task
 from lpi.continual.verdict import Verdict, save_verdicts
 from lpi.data.stream import TaskData, load_features
 from lpi.methods import create_method, keeps_better_only, resolve
-from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
@@ -18,6 +17,7 @@ from lpi.runtime.distributed import close, from_writer
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.launch import is_writer, relaunched
 from lpi.runtime.startup import import_open_clip
+from lpi.systems import load_system
 
 import numpy as np
 
@@ -26,20 +26,30 @@ STATES = Path("data/states")
 
 def main(task: str, previous: str) -> None:
     parameters, device = resolve(load_parameters()), device_from_environment()
-    backbone = Backbone(parameters["backbone"], precision=parameters["precision"])
-    method = create_method(parameters, backbone, device)
+    system = load_system(parameters, device)
+    method = create_method(parameters, system)
     load_state(STATES / previous, method)
     data = TaskData.load(Path("data/stream/train") / task)
     similarity = np.load(f"data/distances/{task}.npy")
 
     def train(seed: int) -> Records:
         rng = seed_all(seed, task=method.tasks + 1)
-        return train_task(method, data, similarity, parameters, backbone.normalise, rng, device, task)
+        return train_task(method, data, similarity, parameters, system.normalise, rng, device, task)
+
+    if system.compares:
+
+        def judged(pairs: TaskData) -> Verdict:
+            frozen = load_features(Path("data/features"), "val", task)
+            return judge(method, pairs, frozen, system.normalise, device)
+
+    else:
+        from lpi.grounding.keeping import judge_boxes
+
+        def judged(pairs: TaskData) -> Verdict:
+            return judge_boxes(method, pairs, device)
 
     def verdict() -> Verdict:
-        frozen = load_features(Path("data/features"), "val", task)
-        found = judge(method, TaskData.load(Path("data/stream/val") / task), frozen, backbone.normalise, device)
-        return from_writer(found)
+        return from_writer(judged(TaskData.load(Path("data/stream/val") / task)))
 
     records: Records = []
     verdicts: list[Verdict] = []
@@ -52,8 +62,8 @@ def main(task: str, previous: str) -> None:
     if is_writer():
         save_state(STATES / task, method, records)
         save_verdicts(STATES / task, verdicts)
-        if method.routed:
-            own = measure_similarity(method, data, backbone.normalise, device, parameters["stream.margin"])
+        if method.routed and system.compares:
+            own = measure_similarity(method, data, system.normalise, device, parameters["stream.margin"])
             save_similarities(STATES / task, [*load_similarities(STATES / previous), own])
     close()
 

@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = "params.yaml"
+GROUNDING = "grounding"
 WHOLE = {  # every part of LPI in its plain form, whatever the defaults are
     "rank": 4,
     "depth": 4,
@@ -54,9 +55,11 @@ def parameters() -> Parameters:
 
 
 def linked(folder: Path) -> Path:
-    """Fill a folder with links to everything in the repository, but with the committed params.yaml."""
-    for path in ROOT.iterdir():
-        if path.name != PARAMS:
-            (folder / path.name).symlink_to(path)
-    (folder / PARAMS).write_text(text(PARAMS), "utf-8")
+    """Fill a folder with links to everything in the repository, but with the committed params.yaml files."""
+    (folder / GROUNDING).mkdir()
+    for path in (*ROOT.iterdir(), *(ROOT / GROUNDING).iterdir()):
+        if path.name not in (PARAMS, GROUNDING):
+            (folder / path.relative_to(ROOT)).symlink_to(path)
+    for params in (PARAMS, f"{GROUNDING}/{PARAMS}"):
+        (folder / params).write_text(text(params), "utf-8")
     return folder

@@ -21,10 +21,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # so that tests can import
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Group the tests for pytest-xdist: those of the finished run, which take longest, come first, then each module."""
-    items.sort(key=lambda item: "first_run" not in item.fixturenames)
+    """Group the tests for pytest-xdist: first those of the finished runs, which take longest, then each module.
+
+    The modules that use the finished run of retrieval are two groups, each of which makes that run.
+    """
+    items.sort(key=lambda item: not {"first_run", "grounded"} & {*item.fixturenames})
+    running = sorted({item.path.name for item in items if "first_run" in item.fixturenames})
     for item in items:
-        group = "pipeline" if "first_run" in item.fixturenames else item.path.name
+        name = item.path.name
+        group = f"pipeline {running.index(name) % 2}" if "first_run" in item.fixturenames else name
         item.add_marker(pytest.mark.xdist_group(group))
 
 

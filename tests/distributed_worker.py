@@ -6,11 +6,11 @@ from pathlib import Path
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
-from lpi.methods import method_class, resolve
-from lpi.methods.common.base import neutral_anchor
+from lpi.methods import create_method, resolve
 from lpi.parameters import METHODS, Parameters
 from lpi.runtime.distributed import close
 from lpi.runtime.launch import is_writer
+from lpi.systems.retrieval import Retrieval
 
 import committed
 import numpy as np
@@ -23,12 +23,16 @@ SMALL = {"depth": 2, "epochs": 2, "batch_size": 2, "rank": 3, "prompt_length": 3
 PLAIN = {"optimizer.name": "sgd", "lr": 0.1, "stream.margin": 1}  # updates in proportion to gradients
 
 
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    return images.permute(0, 3, 1, 2).float() / 255 - 0.5
+
+
 def train(name: str) -> dict:
     parameters = resolve(Parameters(dict(committed.parameters()) | committed.WHOLE | SMALL | PLAIN | {"method": name}))
     torch.manual_seed(0)
     encoder = PromptedCLIP(freeze(open_clip.CLIP(**TINY)))
     tokenizer = open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
-    method = method_class(name)(encoder, parameters, neutral_anchor(encoder, tokenizer, parameters["prompt_length"]))
+    method = create_method(parameters, Retrieval(encoder, tokenizer, normalise))
     tokens, owners = tokenizer(CAPTIONS).numpy().astype(np.int32), np.repeat(np.arange(3), 2)
     pixels, records = np.random.default_rng(0), []
     for task in range(2):
@@ -38,7 +42,7 @@ def train(name: str) -> dict:
             data,
             np.full((task + 1, task + 1), 0.5) + np.eye(task + 1) / 2,
             parameters,
-            lambda images: images.permute(0, 3, 1, 2).float() / 255 - 0.5,
+            normalise,
             seed_all(0, task),
             torch.device("cpu"),
             name,

@@ -1,4 +1,4 @@
-"""A Git and DVC repository with the sources and a tiny stream, for tests of the pipeline."""
+"""A Git and DVC repository with the sources and a tiny stream, for tests of the two pipelines."""
 
 import json
 import os
@@ -38,15 +38,56 @@ TINY = {  # what most tests of the pipeline need; where a test is about somethin
     "routing.candidates": 1,
     "routing.calibrate": False,
 }
+GROUNDING = (
+    *SOURCES,
+    "data/refcoco.yaml",
+    "grounding/dvc.yaml",
+    "grounding/data/.gitignore",
+    "grounding/data/own/README.md",
+    "grounding/detector",
+    "grounding/metrics/.gitignore",
+)
+TINY_GROUNDING = {
+    **committed.WHOLE,
+    "scenes.image_size": 32,
+    "scenes.train": 8,
+    "scenes.val": 3,
+    "scenes.test": 5,
+    "scenes.expressions": 3,
+    "scenes.plain": 0.3,
+    "epochs": 1,
+    "batch_size": 8,
+    "rank": 2,
+    "routing.clusters": 2,
+}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+GROUNDING_STAGES = yaml.safe_load((ROOT / "grounding" / "dvc.yaml").read_text())["stages"]
+SNOOP = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+loaded = {m.__file__ for name, m in list(sys.modules.items()) if name.partition(".")[0] == "lpi"}
+print("LOADED", *sorted(loaded))
+"""
 
 
 class Checkout:
-    """A folder with a checkout of such a repository, and commands in it."""
+    """A folder with a checkout of such a repository, and commands in it.
+
+    Attributes:
+        below: the folder of the pipeline in it, in which the commands run.
+    """
+
+    below = "."
 
     def __init__(self, folder: Path, umask: int = -1, **more: str):
         """umask: of the commands, -1 for that of the tests; more: variables of the environment in which they run."""
         self.folder, self.umask, self.more = folder, umask, more
+
+    @property
+    def home(self) -> Path:
+        """The folder of the pipeline."""
+        return self.folder / self.below
 
     @property
     def environment(self) -> dict[str, str]:
@@ -60,9 +101,7 @@ class Checkout:
 
     def run(self, *command: str, check: bool = True, environment: dict | None = None) -> subprocess.CompletedProcess:
         environment = environment or self.environment
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, umask=self.umask, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=self.home, env=environment, umask=self.umask, capture_output=True, text=True)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -76,13 +115,13 @@ class Checkout:
 
     def restore(self) -> None:
         """Back to the last commit and its data."""
-        (self.folder / "params.yaml").unlink()  # Git overlooks a change of the same length just after DVC's
+        (self.home / "params.yaml").unlink()  # Git overlooks a change of the same length just after DVC's
         self.run("git", "checkout", "--quiet", "HEAD", "--", ".")  # a failed experiment stages what it changed
-        self.run("git", "clean", "-fdq", "src")
-        self.dvc("checkout", "--quiet", "--force")
+        self.run("git", "clean", "-fdq", str(self.folder / "src"))
+        self.dvc("checkout", "--quiet", "--force", "dvc.yaml")
 
     def parameters(self) -> dict:
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
+        return yaml.safe_load((self.home / "params.yaml").read_text())
 
     def set(self, changes: dict) -> None:
         tree = self.parameters()
@@ -92,10 +131,10 @@ class Checkout:
             for group in groups:
                 place = place[group]
             place[last] = value
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        (self.home / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def read(self, path: str) -> bytes:
-        return (self.folder / path).read_bytes()
+        return (self.home / path).read_bytes()
 
     def summary(self) -> dict:
         return json.loads(self.read("metrics/summary.json"))
@@ -104,17 +143,29 @@ class Checkout:
 class Repository(Checkout):
     """A Git and DVC repository with the sources, the committed parameters and a tiny stream of two tasks."""
 
+    sources: tuple[str, ...] = SOURCES
+    tiny: dict = TINY
+
     def __init__(self, folder: Path, **more: str):
         super().__init__(folder, **more)
-        for source in SOURCES:
+        for source in self.sources:
             (folder / source).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
             copy(ROOT / source, folder / source)
-        (folder / "params.yaml").write_text(committed.text("params.yaml"))
-        self.set({**TINY, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
-        self.run("git", "init", "--quiet")
-        self.dvc("init", "--quiet")
+        for place in {".", self.below}:  # DVC reads the pipeline above as well
+            (folder / place / "params.yaml").write_text(committed.text(f"{place}/params.yaml"))
+        self.set({**self.tiny, "tasks": {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}})
+        self.run("git", "init", "--quiet", str(folder))
+        self.dvc("--cd", str(folder), "init", "--quiet")
         self.commit()
+
+
+class GroundingRepository(Repository):
+    """The same for the pipeline of grounding."""
+
+    below = "grounding"
+    sources = GROUNDING
+    tiny = TINY_GROUNDING
 
 
 def cloned(origin: Path, folder: Path, config: str, umask: int = -1) -> Checkout:
@@ -149,3 +200,46 @@ def keep_only(tree: dict, names: list[str]) -> dict:
             source, place = source[group], place.setdefault(group, {})
         place[last] = source[last]
     return kept
+
+
+def remake(repository: Checkout, stage: dict, fill: dict[str, str]) -> None:
+    """Make the outputs of a stage anew, with just what it declares.
+
+    Every undeclared parameter is removed: the outputs must be the same, and the code that is loaded that is declared.
+
+    Args:
+        repository: with a finished run.
+        stage: of dvc.yaml.
+        fill: what to put in place of ${key} and the like.
+    """
+
+    def filled(text: str) -> str:
+        for old, new in fill.items():
+            text = text.replace(old, new)
+        return text
+
+    def places(key: str) -> list[str]:
+        """From the root of the repository."""
+        return [os.path.normpath(f"{repository.below}/{filled(entry)}") for entry in declared(stage, key)]
+
+    outs = [repository.folder / out for key in ("outs", "metrics", "plots") for out in places(key)]
+    files = [path for out in outs for path in (sorted(out.rglob("*")) or [out])]
+    before = {path: path.read_bytes() for path in files if path.is_file()}
+    assert before
+    for path in before:
+        path.unlink()
+    parameters = keep_only(repository.parameters(), declared(stage, "params"))
+    (repository.home / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+    output = repository.run(sys.executable, "-c", SNOOP, *filled(stage["cmd"]).split()[1:]).stdout
+    for path, content in before.items():
+        assert path.read_bytes() == content, f"{path.name} differs"
+    loaded = next(line for line in output.splitlines() if line.startswith("LOADED")).split()[1:]
+    assert all(Path(module).is_relative_to(repository.folder / "src") for module in loaded)
+    deps = places("deps")
+    for module in loaded:
+        path = Path(module).relative_to(repository.folder).as_posix()
+        if not path.endswith("__init__.py"):
+            assert any(path == dep or path.startswith(f"{dep}/") for dep in deps), f"{path} is not declared"
+    for dep in deps:
+        if dep.startswith("src/lpi/") and dep.endswith(".py"):
+            assert str(repository.folder / dep) in loaded, f"{dep} is declared but not loaded"

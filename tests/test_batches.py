@@ -69,15 +69,16 @@ def test_an_epoch_has_every_pair_once():
     batches = pair_batches(margin=0)
     loaded = list(batches.loaded())
     assert (batches.items, batches.updates, len(loaded)) == (6, 4, 4)
-    assert sorted(int(token) for _, tokens in loaded for token in tokens) == list(range(6))
-    for images, tokens in loaded:
+    assert sorted(int(token) for batch in loaded for token in batch.tokens) == list(range(6))
+    for images, tokens, _ in loaded:
         assert images[:, 0, 0, 0].tolist() == [int(token) // 2 for token in tokens]
 
 
 def test_images_with_a_margin_are_cropped_anew_where_the_draw_says():
     batches = pair_batches(margin=1)
     for rows, starts in batches.draw():
-        images, tokens = batches.load(rows, starts)
+        images, tokens, boxes = batches.load(rows, starts)
+        assert boxes is None
         for image, row, (top, left), token in zip(images, rows, starts, tokens, strict=True):
             assert token == row
             whole = batches.images[row // 2].permute(2, 0, 1)
@@ -94,7 +95,14 @@ def test_a_part_of_a_batch_loads_as_it_does_within_the_batch():
     batches = pair_batches(margin=1)
     rows, starts = next(batches.draw())
     whole, part = batches.load(rows, starts), batches.load(rows[1:], starts[1:])
-    assert all(torch.equal(all_of_it[1:], some) for all_of_it, some in zip(whole, part, strict=True))
+    assert torch.equal(whole.images[1:], part.images) and torch.equal(whole.tokens[1:], part.tokens)
+
+
+def test_boxes_go_with_their_expressions():
+    batches = pair_batches(margin=0)
+    batches.boxes = torch.arange(24.0).reshape(6, 4)
+    for batch in batches.loaded():
+        assert torch.equal(batch.boxes[:, 0], 4 * batch.tokens[:, 0].float())
 
 
 def test_features_are_picked_by_pair():

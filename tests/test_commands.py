@@ -1,5 +1,6 @@
 """Every command of README.md, CONTRIBUTING.md and docs/ is run on a tiny stream, or checked as `RULES` says."""
 
+import contextlib
 import os
 import re
 import runpy
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lpi.methods import check, resolve
 from lpi.models.backbone import Backbone
+from lpi.parameters import DETECTOR
 from lpi.runtime.devices import NAMES as DEVICES
 
 import claims
@@ -51,9 +53,10 @@ def made(command: str) -> None:
     environment = {**os.environ, **variables}
     output = subprocess.run(arguments, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
     assert all(f"'{value}'" in output for value in variables.values()), output
-    for word in arguments:
-        if word.startswith("SET="):
-            possible(f"dvc exp run {word.removeprefix('SET=')}")
+    settings = dict(word.partition("=")[::2] for word in arguments if "=" in word)
+    if "SET" in settings:
+        with contextlib.chdir(settings.get("FOLDER", ".")):
+            possible(f"dvc exp run {settings['SET']}")
 
 
 def explained(command: str) -> None:
@@ -91,7 +94,19 @@ def possible(command: str) -> None:
     """The parameters exist and their values are possible, with the backbone of the committed params.yaml."""
     for settings in settings_of(command):
         parameters = resolve(plan.set_parameters(settings))
-        check(parameters, Backbone(parameters["backbone"]).config)
+        if DETECTOR not in parameters:
+            check(parameters, Backbone(parameters["backbone"]).config)
+
+
+def possible_in_grounding(command: str) -> None:
+    """The same, with the parameters of the second pipeline."""
+    with contextlib.chdir("grounding"):
+        possible(command)
+
+
+def has_pipeline(command: str) -> None:
+    """The folder has a pipeline of its own."""
+    assert (ROOT / words_of(command)[1] / "dvc.yaml").exists()
 
 
 def known_variable(command: str) -> None:
@@ -186,7 +201,9 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"dvc artifacts get", known_to_dvc),
     (r"sed -i .* params\.yaml|git checkout params\.yaml|cat metrics/report\.md", runs),
     (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
+    (r"dvc exp run .*-S detector=.*", possible_in_grounding),
     (r"dvc exp run( --queue)?( -S .*)?", possible),
+    (r"cd grounding", has_pipeline),
     (r"LPI_\w+=\w+ dvc repro", known_variable),
     (r"dvc repro( train@t01| --force fetch)?", runs),
     (r"dvc (metrics (show --json|diff)|params diff|plots (show|diff)|queue status|exp (list|apply NAME))", runs),

@@ -18,6 +18,8 @@ import tables
 import targets
 import yaml
 from conftest import ROOT
+from grounding_streams import GROUNDING
+from pipelines import Pipeline
 from repository import declared
 from results import Rows, write_rows
 from streams import STREAMS
@@ -137,9 +139,12 @@ def test_the_variables_of_the_environment_are_those_that_the_code_reads():
     assert set(re.findall(r"^\| `(LPI_\w+)` \|", table, re.MULTILINE)) == set(re.findall(r'"(LPI_\w+)"', source))
 
 
+SHOWN = tables.OF_RETRIEVAL, tables.OF_GROUNDING
+
+
 def rows_of(method: str, gains: list[float], **columns: str) -> Rows:
     """A row for each seed; forgetting is twice the gain, every other measure the gain itself."""
-    names = [name for _, name, _ in (*tables.WHOLE, *tables.ACCURACY)]
+    names = [name for shown in SHOWN for _, name, _ in (*shown.whole, *shown.accuracy)]
     return [
         {
             "method": method,
@@ -185,7 +190,7 @@ def test_methods_in_short_have_both_streams_in_a_line():
 
 def test_a_stream_has_every_method_under_every_routing():
     header, *lines = lines_of("methods, aspects", {"methods": METHODS_FOUND})
-    assert header == ["method", "routing", "seeds", *(title for title, _, _ in tables.WHOLE)]
+    assert header == ["method", "routing", "seeds", *(title for title, _, _ in tables.OF_RETRIEVAL.whole)]
     assert [line[:4] for line in lines] == [
         ["lpi", "by pairs", "3", "6.0 ± 1.0"],
         ["lpi", "as published", "3", "4.0 ± 0.0"],
@@ -314,6 +319,38 @@ def test_variants_stand_in_rows_and_methods_with_their_routings_in_columns():
     assert lines_of("variants of the stream", {"variants of the stream": group})[0][0] == "stream"
 
 
+def test_methods_of_grounding_have_boxes_and_one_stream():
+    found = {f"grounding {name}": METHODS_FOUND for name in ("methods", "components")}
+    header, *lines = lines_of("grounding methods", found)
+    measures = ["R@1", "gain over frozen", "forgetting", "R@5", "R@10", "mean IoU", "upper bound", "last R@1"]
+    assert header == ["method", "routing", "seeds", *measures, "parameters per task"]
+    assert [line[:4] + line[-1:] for line in lines[:2]] == [
+        ["lpi", "by both", "3", "6.0 ± 1.0", "2,776"],
+        ["lpi", "as published", "3", "4.0 ± 0.0", "2,776"],
+    ]
+    compared = tables.render("comparison, aspects", {"methods": METHODS_FOUND})
+    assert tables.render("grounding comparison", found) == compared.replace("by pairs", "by both")
+
+
+def test_routings_of_grounding_are_right_by_image_text_and_both():
+    group = {Place("aspects", "lpi", "1 mean"): rows_of("lpi", [5.0], **{"routing_accuracy.both": "93"})}
+    header, line = lines_of("grounding routing", {"grounding routing": group})
+    assert header[-3:] == ["routed right by image", "routed right by text", "routed right by both"]
+    assert line[-3:] == ["5.0", "5.0", "93.0"]
+
+
+def test_pictures_of_grounding_are_crossed_with_methods():
+    group = {
+        Place("aspects", "lpi, 5", "own"): rows_of("lpi", [5.0]),
+        Place("aspects", "lpi, 5", "oracle"): rows_of("lpi", [6.0]),
+    }
+    for name, first in (("pictures", "pictures per task"), ("variants", "stream")):
+        found = {"grounding pictures": group, "grounding variants of the stream": group}
+        header, line = lines_of(f"grounding {name}", found)
+        assert header == [first, "lpi, by both", "lpi, true tasks", "gain: lpi minus sprompts, by both"]
+        assert line == ["5", "5.0 / 10.0", "6.0 / 12.0", "-"]
+
+
 TRIALS = [
     ("lpi", {"lr": 0.1}, 2.0, 4.0),
     ("lpi", {"lr": 1e-05}, 5.0, 0.5),
@@ -329,8 +366,8 @@ SPACE = {"lr": [0.1, 1e-05], "own": {"lpi": {"rank": [2]}, "l2p": {"prompts.deep
 @pytest.fixture
 def searched(monkeypatch, tmp_path):
     """A search that is not complete."""
-    monkeypatch.setattr(tables.search, "CSV", tmp_path / "search.csv")
-    monkeypatch.setattr(tables.search, "declaration", lambda: SPACE)
+    monkeypatch.setattr(Pipeline, "table", lambda pipeline, name: tmp_path / f"{pipeline.prefix}{name}.csv")
+    monkeypatch.setattr(Pipeline, "declaration", lambda *_: SPACE)
     rows = [
         {"method": method, "settings": json.dumps(settings), "stream": stream, "routing": routing, "gain": gain}
         for method, settings, *gains in TRIALS
@@ -340,7 +377,8 @@ def searched(monkeypatch, tmp_path):
     ]
     for row in rows:
         row["gain"] += 50 * (row["routing"] == "oracle")  # does not count
-    write_rows(tables.search.CSV, rows)
+    write_rows(tmp_path / "search.csv", rows)
+    write_rows(tmp_path / "grounding_search.csv", [row for row in rows if row["stream"] == "aspects"])
 
 
 def test_the_best_trial_of_both_streams_is_in_bold(searched):
@@ -366,23 +404,45 @@ def test_chosen_settings_stand_beside_the_best_of_each_stream(searched):
     ]
 
 
+def test_the_search_of_grounding_has_its_own_stream_alone(searched):
+    header, *lines = lines_of("grounding search", {})
+    assert header == ["method", "settings", "aspects", "mean"]
+    assert lines[:3] == [
+        ["lpi", "`lr=0.1`", "2.0", "2.0"],
+        ["lpi", "`lr=1e-05`", "5.0", "**5.0**"],
+        ["lpi", "`lr=0.1`, `rank=2`", "9.0", "9.0"],
+    ]
+    assert lines_of("grounding settings", {})[0][3:] == ["gain, aspects (best there)"]
+
+
 def test_missing_results_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(tables.search, "CSV", tmp_path / "none.csv")
+    monkeypatch.setattr(Pipeline, "table", lambda pipeline, name: tmp_path / f"{pipeline.prefix}{name}.csv")
     for name in (*tables.OF_STUDY, *tables.OF_SEARCH, "no file"):
         assert tables.render(name, {}) == f"No results of {name} yet."
     part = {Place("aspects", "frozen", "own"): rows_of("frozen", [0.0])}
-    for name, missing in (("comparison, aspects", "lpi on the stream aspects"), ("components", "the whole method")):
-        assert tables.render(name, {"methods": part, "components": part}) == f"No results of {missing} yet."
+    for prefix in ("", "grounding "):
+        found = {f"{prefix}methods": part, f"{prefix}components": part}
+        comparison = f"{prefix}comparison" if prefix else "comparison, aspects"
+        for name, missing in ((comparison, "lpi on the stream aspects"), (f"{prefix}components", "the whole method")):
+            assert tables.render(name, found) == f"No results of {missing} yet."
+    assert tables.groups() == {}
 
 
-def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch):
+@pytest.fixture
+def kept(monkeypatch):
+    """Some rows that both studies have, whatever is found in them."""
+    monkeypatch.setattr(tables, "read_rows", lambda path: [{"values": "{}"}])
+
+
+def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch, kept):
     """A row that several places share stands in all of them."""
     order = [place_of_study(*names) for names in ("am", "am", "bn", "bo")]
     rows = [{"seed": "0"}, {"seed": "1"}]
-    monkeypatch.setattr(tables.study, "load_runs", lambda: order)
-    monkeypatch.setattr(tables.study, "found_rows", lambda *_: [*rows, rows[0], None])
+    monkeypatch.setattr(tables.study, "load_runs", lambda pipeline: order if pipeline is GROUNDING else order[:3])
+    monkeypatch.setattr(tables.study, "found_rows", lambda runs, _: [*rows, rows[0], None][: len(runs)])
     m, n = (Place("aspects", label, "own") for label in "mn")
-    assert tables.groups() == {"a": {m: rows}, "b": {n: rows[:1]}}
+    groups = {"a": {m: rows}, "b": {n: rows[:1]}}
+    assert tables.groups() == {**groups, **{f"grounding {name}": group for name, group in groups.items()}}
 
 
 def place_of_study(group: str, label: str, method: str = "lpi", routing: str = "own") -> SimpleNamespace:
@@ -391,17 +451,19 @@ def place_of_study(group: str, label: str, method: str = "lpi", routing: str = "
     )
 
 
-def test_a_method_that_is_routed_as_published_stands_once_and_says_so(monkeypatch):
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: shown.pipeline.name)
+def test_a_method_that_is_routed_as_published_stands_once_and_says_so(monkeypatch, kept, shown):
     places = [
         place_of_study("methods", method, method, routing)
         for method in ("lpi", "lpi-released")
         for routing in ("own", "published")
     ]
     rows = [{"method": place.label, "seed": "0"} for place in places]
-    monkeypatch.setattr(tables.study, "load_runs", lambda: places)
+    monkeypatch.setattr(tables.study, "load_runs", lambda pipeline: places)
     monkeypatch.setattr(tables.study, "found_rows", lambda *_: rows)
-    shown = [(place.label, tables.routed(place, own)) for place, own in tables.groups()["methods"].items()]
-    assert shown == [("lpi", "by pairs"), ("lpi", "as published"), ("lpi-released", "as published")]
+    group = shown.group("methods", tables.groups())
+    named = [(place.label, tables.routed(shown, place, own)) for place, own in group.items()]
+    assert named == [("lpi", shown.own), ("lpi", "as published"), ("lpi-released", "as published")]
 
 
 def test_marked_tables_are_replaced_and_the_rest_kept(monkeypatch):

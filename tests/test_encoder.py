@@ -189,6 +189,18 @@ def test_prompts_enter_as_described(tiny_clip, tiny_tokenizer, deep, depth):
     torch.testing.assert_close(ours, naive_text(tiny_clip, tokens, text, deep), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("length", [0, 3])
+def test_patch_tokens_are_those_of_open_clip_and_see_the_prompts(tiny_clip, length):
+    encoder, images = PromptedCLIP(tiny_clip), torch.randn(2, 3, 16, 16)
+    prompts = torch.randn(2, length, encoder.vision_width) if length else None
+    found = encoder.encode_patches(images, prompts)
+    assert found.shape == (2, len(tiny_clip.visual.positional_embedding) - 1, encoder.vision_width)
+    tiny_clip.visual.output_tokens = True
+    plain = tiny_clip.visual(images)[1]
+    tiny_clip.visual.output_tokens = False
+    assert torch.allclose(found, plain, atol=1e-5) == (length == 0)
+
+
 def test_prompts_per_sample_equal_one_sample_at_a_time(tiny_encoder, tiny_tokenizer):
     torch.manual_seed(2)
     vision, text = torch.randn(2, 2, 3, tiny_encoder.vision_width), torch.randn(2, 2, 3, tiny_encoder.text_width)

@@ -6,12 +6,13 @@ from lpi.continual.routing import Routing
 from lpi.continual.uncertainty import bootstrap, interval
 from lpi.data.stream import TaskData
 from lpi.metrics import CUTOFFS, average_recall, hit_ranks, last_recall, recall_at
+from lpi.report.matrices import write_matrix
 from lpi.report.summary import read_matrices, seen_recall, summarise
 
 import numpy as np
 import pytest
 import torch
-from stages.evaluate import write_matrix, write_result
+from stages.evaluate import write_result
 from synthetic_ranks import synthetic_ranks
 
 TASKS, IMAGES, CAPTIONS, WIDTH = 4, 6, 2, 12

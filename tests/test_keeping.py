@@ -7,10 +7,10 @@ from lpi.continual.state import load_state, save_state
 from lpi.continual.verdict import Verdict, load_verdicts, save_verdicts
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP
-from lpi.methods import check, keeps_better_only, method_class, resolve
-from lpi.methods.common.base import neutral_anchor
+from lpi.methods import check, create_method, keeps_better_only, resolve
 from lpi.metrics import hit_ranks, recall_at
 from lpi.parameters import ParameterError, Parameters
+from lpi.systems.retrieval import Retrieval
 
 import committed
 import numpy as np
@@ -147,7 +147,7 @@ def make(tiny_clip, tiny_tokenizer):
     def make(**changes):
         torch.manual_seed(3)
         chosen, encoder = parameters(**changes), PromptedCLIP(tiny_clip)
-        return method_class(chosen["method"])(encoder, chosen, neutral_anchor(encoder, tiny_tokenizer, 3))
+        return create_method(chosen, Retrieval(encoder, tiny_tokenizer, torch.nn.Identity()))
 
     return make
 

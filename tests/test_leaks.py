@@ -10,8 +10,9 @@ from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.scenes import Placed, Scene
 from lpi.models.pretraining import objectives
 from lpi.models.pretraining.announcements import ANNOUNCEMENTS, Announcement
+from lpi.models.pretraining.curriculum import Draws
 from lpi.models.pretraining.recipe import Inserted
-from lpi.models.pretraining.student import Draws, Student
+from lpi.models.pretraining.student import Student
 
 import numpy as np
 import pytest

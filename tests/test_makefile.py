@@ -16,6 +16,7 @@ def test_clean_removes_results_but_nothing_that_was_fetched_or_put_there(tmp_pat
     for name in ("Makefile", ".gitignore", "data/.gitignore"):
         shutil.copy(ROOT / name, tmp_path / name)
     kept = ("data/own/photos/1.jpg", "data/own/captions.csv", "data/coco/train2014.zip.part", "data/flickr30k/a.json")
+    kept += ("data/refcoco/mdetr_annotations.tar.gz",)
     kept += (".venv/bin/python", ".dvc/cache/files/1")
     removed = ("data/raw/train.zip", "data/stream/stream.json", "src/lpi/__pycache__/a.pyc")
     for name in kept + removed:

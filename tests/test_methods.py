@@ -8,13 +8,14 @@ from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss, task_contrast_loss
-from lpi.methods import method_class, resolve
-from lpi.methods.common.base import neutral_anchor
+from lpi.methods import create_method, method_class, resolve
 from lpi.methods.dcp import CoupledPrompts
 from lpi.parameters import METHODS, Parameters
 from lpi.prompts import cp_prompt
 from lpi.report.summary import read_log
 from lpi.runtime.devices import precise_dtype
+from lpi.systems.base import Batch
+from lpi.systems.retrieval import Retrieval, neutral_anchor
 
 import committed
 import numpy as np
@@ -47,8 +48,7 @@ def make(tiny_clip, tiny_tokenizer):
     def make(parameters):
         torch.manual_seed(3)
         encoder = PromptedCLIP(tiny_clip, parameters["prompts.deep"])
-        anchor = neutral_anchor(encoder, tiny_tokenizer, parameters["prompt_length"])
-        return method_class(parameters["method"])(encoder, parameters, anchor)
+        return create_method(parameters, Retrieval(encoder, tiny_tokenizer, normalise))
 
     return make
 
@@ -171,9 +171,9 @@ def test_lpi_losses_equal_their_definitions(make, tasks, tiny_tokenizer):
     similarity = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
     method.begin_task(similarity)
     images, tokens = torch.randn(4, 3, 16, 16), tiny_tokenizer(CAPTIONS[:4])
-    terms = method.losses(images, tokens)
+    terms = method.losses(Batch(images, tokens))
     vision, text = method.task_prompts[1]()
-    encoder = method.encoder
+    encoder = method.system.encoder
     image_features, text_features = encoder.encode_image(images, vision), encoder.encode_text(tokens, text)
     logits = encoder.model.logit_scale.exp() * image_features @ text_features.T
     torch.testing.assert_close(terms["retrieval"], contrastive_loss(logits))
@@ -199,7 +199,7 @@ def test_losses_can_be_switched_off(make, tasks, tiny_tokenizer, changes, missin
     method = make(parameters)
     learn(method, tasks[0], parameters)
     method.begin_task(torch.eye(2))
-    terms = method.losses(torch.randn(2, 3, 16, 16), tiny_tokenizer(CAPTIONS[:2]))
+    terms = method.losses(Batch(torch.randn(2, 3, 16, 16), tiny_tokenizer(CAPTIONS[:2])))
     assert set(terms) == {"retrieval", "alignment", "task_contrast", "distillation"} - {missing}
 
 
@@ -211,11 +211,11 @@ def test_lpi_distils_the_prompts_of_the_nearest_task(make, tasks, tiny_tokenizer
     assert learn(method, tasks[0], parameters)[0].keys() == {"epoch", "loss", "retrieval", "alignment"}
     learn(method, tasks[1], parameters)
     method.begin_task(torch.tensor([[1.0, 0.1, 0.6], [0.1, 1.0, 0.2], [0.6, 0.2, 1.0]]))
-    teacher = method.logits(images, tokens, *method.task_prompts[0]()).detach()
-    student = method.logits(images, tokens, *method.task_prompts[2]())
-    term = method.losses(images, tokens)["distillation"]
+    answers = (method.system.answers(Batch(images, tokens), method.task_prompts[task]()) for task in (0, 2))
+    teacher, student = map(method.system.similarities, answers)
+    term = method.losses(Batch(images, tokens))["distillation"]
     assert term > 0.01
-    torch.testing.assert_close(term, 0.4 * distillation_loss(student, teacher, 1.5))
+    torch.testing.assert_close(term, 0.4 * distillation_loss(student, teacher.detach(), 1.5))
     method.zero_grad()
     term.backward()
     assert not any(parameter.grad is not None for parameter in method.task_prompts[0].parameters())
@@ -285,12 +285,12 @@ def test_a_state_of_other_settings_is_refused(make, tasks, tmp_path):
 def test_a_loss_that_is_not_finite_stops_training(make, tasks):
     parameters = settings(method="shared", lr=100.0, epochs=5, **{"optimizer.name": "sgd", "prompts.scale": 10.0})
     method = make(parameters)
-    method.encoder.model.logit_scale.data.fill_(88.0)
+    method.system.encoder.model.logit_scale.data.fill_(88.0)
     try:
         with pytest.raises(FloatingPointError, match="the loss is not finite"):
             learn(method, tasks[0], parameters)
     finally:
-        method.encoder.model.logit_scale.data.fill_(np.log(1 / 0.07))
+        method.system.encoder.model.logit_scale.data.fill_(np.log(1 / 0.07))
 
 
 def test_rank_zero_has_full_rank_prompts(make, tasks):
@@ -304,6 +304,71 @@ def test_rank_zero_has_full_rank_prompts(make, tasks):
     interaction = sum(parameter.numel() for parameter in method.task_prompts[0].interaction.parameters())
     assert method.parameters_per_task == 2 * 3 * (32 + 24) + interaction
     assert np.linalg.matrix_rank(factors.vision.detach().flatten(0, 1)) == 6
+
+
+LEARNS = [name for name in METHODS if name != "frozen"]
+ALONE = {"prompts.modality": "vision"}
+
+
+@pytest.mark.parametrize("modality", ["vision", "text"])
+@pytest.mark.parametrize("name", LEARNS)
+def test_a_modality_without_prompts_has_the_features_of_the_frozen_model(make, tasks, name, modality):
+    parameters = settings(**{"method": name, "prompts.modality": modality, "prompts.scale": 0.5})
+    method = make(parameters)
+    for data in tasks[:2]:
+        learn(method, data, parameters)
+    batch = Batch(normalise(torch.from_numpy(tasks[0].images)), torch.from_numpy(tasks[0].tokens).long()[::2])
+    plain = method.system.answers(batch)
+    found = method.answers(batch, 1)
+    encoded = method.encode_image(batch.images, 1), method.encode_text(batch.tokens, 1)
+    for part, answer, feature, frozen in zip(("vision", "text"), found, encoded, plain, strict=True):
+        assert torch.equal(answer, frozen) == torch.equal(feature, frozen) == (part != modality), part
+
+
+@pytest.mark.parametrize(
+    ("changes", "vision", "text"),
+    [
+        ({}, 3 * (2 + 3 + 32), 3 * (2 + 3 + 24)),
+        ({"method": "sprompts"}, 2 * 3 * 32, 2 * 3 * 24),
+        ({"method": "shared"}, 2 * 3 * 32, 2 * 3 * 24),
+        ({"method": "maple"}, 2 * 3 * 24 + 2 * (24 * 32 + 32), 2 * 3 * 24),
+        ({"method": "dualprompt"}, 2 * 3 * 32, 2 * 3 * 24),
+        ({"method": "l2p"}, 10 * (16 + 2 * 3 * 32), 10 * (16 + 2 * 3 * 24)),
+        ({"method": "frozen"}, 0, 0),
+    ],
+    ids=str,
+)
+def test_only_numbers_that_prompts_in_use_depend_on_are_counted(make, tasks, changes, vision, text):
+    for modality, expected in (("vision", vision), ("text", text)):
+        parameters = settings(**changes, **{"prompts.modality": modality})
+        method = make(parameters)
+        learn(method, tasks[0], parameters)
+        assert method.parameters_per_task == expected, modality
+
+
+def test_lpi_of_one_modality_has_no_interaction_and_no_alignment(make, tasks, tiny_tokenizer):
+    parameters = settings(**ALONE)
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    assert method.task_prompts[0].interaction is None
+    method.begin_task(torch.eye(2))
+    terms = method.losses(Batch(torch.randn(2, 3, 16, 16), tiny_tokenizer(CAPTIONS[:2])))
+    assert set(terms) == {"retrieval", "task_contrast", "distillation"}
+    sum(terms.values()).backward()
+    factors = method.task_prompts[1].factors
+    assert factors.vision_channel_factor.grad.abs().max() > 0
+    assert factors.text_channel_factor.grad is None and factors.text_token_factor.grad is None
+
+
+def test_starts_and_references_have_the_modality_in_use_too(make, tasks):
+    """With a text tower that must not be prompted, only losses of pictures under prompts differ from those without."""
+    parameters = settings(**ALONE, **{"prompts.warm_start": "measured", "prompts.warm_margin": 0.0})
+    method = make(parameters)
+    learn(method, tasks[0], parameters)
+    method.system.encode_text = Mock(wraps=method.system.encode_text)
+    learn(method, tasks[1], parameters)
+    prompts = [call.args[1] for call in method.system.encode_text.call_args_list if len(call.args) > 1]
+    assert len(prompts) > 0 and all(part is None for part in prompts)
 
 
 def test_joint_is_offline_and_otherwise_shared():
@@ -367,7 +432,7 @@ def test_a_query_picks_the_prompts_of_the_nearest_keys(make, tiny_tokenizer):
     parameters = settings(method="l2p", **{"l2p.size": 4, "l2p.top": 2})
     method = make(parameters)
     tokens = tiny_tokenizer(CAPTIONS[:3])
-    queries = method.encoder.encode_text(tokens)
+    queries = method.system.encoder.encode_text(tokens)
     pool = method.text_pool
     joined, pull = pool(queries, 2)
     for row, query in enumerate(queries):
@@ -375,7 +440,7 @@ def test_a_query_picks_the_prompts_of_the_nearest_keys(make, tiny_tokenizer):
         first, second = cosines.argsort(descending=True)[:2]
         torch.testing.assert_close(joined[row], torch.cat([pool.prompts[first], pool.prompts[second]], dim=1))
         torch.testing.assert_close(pull[row], 2 - cosines[first] - cosines[second])
-    torch.testing.assert_close(method.encode_text(tokens, 0), method.encoder.encode_text(tokens, joined))
+    torch.testing.assert_close(method.encode_text(tokens, 0), method.system.encoder.encode_text(tokens, joined))
 
 
 def test_lwf_distils_the_prompts_of_the_task_before(make, tasks, tiny_tokenizer):
@@ -383,21 +448,22 @@ def test_lwf_distils_the_prompts_of_the_task_before(make, tasks, tiny_tokenizer)
     method = make(parameters)
     images, tokens = torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[:3])
     method.begin_task(torch.eye(1))
-    assert set(method.losses(images, tokens)) == {"retrieval"}
+    assert set(method.losses(Batch(images, tokens))) == {"retrieval"}
     method.tasks = 0
     learn(method, tasks[0], parameters)
     before = [part.clone() for part in method.prompts(0)]
     method.begin_task(torch.eye(2))
     method.current.vision.data += torch.randn_like(method.current.vision)
-    terms = method.losses(images, tokens)
-    student, teacher = (method.logits(images, tokens, *prompts) for prompts in (method.prompts(0), before))
+    terms = method.losses(Batch(images, tokens))
+    answers = (method.system.answers(Batch(images, tokens), prompts) for prompts in (method.prompts(0), before))
+    student, teacher = map(method.system.similarities, answers)
     expected = 3.0 * distillation_loss(student, teacher, parameters["shared-lwf.temperature"])
     assert terms["distillation"].item() > 0
     torch.testing.assert_close(terms["distillation"], expected)
 
 
 @pytest.mark.parametrize("name", ["lpi", "l2p", "shared-lwf"])
-def test_reference_features_are_encoded_once_per_task_and_change_nothing(make, tasks, monkeypatch, name):
+def test_reference_answers_are_made_once_per_task_and_change_nothing(make, tasks, monkeypatch, name):
     parameters = settings(method=name, epochs=2)
     results = []
     for cached in (True, False):
@@ -405,8 +471,8 @@ def test_reference_features_are_encoded_once_per_task_and_change_nothing(make, t
         if not cached:
             monkeypatch.setattr(training, "encode_reference", lambda *_: None)
         method = make(parameters)
-        asked = Mock(wraps=method.reference_features)
-        monkeypatch.setattr(method, "reference_features", asked)
+        asked = Mock(wraps=method.reference_answers)
+        monkeypatch.setattr(method, "reference_answers", asked)
         learn(method, tasks[0], parameters)
         records = learn(method, tasks[1], parameters)
         assert asked.called is not cached
@@ -418,9 +484,9 @@ def test_l2p_pulls_keys_towards_the_queries_that_picked_them(make, tiny_tokenize
     method = make(settings(method="l2p", **{"l2p.pull": 0.5}))
     trained = method.begin_task(torch.eye(1))
     images, tokens = torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[:3])
-    terms = method.losses(images, tokens)
+    terms = method.losses(Batch(images, tokens))
     top = method.settings["l2p.top"]
-    queries = method.encoder.encode_image(images), method.encoder.encode_text(tokens)
+    queries = method.system.encoder.encode_image(images), method.system.encoder.encode_text(tokens)
     pulls = [
         pool(query, top)[1].mean() for pool, query in zip((method.image_pool, method.text_pool), queries, strict=True)
     ]
@@ -444,7 +510,7 @@ def test_dualprompt_has_general_prefixes_before_those_of_the_task(make, tasks):
         assert torch.equal(text[:1], method.general.text)
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(
-        method.encode_image(images, 1), method.encoder.encode_image(images, prefixes=method.prompts(1)[0])
+        method.encode_image(images, 1), method.system.encoder.encode_image(images, prefixes=method.prompts(1)[0])
     )
 
 
@@ -467,12 +533,12 @@ def test_ewc_holds_the_prompts_where_they_mattered(make, tasks):
 def test_fisher_information_is_the_mean_squared_gradient(make, tiny_tokenizer):
     method = make(settings(method="shared-ewc", **{"shared-ewc.decay": 0.5}))
     method.begin_task(torch.eye(1))
-    batches = [(torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[i : i + 3])) for i in (0, 3)]
+    batches = [Batch(torch.randn(3, 3, 16, 16), tiny_tokenizer(CAPTIONS[i : i + 3])) for i in (0, 3)]
     method.fisher_text.fill_(2.0)
     squares = []
-    for images, tokens in batches:
+    for batch in batches:
         method.zero_grad()
-        method.retrieval_loss(images, tokens, *method.current()).backward()
+        method.system_loss(batch, method.current())["retrieval"].backward()
         squares.append(method.current.text.grad**2)
     method.end_task(batches)
     torch.testing.assert_close(method.fisher_text, 0.5 * 2.0 + sum(squares) / 2)

@@ -7,8 +7,7 @@ from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.facts import ASPECTS, aspect_caption, true_fact, true_facts
 from lpi.data.openmoji.webpairs import WebStyle, sample_web_scene, vary_web_scene, web_caption
 from lpi.encoder import PromptedCLIP
-from lpi.models.pretraining import Phase, Pool, Pretrainer, Recipe
-from lpi.models.pretraining import trainer as trainer_module
+from lpi.models.pretraining import Phase, Pool, Pretrainer, Recipe, curriculum
 from lpi.models.pretraining.announcements import (
     ANNOUNCEMENTS,
     EVERYTHING,
@@ -19,6 +18,7 @@ from lpi.models.pretraining.announcements import (
     random_prompts,
 )
 from lpi.models.pretraining.card import write_card
+from lpi.models.pretraining.curriculum import Draws
 from lpi.models.pretraining.encoding import encode_in_two, encode_text_by_length
 from lpi.models.pretraining.export import export
 from lpi.models.pretraining.objectives import Announced, Pairs, Told, draw_rows
@@ -27,7 +27,6 @@ from lpi.models.pretraining.pool import render_pool
 from lpi.models.pretraining.probe import FACTS, Subject, probe
 from lpi.models.pretraining.recipe import Inserted
 from lpi.models.pretraining.schedule import learning_rate
-from lpi.models.pretraining.student import Draws
 from lpi.models.pretraining.texts import announced_text, telling
 
 import numpy as np
@@ -84,7 +83,7 @@ def trainer(concepts, folder, recipe=None):
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(concepts, tmp_path, monkeypatch):
     """Interrupted in the middle of every phase."""
-    monkeypatch.setattr(trainer_module, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(curriculum, "CHECKPOINT_EVERY", 1)
     straight = trainer(concepts, tmp_path / "straight")
     straight.run()
     assert straight.step == 8

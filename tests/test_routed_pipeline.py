@@ -15,6 +15,7 @@ from lpi.data.stream import TaskData, load_features
 from lpi.methods import create_method, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_parameters
+from lpi.systems.retrieval import retrieval
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_the_stages_give_what_the_loop_over_pairs_gives(repository, monkeypatch)
     run_stages(repository)
     parameters = resolve(load_parameters())
     backbone = Backbone("embedded", Path("data/backbone"))
-    method = create_method(parameters, backbone, CPU)
+    method = create_method(parameters, retrieval(backbone, CPU, parameters["prompts.deep"]))
     data, features = Path("data/stream/test"), Path("data/features")
     gallery = Gallery.build(
         [TaskData.load(data / task) for task in TASKS], [load_features(features, "test", task) for task in TASKS]

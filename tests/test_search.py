@@ -8,18 +8,20 @@ import sys
 from collections import Counter
 from types import SimpleNamespace
 
-from lpi.methods import check, resolve
+from lpi.methods import resolve
 from lpi.parameters import METHODS, Parameters, load_parameters
 
 import committed
 import pytest
 import quick
 import search
-import study
 import yaml
 from conftest import ROOT
+from grounding_streams import GROUNDING
+from pipeline_option import PIPELINES
+from pipelines import Measured, Pipeline, Recorded, routings_of
 from results import append_row, read_rows
-from streams import OF_STREAM, ROUTINGS, STREAMS, Measured, Recorded, routings_of, weights
+from streams import RETRIEVAL, ROUTINGS, STREAMS, weights
 
 
 def test_a_quick_run_gives_the_numbers_of_the_pipeline(repository):
@@ -132,15 +134,15 @@ def test_the_search_tries_rates_then_value_by_value_at_the_best_settings_so_far(
     settings = [[{"lr": 0.1}, {"lr": 0.2}], [{"lr": 0.2, "rank": 1}, {"lr": 0.2, "rank": 2}]]
     settings += [[{"lr": 0.2, "rank": 2, "depth": 3}]]
     assert waves == [[(json.dumps(one), stream) for one in wave for stream in STREAMS] for wave in settings]
-    assert search.best_settings(rows, SPACE) == {"lpi": {"lr": 0.2, "rank": 2}}  # without the depth, which harms
+    assert search.best_settings(rows, SPACE, STREAMS) == {"lpi": {"lr": 0.2, "rank": 2}}  # the depth harms
 
 
 def test_an_interrupted_search_goes_on_and_has_no_best_before_all_rates():
     rows = [row("lpi", {"lr": 0.1}, "aspects", 1), row("lpi", {"lr": 0.1}, "mixed", 1)]
     rows += [row("lpi", {"lr": 0.2}, "aspects", 9), row("l2p", {"lr": 0.2}, "mixed", 9)]
     assert search.missing(SPACE, "lpi", rows) == [search.Trial("lpi", '{"lr": 0.2}', "mixed", 4)]
-    assert search.best_settings(rows, SPACE) == {}
-    assert search.means(search.gains(rows, "lpi")) == {'{"lr": 0.1}': 1.0}
+    assert search.best_settings(rows, SPACE, STREAMS) == {}
+    assert search.means(search.gains(rows, "lpi"), STREAMS) == {'{"lr": 0.1}': 1.0}
 
 
 def test_the_best_is_that_of_the_mean_over_the_streams_and_the_first_of_equal_ones():
@@ -152,7 +154,7 @@ def test_the_best_is_that_of_the_mean_over_the_streams_and_the_first_of_equal_on
     ]
     rows += [row("l2p", {"lr": 0.4}, stream, 50, "oracle") for stream in STREAMS]
     space = {"seed": 4, "lr": list(gains), "own": {"l2p": {}}}
-    assert search.best_settings(rows, space) == {"l2p": {"lr": 0.2}}
+    assert search.best_settings(rows, space, STREAMS) == {"l2p": {"lr": 0.2}}
     tried = search.gains(rows, "l2p")
     assert search.best(tried, ("aspects",)) == {"lr": 0.1}
     assert search.best(tried, ("mixed",)) == {"lr": 0.4}
@@ -164,26 +166,27 @@ def test_a_change_has_to_be_worth_the_margin(more, taken):
     rows = [
         row("lpi", {"lr": 0.1, **own}, s, gain) for own, gain in (({}, 2), ({"rank": 1}, 2 + more)) for s in STREAMS
     ]
-    assert search.best_settings(rows, space) == {"lpi": {"lr": 0.1, **taken}}
+    assert search.best_settings(rows, space, STREAMS) == {"lpi": {"lr": 0.1, **taken}}
     assert search.missing(space, "lpi", rows) == []
 
 
 def test_a_trial_has_a_row_for_each_routing_with_all_that_was_read(monkeypatch, tmp_path, capsys, in_the_repository):
-    monkeypatch.setattr(search, "CSV", tmp_path / "search.csv")
+    monkeypatch.setattr(Pipeline, "table", lambda _, name: tmp_path / f"{name}.csv")
     one = {"relative": {"r1": 3.5}, "forgetting": {"r1": 0.5}}
     summary = {"i2t": one, "t2i": one, "mean": one, "routing_accuracy": {"image": 90.0, "text": 91.0}}
     measured = {name: Measured(summary, {}, {"lr": 0.1}, {"scenes.train": 5}, 7) for name in ("own", "oracle")}
     trial = search.Trial("lpi", '{"lr": 0.1}', "mixed", 4)
     search.store(trial, measured)
     search.store(search.Trial("shared", "{}", "mixed", 4), {"own": measured["own"]})
-    own, oracle, shared = read_rows(search.CSV)
+    own, oracle, shared = read_rows(tmp_path / "search.csv")
     assert (own["routing"], oracle["routing"], shared["method"]) == ("own", "oracle", "shared")
     asked = ("stream", "method", "settings", "seed", "weights", "gain", "forgetting", "seconds")
     assert [own[name] for name in asked] == ["mixed", "lpi", '{"lr": 0.1}', "4", weights(), "3.5", "0.5", "7"]
     assert json.loads(own["values"]) == {"lr": 0.1, "scenes.train": 5}
     assert "mixed lpi {" in capsys.readouterr().out
-    assert trial.parameters == {"method": "lpi", "seed": 4, **search.start(), "lr": 0.1}
-    assert search.Trial("lpi", '{"depth": 1}', "mixed", 4).parameters["depth"] == 1 != search.start()["depth"]
+    assert trial.parameters == {"seed": 4, **search.start("lpi"), "lr": 0.1}
+    assert search.start("lpi") == {"method": "lpi", **RETRIEVAL.declaration("search")["start"]}
+    assert search.Trial("lpi", '{"depth": 1}', "mixed", 4).parameters["depth"] == 1 != search.start("lpi")["depth"]
     assert search.data_of(trial) == STREAMS["mixed"]
 
 
@@ -200,7 +203,7 @@ def test_rows_of_other_parameters_are_not_mixed_with_new_ones(in_the_repository)
         text = re.escape(f"rows of shared had {changes}; delete them, or set that in params.yaml")
         with pytest.raises(SystemExit, match=text):
             search.refuse_other_defaults([of({}), of(changes)], defaults)
-    with pytest.raises(SystemExit, match="rows of shared had another backbone; delete them"):
+    with pytest.raises(SystemExit, match="rows of shared had another frozen model; delete them"):
         search.refuse_other_defaults([{**of({}), "weights": "other"}], defaults)
 
 
@@ -225,40 +228,59 @@ def test_a_tiny_search_runs_on_both_streams_and_has_nothing_to_do_afterwards(rep
         shutil.rmtree(repository.folder / made)
 
 
-def test_every_method_is_searched_with_as_many_trials():
-    """All but the frozen model, and the one whose settings are those published."""
-    space = yaml.safe_load(search.SPACE.read_text())
-    assert set(space["own"]) == {*METHODS} - {"frozen", "lpi-released"}
+NOT_SEARCHED = {"frozen", "lpi-released"}  # without settings, and with those published
+BY_NAME = pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=lambda pipeline: pipeline.name)
+SEARCHED = [RETRIEVAL]  # whose results are there
+
+
+@BY_NAME
+def test_every_method_is_searched_with_as_many_trials(pipeline):
+    """In grounding but for DualPrompt, which a detector does not take, and with full-rank prompts of all layers."""
+    space = pipeline.declaration("search")
+    expected = {*METHODS, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*METHODS}
+    assert set(space["own"]) == expected - NOT_SEARCHED
     sizes = {method: sum(map(len, own.values())) for method, own in space["own"].items()}
     assert len(set(sizes.values())) == 1, sizes
 
 
-def test_all_settings_of_the_search_are_possible(in_the_repository):
-    defaults, space = load_parameters(), yaml.safe_load(search.SPACE.read_text())
+@BY_NAME
+def test_all_settings_of_the_search_are_possible(in_the_repository, pipeline):
+    defaults, space = pipeline.defaults(), pipeline.declaration("search")
     for method, own in space["own"].items():
         for name, value in ((name, value) for name, values in own.items() for value in values):
-            settings = {**defaults, **search.start(), "method": method, name: value}
-            check(resolve(Parameters(settings)), study.model_of_backbone())
+            trial = search.Trial(method, json.dumps({name: value}), "aspects", 0, pipeline)
+            pipeline.check(resolve(Parameters({**defaults, **trial.parameters})))
 
 
-def test_the_search_is_complete():
-    space, rows = yaml.safe_load(search.SPACE.read_text()), read_rows(ROOT / search.CSV)
+def test_a_name_that_is_no_method_stands_for_settings_of_one():
+    deep, shallow = (search.Trial(name, "{}", "aspects", 3, GROUNDING).parameters for name in ("deep", "sprompts"))
+    assert deep == {**shallow, "depth": GROUNDING.declaration("search")["start"]["depth"]}
+    assert (shallow["method"], shallow["depth"], shallow["seed"]) == ("sprompts", 1, 3)
+    assert list(search.Trial("deep", "{}", "aspects", 3, GROUNDING).routings) == ["own", "published", "oracle"]
+    (trial, *others) = search.missing({"seed": 4, "lr": [0.1, 0.2], "own": {"deep": {}}}, "deep", [], GROUNDING)
+    assert (trial.stream, trial.pipeline, len(others)) == ("aspects", GROUNDING, 1)  # it has one stream
+
+
+@pytest.mark.parametrize("pipeline", SEARCHED, ids=lambda pipeline: pipeline.name)
+def test_the_search_is_complete(pipeline):
+    space, rows = pipeline.declaration("search"), read_rows(ROOT / pipeline.table("search"))
     for method, own in space["own"].items():
-        assert search.missing(space, method, rows) == [], method
+        assert search.missing(space, method, rows, pipeline) == [], method
         trials = len(space["lr"]) + sum(map(len, own.values()))
-        for routing in routings_of(method, ROUTINGS):
+        for routing in search.Trial(method, "{}", "aspects", 0, pipeline).routings:
             tried = search.gains(rows, method, routing)
-            assert [set(found) for found in tried.values()] == [set(STREAMS)] * trials, (method, routing)
+            assert [set(found) for found in tried.values()] == [set(pipeline.streams)] * trials, (method, routing)
     assert {row["method"] for row in rows} == set(space["own"])
     assert {int(row["seed"]) for row in rows} == {space["seed"]}
 
 
-def test_the_trials_ran_on_the_streams_and_the_backbone_that_there_are(in_the_repository):
-    defaults, rows = load_parameters(), read_rows(search.CSV)
-    assert {row["weights"] for row in rows} == {weights()}
+@pytest.mark.parametrize("pipeline", SEARCHED, ids=lambda pipeline: pipeline.name)
+def test_the_trials_ran_on_the_streams_and_the_frozen_model_that_there_are(in_the_repository, pipeline):
+    defaults, rows = pipeline.defaults(), read_rows(pipeline.table("search"))
+    assert {row["weights"] for row in rows} == {pipeline.weights()}
     for row in rows:
-        now = {**defaults, **STREAMS[row["stream"]]}
-        read = {n: value for n, value in json.loads(row["values"]).items() if n.startswith(OF_STREAM)}
+        now = {**defaults, **pipeline.streams[row["stream"]]}
+        read = {n: value for n, value in json.loads(row["values"]).items() if n.startswith(pipeline.of_data)}
         assert "scenes.train" in read
         assert read == {name: now[name] for name in read}
 

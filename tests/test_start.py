@@ -12,12 +12,12 @@ from lpi.continual.transfer import caption_rounds, transfer_losses
 from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP
-from lpi.methods import method_class, resolve
-from lpi.methods.common.base import neutral_anchor
+from lpi.methods import create_method, resolve
 from lpi.methods.common.start import Start
 from lpi.parameters import METHODS, ParameterError, Parameters
 from lpi.report import figures
 from lpi.report.starts import Starts
+from lpi.systems.retrieval import Retrieval
 
 import committed
 import numpy as np
@@ -44,7 +44,7 @@ def make(tiny_clip, tiny_tokenizer):
     def make(parameters):
         torch.manual_seed(3)
         encoder = PromptedCLIP(tiny_clip)
-        return method_class(parameters["method"])(encoder, parameters, neutral_anchor(encoder, tiny_tokenizer, 3))
+        return create_method(parameters, Retrieval(encoder, tiny_tokenizer, normalise))
 
     return make
 
@@ -132,7 +132,7 @@ def test_losses_equal_a_version_with_loops(resumed, paired, tiny_tokenizer):
     assert list(found) == [None, 0, 1]
     for task, loss in found.items():
         prompts = (None, None) if task is None else method.task_prompts[task]()
-        assert loss == pytest.approx(naive_loss(method.encoder, prompts, images, tokens, owners), rel=1e-4)
+        assert loss == pytest.approx(naive_loss(method.system.encoder, prompts, images, tokens, owners), rel=1e-4)
 
 
 @torch.no_grad()
@@ -144,7 +144,9 @@ def test_only_the_drawn_images_count(resumed, paired, monkeypatch, tiny_tokenize
     found = transfer_losses(method, PairBatches(data, settings(), normalise, None, CPU), [], rng)
     rows = np.flatnonzero(np.isin(data.owners, drawn))
     images, tokens = normalise(torch.from_numpy(data.images[drawn])), tiny_tokenizer(CAPTIONS)[rows]
-    expected = naive_loss(method.encoder, (None, None), images, tokens, np.searchsorted(drawn, data.owners[rows]))
+    expected = naive_loss(
+        method.system.encoder, (None, None), images, tokens, np.searchsorted(drawn, data.owners[rows])
+    )
     assert found == {None: pytest.approx(expected, rel=1e-4)}
 
 

@@ -310,7 +310,7 @@ def test_time_and_size_are_announced_before_decoding(tmp_path, capsys, monkeypat
     write_all(tmp_path / "raw")
     split(tmp_path / "raw", tmp_path / "stream")
     assert "12 images of 4 x 4 pixels: about 0.00 GB in" in capsys.readouterr().out
-    monkeypatch.setattr("lpi.data.split._save_task", lambda *_: pytest.fail("decoding"))
+    monkeypatch.setattr("lpi.data.split._save_images", lambda *_: pytest.fail("decoding"))
     with pytest.raises(pytest.fail.Exception, match="decoding"):
         split(tmp_path / "raw", tmp_path / "stream")
     assert "12 images of 4 x 4 pixels" in capsys.readouterr().out

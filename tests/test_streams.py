@@ -1,4 +1,4 @@
-"""benchmarks/streams.py: data of a setting, what a run gives in memory, and processes that measure many settings."""
+"""Data of a setting, what a run gives in memory, and processes that measure many settings."""
 
 import os
 import re
@@ -10,9 +10,13 @@ from lpi.parameters import Parameters, load_chain, load_parameters
 
 import committed
 import numpy as np
+import pipelines
 import pytest
 import streams
-from streams import Stream, Workers
+import workers
+from grounding_streams import GROUNDING
+from streams import Stream
+from workers import Workers
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def sources(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_data_of_the_same_settings_are_those_of_the_pipeline(finished, tmp_path):
-    assert streams.make_data({}, tmp_path / "same") == tmp_path / "same"
+    assert workers.make_data({}, tmp_path / "same") == tmp_path / "same"
     made = {name: content for name, content in sources(tmp_path / "same" / "data").items() if "states" not in name}
     assert {"stream/test/t01/images.npy", "distances/t01.npy"} <= set(made)
     assert made == {name: (finished / "data" / name).read_bytes() for name in made}
@@ -36,7 +40,7 @@ def test_the_data_of_the_same_settings_are_those_of_the_pipeline(finished, tmp_p
 
 def test_settings_change_the_data_and_may_change_the_number_of_tasks(finished, tmp_path):
     settings = {"scenes.train": 6, "scenes.tasks": 13, "scenes.lie": 0.25}
-    folder = streams.make_data(settings, tmp_path)
+    folder = workers.make_data(settings, tmp_path)
     made, ours = (load_parameters(place / "params.yaml") for place in (folder, finished))
     assert {name: made[name] for name in made if made[name] != ours[name]} == settings
     assert load_chain(folder / "params.yaml") == [f"t{number:02d}" for number in range(13)]
@@ -49,12 +53,12 @@ def test_settings_change_the_data_and_may_change_the_number_of_tasks(finished, t
 def test_a_stage_that_fails_is_named_with_what_it_said(finished, tmp_path):
     text = r"stage validate for the data \{'scenes.captions': 'lies'\} failed:\n.*scenes.captions must be .*not 'lies'"
     with pytest.raises(RuntimeError, match=re.compile(text, re.DOTALL)):
-        streams.make_data({"scenes.captions": "lies"}, tmp_path)
+        workers.make_data({"scenes.captions": "lies"}, tmp_path)
 
 
 def test_parameters_remember_what_has_been_read():
     parameters = committed.parameters()
-    recorded = streams.Recorded(parameters)
+    recorded = pipelines.Recorded(parameters)
     assert recorded.values == {}
     assert (recorded["rank"], recorded.get("lr")) == (parameters["rank"], parameters["lr"])
     assert recorded.values == {"rank": parameters["rank"], "lr": parameters["lr"]}
@@ -62,10 +66,16 @@ def test_parameters_remember_what_has_been_read():
     assert list(recorded.values) == ["rank", "lr"]
 
 
+def test_what_a_pipeline_has_no_parameter_for_is_not_remembered():
+    recorded = pipelines.Recorded(GROUNDING.defaults())
+    assert (recorded["stream.margin"], recorded["detector"]) == (0, "embedded")
+    assert recorded.values == {"detector": "embedded"}
+
+
 def test_only_methods_whose_queries_have_routes_are_evaluated_by_several():
-    assert list(streams.routings_of("sprompts", streams.ROUTINGS)) == ["own", "published", "oracle"]
+    assert list(pipelines.routings_of("sprompts", streams.ROUTINGS)) == ["own", "published", "oracle"]
     for method in ("shared", "l2p", "joint", "frozen"):
-        assert streams.routings_of(method, streams.ROUTINGS) == {"own": {}}
+        assert pipelines.routings_of(method, streams.ROUTINGS) == {"own": {}}
 
 
 def test_routings_share_the_trained_states_and_record_what_they_read(finished):
@@ -123,7 +133,7 @@ def made(monkeypatch):
     """The settings of which data were made; instead of data, there is a file with their number of scenes."""
     settings = []
 
-    def make(asked, out):
+    def make(asked, out, pipeline):
         settings.append(asked)
         if not asked["scenes.train"]:
             raise RuntimeError("stage fetch failed")
@@ -131,15 +141,15 @@ def made(monkeypatch):
         return out
 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr(streams, "make_data", make)
+    monkeypatch.setattr(workers, "make_data", make)
     return settings
 
 
 def test_items_are_measured_on_their_data_which_are_made_once(made, capfd):
     todo = [("a", 6), ("b", 7), ("c", 6)]
-    with Workers(jobs=1) as workers:
-        found = dict(workers.results(todo, train_scenes, measured_in))
-        again = dict(workers.results([("d", 7)], train_scenes, measured_in))
+    with Workers(jobs=1) as running:
+        found = dict(running.results(todo, train_scenes, measured_in))
+        again = dict(running.results([("d", 7)], train_scenes, measured_in))
     assert list(found) == todo
     assert sorted(settings["scenes.train"] for settings in made) == [6, 7]
     folders, sizes, processes, threads = zip(*found.values(), *again.values(), strict=True)
@@ -154,12 +164,12 @@ def test_items_are_measured_on_their_data_which_are_made_once(made, capfd):
 
 
 def test_an_error_of_a_process_or_of_the_data_reaches_the_caller(made):
-    with Workers(jobs=1) as workers:
+    with Workers(jobs=1) as running:
         for _ in range(2):  # data that could not be made are not taken for made
             with pytest.raises(RuntimeError, match="stage fetch failed"):
-                list(workers.results([("a", 0)], train_scenes, measured_in))
+                list(running.results([("a", 0)], train_scenes, measured_in))
         with pytest.raises(ValueError, match="broken cannot be measured"):
-            list(workers.results([("broken", 6)], train_scenes, measured_in))
+            list(running.results([("broken", 6)], train_scenes, measured_in))
     assert [settings["scenes.train"] for settings in made] == [0, 0, 6]
 
 
@@ -168,5 +178,5 @@ def test_the_streams_and_routings_are_possible():
     for changes in (*streams.STREAMS.values(), *streams.ROUTINGS.values()):
         assert {name: Parameters({**defaults, **changes})[name] for name in changes} == changes
     assert [settings["scenes.captions"] for settings in streams.STREAMS.values()] == list(streams.STREAMS)
-    assert np.all([len(streams.chain(n)) == n for n in (1, 12)])
-    assert streams.chain(2) == {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}
+    assert np.all([len(workers.chain(n)) == n for n in (1, 12)])
+    assert workers.chain(2) == {"t00": {"prev": "init"}, "t01": {"prev": "t00"}}

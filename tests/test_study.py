@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 
 from lpi.methods import method_class
 from lpi.parameters import METHODS, ParameterError
@@ -14,8 +15,11 @@ import search
 import study
 import yaml
 from conftest import ROOT
+from grounding_streams import GROUNDING
+from pipeline_option import PIPELINES
+from pipelines import Measured, Pipeline
 from results import read_rows, write_rows
-from streams import ROUTINGS, STREAMS, Measured, routings_of
+from streams import RETRIEVAL, STREAMS
 
 DEFAULTS = committed.parameters()
 CURVES = {"i2t": [60.0, 50.0], "t2i": [40.0, 30.5]}
@@ -42,8 +46,7 @@ def places(runs):
 @pytest.fixture
 def tables(monkeypatch, tmp_path):
     """Both tables of the results in a folder of the test."""
-    monkeypatch.setattr(study, "RESULTS", tmp_path / "study.csv")
-    monkeypatch.setattr(study, "CURVES", tmp_path / "curves.csv")
+    monkeypatch.setattr(Pipeline, "table", lambda _, name: tmp_path / f"{name}.csv")
     return tmp_path
 
 
@@ -197,20 +200,20 @@ def test_a_row_has_the_measures_the_commit_and_all_that_was_read():
 
 def test_rows_are_stored_in_the_order_of_the_study_and_replace_their_like(monkeypatch, tables):
     content = declared({"x": {}, "y": {"method": "shared"}, "z": {"method": "frozen"}}, curves=True)
-    monkeypatch.setattr(study, "declaration", lambda: content)
+    monkeypatch.setattr(study, "declaration", lambda pipeline: content)
     order = study.declared_runs(content, DEFAULTS)
     x, y, z = order
-    write_rows(study.RESULTS, [{**row_of(x), "run": "old", "weights": "other"}])
+    write_rows(tables / "study.csv", [{**row_of(x), "run": "old", "weights": "other"}])
     for run, gain in ((z, 0.0), (x, 1.0), (y, 2.0), (x, 3.0)):
         study.store([run], {"0": measured(run, gain)}, order, "commit")
-    rows = read_rows(study.RESULTS)
+    rows = read_rows(tables / "study.csv")
     assert [(row["method"], row["gain"]) for row in rows] == [
         ("lpi", "3.0"),
         ("shared", "2.0"),
         ("frozen", "0.0"),
         ("lpi", "1.5"),  # of another backbone; nothing takes it
     ]
-    points = read_rows(study.CURVES)
+    points = read_rows(tables / "study_curves.csv")
     assert [(point["run"], point["step"]) for point in points] == [(row["run"], s) for row in rows[:3] for s in "01"]
     assert [(point["i2t_r1"], point["t2i_r1"]) for point in points[:2]] == [("60.00", "40.00"), ("50.00", "30.50")]
 
@@ -218,12 +221,12 @@ def test_rows_are_stored_in_the_order_of_the_study_and_replace_their_like(monkey
 def test_curves_are_kept_of_runs_that_a_group_with_curves_shares(monkeypatch, tables):
     content = declared({"as it is": {}, "rank 1": {"rank": 1}})
     content["groups"]["b"] = {"streams": ["aspects"], "seeds": [0], "runs": {"lpi": {}}, "curves": True}
-    monkeypatch.setattr(study, "declaration", lambda: content)
+    monkeypatch.setattr(study, "declaration", lambda pipeline: content)
     order = study.declared_runs(content, DEFAULTS)
     for run in order[:2]:
         study.store([run], {"0": measured(run, rank=run.parameters["rank"])}, order, "commit")
-    whole = read_rows(study.RESULTS)[0]
-    assert {point["run"] for point in read_rows(study.CURVES)} == {whole["run"]}
+    whole = read_rows(tables / "study.csv")[0]
+    assert {point["run"] for point in read_rows(tables / "study_curves.csv")} == {whole["run"]}
 
 
 TINY_STUDY = {
@@ -294,45 +297,111 @@ def test_the_study_has_the_numbers_of_the_pipeline_and_goes_on_where_it_stopped(
     assert [{**row, "seconds": ""} for row in again] == [{**row, "seconds": ""} for row in rows]
 
 
-def test_the_settings_of_the_study_are_the_best_of_the_search():
-    settings, rows = study.declaration()["settings"], read_rows(search.CSV)
-    chosen, start = search.best_settings(rows, search.declaration()), search.start()
-    assert set(chosen) == set(search.declaration()["own"]), "the search is not complete"
+BY_NAME = pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=lambda pipeline: pipeline.name)
+WITH_RESULTS = pytest.mark.parametrize("pipeline", [RETRIEVAL], ids=lambda pipeline: pipeline.name)
+
+
+@WITH_RESULTS
+def test_the_settings_of_the_study_are_the_best_of_the_search(pipeline):
+    settings, rows = study.declaration(pipeline)["settings"], read_rows(pipeline.table(search.NAME))
+    space = pipeline.declaration(search.NAME)
+    chosen = search.best_settings(rows, space, pipeline.streams)
+    assert set(chosen) == set(space["own"]), "the search is not complete"
     for method, best in chosen.items():
         read = json.loads(next(row for row in rows if row["method"] == method)["values"])
-        best = {name: value for name, value in {**start, **best}.items() if name in read}
-        used = {**DEFAULTS, **settings.get(method, {})}
+        best = {name: value for name, value in {**search.start(method, pipeline), **best}.items() if name in read}
+        used = {**pipeline.defaults(), "method": method, **settings.get(method, {})}
         assert {name: used[name] for name in best} == best, method
 
 
-def test_every_method_is_in_the_study_under_its_name():
-    runs = study.declaration()["groups"]["methods"]["runs"]
-    assert {label: own.get("method", DEFAULTS["method"]) for label, own in runs.items()} == {m: m for m in METHODS}
+@BY_NAME
+def test_every_method_is_in_the_study_under_its_name(pipeline):
+    runs, default = study.declaration(pipeline)["groups"]["methods"]["runs"], pipeline.defaults()["method"]
+    expected = {*METHODS, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*METHODS}
+    assert {label: own.get("method", default) for label, own in runs.items()} == {name: name for name in expected}
 
 
-def test_the_study_is_complete():
-    runs, rows = study.load_runs(), study.parsed(read_rows(study.RESULTS))
+@WITH_RESULTS
+def test_the_study_is_complete(pipeline):
+    runs, rows = study.load_runs(pipeline), study.parsed(read_rows(pipeline.table(study.RESULTS)))
     found = study.found_rows(runs, rows)
     assert [places([run])[0] for run, row in zip(runs, found, strict=True) if row is None] == []
     taken = {row["run"] for row in found if row is not None}
     assert [row["run"] for row in rows if row["run"] not in taken] == [], "rows that no table shows"
 
 
-def test_every_method_has_a_row_for_each_stream_seed_and_routing_with_a_name():
-    entry, rows = study.declaration()["groups"]["methods"], read_rows(study.RESULTS)
+@WITH_RESULTS
+def test_every_method_has_a_row_for_each_stream_seed_and_routing_with_a_name(pipeline):
+    entry, rows = study.declaration(pipeline)["groups"]["methods"], read_rows(pipeline.table(study.RESULTS))
     known = {(row["stream"], row["method"], row["routing"], row["seed"]) for row in rows}
-    for label, own in entry["runs"].items():
-        method = own.get("method", DEFAULTS["method"])
+    of_methods = [run for run in study.load_runs(pipeline) if run.group == "methods"]
+    for label in entry["runs"]:
+        (method,) = {run.parameters["method"] for run in of_methods if run.label == label}
         seeds = entry["seeds"][:1] if method == "frozen" else entry["seeds"]
-        expected = {(s, method, r, str(n)) for s in STREAMS for r in routings_of(method, ROUTINGS) for n in seeds}
+        routings = pipeline.routings_of(method)
+        expected = {(s, method, r, str(n)) for s in pipeline.streams for r in routings for n in seeds}
         assert expected - known == set(), label
 
 
-def test_the_curves_are_those_of_the_methods():
-    points, rows = read_rows(study.CURVES), read_rows(study.RESULTS)
-    content = study.declaration()["groups"]
-    with_curves = [run for run in study.load_runs() if content[run.group].get("curves")]
+@WITH_RESULTS
+def test_the_curves_are_those_of_the_methods(pipeline):
+    points, rows = (read_rows(pipeline.table(name)) for name in (study.CURVES, study.RESULTS))
+    content = study.declaration(pipeline)["groups"]
+    with_curves = [run for run in study.load_runs(pipeline) if content[run.group].get("curves")]
     assert with_curves
     expected = {row["run"] for row in study.found_rows(with_curves, study.parsed(rows)) if row is not None}
     assert {point["run"] for point in points} == expected != set()
     assert {point["step"] for point in points} == {str(step) for step in range(12)}
+
+
+def grounding_runs(runs, settings=None, **more):
+    """Runs of grounding, which nothing needs to check against a detector."""
+    pipeline = replace(GROUNDING, weights=lambda: "digest", check=lambda _: None)
+    return study.declared_runs(declared(runs, settings=settings, **more), GROUNDING.defaults(), pipeline)
+
+
+def test_runs_of_grounding_have_its_parameters_and_routings():
+    own, published, oracle = grounding_runs(
+        {"x": {"method": "sprompts", "scenes.lie": 0.5}}, routings=["own", "published", "oracle"]
+    )
+    assert own.data == {"scenes.lie": 0.5}
+    asked = ("routing.by", "routing.clusters", "routing.metric", "routing.oracle")
+    assert [published.parameters[name] for name in asked] == ["image", 5, "l1", False]
+    assert [oracle.parameters[name] for name in asked] == ["both", 1, "l1", True]
+    assert shlex.join(published.options).endswith("-S routing.clusters=5 -S routing.metric=l1 -S routing.oracle=false")
+    assert own.options == ["-S", "method=sprompts", "-S", "seed=0", "-S", "scenes.lie=0.5"]
+
+
+def test_settings_may_have_a_name_of_their_own():
+    settings = {"deep": {"method": "sprompts", "depth": 3, "lr": 0.5}, "sprompts": {"lr": 0.25}}
+    deep, plain = grounding_runs({"deep": {"method": "deep"}, "x": {"method": "sprompts"}}, settings)
+    asked = ("method", "depth", "lr")
+    assert [deep.parameters[name] for name in asked] == ["sprompts", 3, 0.5]
+    assert [plain.parameters[name] for name in asked] == ["sprompts", GROUNDING.defaults()["depth"], 0.25]
+
+
+def test_a_row_of_grounding_has_the_measures_of_boxes(tables, monkeypatch):
+    (run,) = grounding_runs({"x": {"method": "sprompts"}})
+    measures = {name: {"r1": 40.0, "r5": 60.0, "r10": 70.0} for name in ("average_recall", "last", "forgetting")}
+    boxes = {**measures, "relative": {"r1": 2.5}, "mean_iou": 55.0, "upper_bound": 90.0}
+    accuracy = {"image": 80.0, "text": 85.0, "both": 95.0}
+    summary = {"boxes": boxes, "frozen": {"boxes": boxes}, "oracle": {"boxes": boxes}, "routing_accuracy": accuracy}
+    one = Measured(
+        {**summary, "parameters_per_task": 7},
+        {"boxes": [50.0, 45.5]},
+        {"lr": run.parameters["lr"]},
+        {"scenes.lie": 1.0},
+        3,
+    )
+    monkeypatch.setattr(study, "declaration", lambda pipeline: declared({}, curves=True))
+    study.store([run], {"0": one}, [run], "abc")
+    (row,) = read_rows(tables / "study.csv")
+    names = [*("run", "commit", "weights", "stream", "method", "routing", "seed", "r1", "gain", "forgetting", "last")]
+    names += ["r5", "r10", "mean_iou", "upper_bound", *(f"routing_accuracy.{by}" for by in accuracy)]
+    assert list(row) == [*names, "parameters_per_task", "seconds", "values"]
+    values = ["abc", "digest", "aspects", "sprompts", "own", "0", "40.0", "2.5", "40.0", "40.0"]
+    values += ["60.0", "70.0", "55.0", "90.0", "80.0", "85.0", "95.0", "7", "3"]
+    assert list(row.values())[1:-1] == values
+    assert json.loads(row["values"]) == {"scenes.lie": 1.0, "lr": run.parameters["lr"], "seed": 0}
+    curve = [{"run": row["run"], "step": str(n), "boxes_r1": x} for n, x in enumerate(("50.00", "45.50"))]
+    assert read_rows(tables / "study_curves.csv") == curve

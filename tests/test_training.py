@@ -3,14 +3,15 @@ from types import SimpleNamespace
 from lpi.continual.training import encode_reference, seed_all, training_mode
 from lpi.encoder import PromptedCLIP
 from lpi.methods.frozen import Frozen
+from lpi.systems.retrieval import Retrieval
 
 import pytest
 import torch
 
 
 @pytest.fixture
-def method(tiny_clip):
-    return Frozen(PromptedCLIP(tiny_clip), {}, (torch.zeros(1, 32), torch.zeros(1, 24)))
+def method(tiny_clip, tiny_tokenizer):
+    return Frozen(Retrieval(PromptedCLIP(tiny_clip), tiny_tokenizer, torch.nn.Identity()), {"prompt_length": 1})
 
 
 def test_seeds_are_honoured_and_differ_between_tasks():
@@ -26,9 +27,9 @@ def test_seeds_are_honoured_and_differ_between_tasks():
 def test_patches_are_left_out_and_features_gathered_in_training_only(method):
     shard = SimpleNamespace(gather=lambda part: part + 1)
     with pytest.raises(KeyError), training_mode(method, shard, 0.25):
-        assert (method.gather(1), method.encoder.patch_dropout) == (2, 0.25)
+        assert (method.system.gather(1), method.system.encoder.patch_dropout) == (2, 0.25)
         raise KeyError
-    assert (method.gather(1), method.encoder.patch_dropout) == (1, 0.0)
+    assert (method.system.gather(1), method.system.encoder.patch_dropout) == (1, 0.0)
 
 
 def test_a_reference_is_encoded_only_where_it_can_be_kept(method, tiny_tokenizer):
@@ -37,7 +38,9 @@ def test_a_reference_is_encoded_only_where_it_can_be_kept(method, tiny_tokenizer
     assert encode_reference(method, batches) is None
     method.reference = None, None  # the plain model
     features = encode_reference(method, batches)
-    torch.testing.assert_close(features[0], method.encoder.encode_image(images))
-    torch.testing.assert_close(features[1], method.encoder.encode_text(tokens))
+    torch.testing.assert_close(features[0], method.system.encoder.encode_image(images))
+    torch.testing.assert_close(features[1], method.system.encoder.encode_text(tokens))
     batches.margin = 2
+    assert encode_reference(method, batches) is None
+    batches.margin, method.system.compares = 0, False  # answers are not only features
     assert encode_reference(method, batches) is None

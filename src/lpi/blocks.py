@@ -93,11 +93,21 @@ def run_block(block: Block, hidden: Tensor, mask: Tensor | None, wanted: Tensor 
 
 
 def run_block_with_prefix(block: Block, hidden: Tensor, prefix: Tensor, mask: Tensor | None) -> Tensor:
-    """The block, whose attention also sees N more keys and values: (B, S, d) and (2, N, d) -> (B, S, d)."""
+    """The block, whose attention also sees N more keys and values.
+
+    Args:
+        hidden: (B, S, d).
+        prefix: (2, N, d), or (B, 2, N, d) where every sample has its own.
+        mask: (S, S); every token sees the prefix.
+
+    Returns:
+        (B, S, d).
+    """
     normed = block.ln_1(hidden)
-    keys, values = (torch.cat([part.to(normed.dtype).expand(len(hidden), -1, -1), normed], dim=1) for part in prefix)
+    parts = [part.to(normed.dtype).expand(len(hidden), -1, -1) for part in prefix.unbind(-3)]
+    keys, values = (torch.cat([part, normed], dim=1) for part in parts)
     if mask is not None:
-        mask = torch.cat([mask.new_zeros(len(mask), prefix.shape[1]), mask], dim=1)  # every token sees the prefix
+        mask = torch.cat([mask.new_zeros(len(mask), prefix.shape[-2]), mask], dim=1)
     hidden = hidden + block.ls_1(block.attention(normed, keys, values, attn_mask=mask))
     return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
 

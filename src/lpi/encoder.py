@@ -5,6 +5,7 @@ where prompts enter). Without prompts the features equal the model's.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from lpi.blocks import Block, Layer, pick, run_block, run_block_with_prefix
@@ -36,6 +37,7 @@ class VisionTower(Protocol):
     positional_embedding: Tensor
     patch_dropout: Layer
     ln_pre: Layer
+    ln_post: Layer
     transformer: Transformer
     pool_type: str
     proj: Tensor | None
@@ -77,6 +79,27 @@ def _check_towers(model: nn.Module) -> Any:
     if text.attn_mask is None or pool_type not in ("argmax", "eos"):
         raise TypeError(f"cannot insert prompts into a text tower that is not causal with an EOT token; {works}")
     return text
+
+
+@dataclass(frozen=True)
+class Added:
+    """Prompts that are added to tokens that are there, before each of the first L blocks (the released grounding code).
+
+    Attributes:
+        places: (N,) positions of the tokens; those that a sequence does not have get nothing.
+        prompts: (L, N, d) or (B, L, N, d).
+    """
+
+    places: Tensor
+    prompts: Tensor
+
+    def to(self, hidden: Tensor, layer: int) -> Tensor:
+        """The hidden states (B, S, d) that block number `layer` gets, with the prompts of that layer."""
+        if layer >= self.prompts.shape[-3]:
+            return hidden
+        there = self.places < hidden.shape[1]
+        prompts = self.prompts.select(-3, layer)[..., there, :].to(hidden.dtype).expand(len(hidden), -1, -1)
+        return hidden.index_add(1, self.places[there], prompts)
 
 
 class PromptedCLIP(nn.Module):
@@ -159,7 +182,34 @@ class PromptedCLIP(nn.Module):
                 (prefix tuning as in DualPrompt, ECCV 2022, section 4.2: joined before the block's own projections).
         """
         visual = self.visual
-        prompts = _per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
+        hidden, prompts = self._embed_image(images, prompts)
+        pooled = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if visual.pool_type == "tok" else None
+        hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, pooled=pooled)
+        if prompts is not None and pooled is None:
+            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
+        pooled, _ = visual._pool(hidden)
+        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+
+    def encode_patches(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        prefixes: Tensor | None = None,
+        added: Added | None = None,
+    ) -> Tensor:
+        """(B, 3, H, W) -> (B, P, d_v): the patch tokens after the last block and the final norm, row by row.
+
+        Arguments as for `encode_image`, and `added` to what the first blocks get. Prompts are left out of the result.
+        """
+        visual = self.visual
+        hidden, prompts = self._embed_image(images, prompts)
+        hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, added=added)
+        return visual.ln_post(hidden[:, 1 + (0 if prompts is None else prompts.shape[2]) :])
+
+    def _embed_image(self, images: Tensor, prompts: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the first block gets, (B, 1 + N + P, d_v), and the prompts of each image."""
+        visual = self.visual
+        prompts = per_sample(prompts, len(images), self.vision_width, len(visual.transformer.resblocks))
         hidden = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.to(hidden.dtype).expand(len(hidden), 1, -1)
         hidden = torch.cat([class_token, hidden], dim=1) + visual.positional_embedding.to(hidden.dtype)
@@ -169,29 +219,30 @@ class PromptedCLIP(nn.Module):
 
             hidden = PatchDropout(self.patch_dropout)(hidden)
         hidden = visual.ln_pre(hidden)  # of each token by itself, so apart from the prompts: nothing is kept for these
-        hidden = _insert(hidden, None if prompts is None else visual.ln_pre(prompts[:, :1].to(hidden.dtype)))
-        pooled = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if visual.pool_type == "tok" else None
-        hidden = self.run_blocks(visual.transformer, hidden, prompts, prefixes, pooled=pooled)
-        if prompts is not None and pooled is None:
-            hidden = torch.cat([hidden[:, :1], hidden[:, 1 + prompts.shape[2] :]], dim=1)
-        pooled, _ = visual._pool(hidden)
-        return F.normalize((pooled if visual.proj is None else pooled @ visual.proj).float(), dim=-1)
+        return _insert(hidden, None if prompts is None else visual.ln_pre(prompts[:, :1].to(hidden.dtype))), prompts
 
-    def encode_text(self, tokens: Tensor, prompts: Tensor | None = None, prefixes: Tensor | None = None) -> Tensor:
+    def encode_text(
+        self,
+        tokens: Tensor,
+        prompts: Tensor | None = None,
+        prefixes: Tensor | None = None,
+        added: Added | None = None,
+    ) -> Tensor:
         """(B, context) token ids -> (B, E), L2-normalised; prompts and prefixes as for images, with d_t.
 
         Prompts follow the start token; what then exceeds the context length is cut from the caption's end, keeping
         EOT. Positions after the batch's last EOT are never computed: exact, as the attention is causal.
         """
         text = self.text
-        prompts = _per_sample(prompts, len(tokens), self.text_width, len(text.transformer.resblocks))
+        prompts = per_sample(prompts, len(tokens), self.text_width, len(text.transformer.resblocks))
         length = 0 if prompts is None else prompts.shape[2]
         tokens, end = self._fit(tokens, self.context_length - length)
         hidden = text.token_embedding(tokens).to(text.transformer.get_cast_dtype())
         hidden = _insert(hidden, prompts)
         hidden = hidden + text.positional_embedding[: hidden.shape[1]].to(hidden.dtype)
         mask = text.attn_mask[: hidden.shape[1], : hidden.shape[1]]
-        pooled = text.ln_final(self.run_blocks(text.transformer, hidden, prompts, prefixes, mask, end + length)[:, 0])
+        hidden = self.run_blocks(text.transformer, hidden, prompts, prefixes, mask, end + length, added)
+        pooled = text.ln_final(hidden[:, 0])
         projection = text.text_projection
         if projection is not None:
             pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
@@ -219,22 +270,27 @@ class PromptedCLIP(nn.Module):
         prefixes: Tensor | None = None,
         mask: Tensor | None = None,
         pooled: Tensor | None = None,
+        added: Added | None = None,
     ) -> Tensor:
         """All blocks of a tower, (B, S, d) -> (B, S, d).
 
-        With `pooled`, (B,), only that position of each row is wanted, and the last block computes no other: (B, 1, d).
+        Prefixes are (L, 2, N, d), or (B, L, 2, N, d) where every sample has its own. With `pooled`, (B,), only that
+        position of each row is wanted, and the last block computes no other: (B, 1, d).
         """
         if not transformer.batch_first:
             raise TypeError("PromptedCLIP needs towers built with batch_first=True, open_clip's default")
-        if prefixes is not None and not 1 <= len(prefixes) <= len(transformer.resblocks):
-            raise ValueError(f"prefixes for {len(prefixes)} layers, but the tower has {len(transformer.resblocks)}")
+        prefixed = 0 if prefixes is None else prefixes.shape[-4]
+        if prefixes is not None and not 1 <= prefixed <= len(transformer.resblocks):
+            raise ValueError(f"prefixes for {prefixed} layers, but the tower has {len(transformer.resblocks)}")
         last = len(transformer.resblocks) - 1
         for layer, block in enumerate(transformer.resblocks):
             if prompts is not None and 1 <= layer < prompts.shape[1]:
                 hidden = _update(hidden, prompts[:, layer], self.deep)
+            if added is not None:
+                hidden = added.to(hidden, layer)
             wanted = pooled if layer == last else None
-            if prefixes is not None and layer < len(prefixes):
-                hidden = pick(run_block_with_prefix(block, hidden, prefixes[layer], mask), wanted)
+            if prefixes is not None and layer < prefixed:
+                hidden = pick(run_block_with_prefix(block, hidden, prefixes.select(-4, layer), mask), wanted)
             elif self.checkpointing and hidden.requires_grad:
                 hidden = checkpoint(run_block, block, hidden, mask, wanted, use_reentrant=False)
             else:
@@ -242,8 +298,12 @@ class PromptedCLIP(nn.Module):
         return hidden
 
 
-def _per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:
-    """Check prompts and give them a batch dimension: (L, N, d) or (B, L, N, d) -> (B, L, N, d)."""
+def per_sample(prompts: Tensor | None, batch: int, width: int, layers: int) -> Tensor | None:
+    """Check prompts and give them a batch dimension: (L, N, d) or (B, L, N, d) -> (B, L, N, d); None stays None.
+
+    Raises:
+        ValueError: another shape, another width, or more layers than the tower has.
+    """
     if prompts is None:
         return None
     if prompts.dim() == 3:

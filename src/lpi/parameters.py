@@ -1,14 +1,17 @@
 """The parameters of params.yaml: names, types, ranges and one-line explanations.
 
+Both pipelines have those of `Common`; `Retrieval` adds those of the pipeline at the root, `lpi.grounding_parameters`
+those of the one in `grounding`. A file with the parameter `detector` is the latter's.
+
 What one method alone reads is declared in the file of that method (`lpi.methods`) and stands in a section of its name.
 A stage reads the parameters that dvc.yaml declares for it, and nothing else; `validate` checks all of them before any
 other stage runs. What does not change results (device, number of threads) comes from the environment instead.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -20,6 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic.fields import FieldInfo
 
 PARAMS_FILE = Path("params.yaml")
+DETECTOR = "detector"  # the parameter that only grounding has
 BY_OBJECTS = ("area", "count", "single")  # values of stream.assignment that take the tasks from the objects
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
 
@@ -49,6 +53,9 @@ Method = Literal[METHODS]  # type: ignore[valid-type]  # the names of the files
 class Prompts(Section):
     """Form and start of the prompts."""
 
+    modality: Literal["both", "vision", "text"] = Field(
+        description="the towers that get prompts; with one alone there is neither interaction nor layer alignment"
+    )
     deep: Literal["add", "replace"] = Field(description="what deeper layers do at the prompt positions")
     start: Literal["neutral", "apart", "released"] = Field(
         description="`neutral`: anchor + small low-rank part; `apart`: the same, but each component of the rank begins"
@@ -85,9 +92,6 @@ class Loss(Section):
     """Terms of the training loss and their weights (docs/method.md 5)."""
 
     alignment: Number = Field(ge=0, le=1000, description="weight of the layer alignment loss; 0 = off")
-    retrieval_form: Literal["unique", "released"] = Field(
-        description="`unique`: never two captions of one image in a batch; `released`: they may meet, as negatives"
-    )
     alignment_form: Literal["released", "cosine"] = Field(
         description="scores of the layers: `released` dot products, or `cosine`"
     )
@@ -106,6 +110,14 @@ class Loss(Section):
     )
 
 
+class RetrievalLoss(Loss):
+    """And how the pairs of a batch meet."""
+
+    retrieval_form: Literal["unique", "released"] = Field(
+        description="`unique`: never two captions of one image in a batch; `released`: they may meet, as negatives"
+    )
+
+
 class Similarity(Section):
     """Semantic similarity of tasks (docs/method.md 6)."""
 
@@ -120,13 +132,18 @@ class Routing(Section):
     metric: Literal["l1", "l2", "cosine", "mahalanobis"] = Field(
         description="distance of a query to a centre; `mahalanobis`: by one shrunk covariance of all tasks so far"
     )
+    oracle: bool = Field(description="route by the true task instead of the keys: what routing costs")
+
+
+class RetrievalRouting(Routing):
+    """And how images are compared with captions of other tasks."""
+
     candidates: int = Field(
         ge=1, le=1000, description="an image is encoded under so many of its nearest tasks, and compared by pair"
     )
     calibrate: bool = Field(
         description="scores under the prompts of different tasks are made comparable by two numbers of each task"
     )
-    oracle: bool = Field(description="route by the true task instead of the keys: what routing costs")
 
 
 class Optimizer(Section):
@@ -141,6 +158,11 @@ class Evaluation(Section):
     """What is measured."""
 
     split: Literal["test", "val"] = Field(description="split that recall is measured on; choose settings on val")
+
+
+class RetrievalEvaluation(Evaluation):
+    """And what takes longer."""
+
     forward_transfer: bool = Field(
         description="also measure each task before it is trained, which takes as many encodings again"
     )
@@ -149,11 +171,6 @@ class Evaluation(Section):
 class Stream(Section):
     """How a data set becomes a stream of tasks."""
 
-    assignment: Literal["default", "area", "count", "single", "cluster"] = Field(
-        description="task of an image: super-category with the largest total `area` or most objects (`count`), the only"
-        " one (`single`; mixed images are dropped), or `cluster` of its captions; `default`: openmoji area,"
-        " coco single, flickr30k cluster, folder its tasks"
-    )
     order: Literal["given", "reverse", "rarest", "alphabetical", "shuffled", "blocked"] = Field(
         description="order of the tasks: as in the categories file, backwards, by number of images, by name,"
         " shuffled once, or `blocked`: those with one aspect in a row (needs scenes.captions=aspects)"
@@ -163,6 +180,16 @@ class Stream(Section):
         ge=0,
         le=1,
         description="share of a task's images, one at least, that may be missing or broken; they are skipped",
+    )
+
+
+class RetrievalStream(Stream):
+    """And which task an image belongs to."""
+
+    assignment: Literal["default", "area", "count", "single", "cluster"] = Field(
+        description="task of an image: super-category with the largest total `area` or most objects (`count`), the only"
+        " one (`single`; mixed images are dropped), or `cluster` of its captions; `default`: openmoji area,"
+        " coco single, flickr30k cluster, folder its tasks"
     )
     margin: int = Field(
         ge=0,
@@ -219,14 +246,9 @@ class Scenes(Section):
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of the scenes")
 
 
-class General(Section):
-    """All of params.yaml but the sections of methods and the table `tasks`; docs/parameters.md shows it."""
+class Common(Section):
+    """What both pipelines read."""
 
-    dataset: Literal["openmoji", "coco", "flickr30k", "folder"] = Field(description="the data set of the stream")
-    backbone: str = Field(
-        description="the frozen CLIP: `embedded` (data/backbone), open_clip's MODEL/PRETRAINED such as ViT-B-16/openai,"
-        " MODEL/FILE, hf-hub:ID or local-dir:FOLDER"
-    )
     method: Method = Field(description="what is learned along the stream")
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of training (prompts, batches); the data has its own")
     rank: int = Field(
@@ -250,21 +272,41 @@ class General(Section):
     lr: Number = Field(
         ge=1e-08, le=100, description="learning rate at the start of a task; cosine decay to 0 within the task"
     )
+    epochs: int = Field(ge=1, le=10000, description="passes over the captions or expressions of a task")
+    updates: int = Field(
+        ge=0, le=10**7, description="updates of a task, whatever its number of captions, instead of `epochs`; 0 = off"
+    )
+    batch_size: int = Field(ge=2, le=100000, description="pairs per update")
+    evaluation: Evaluation
+    stream: Stream
+
+
+class Subject(Section):
+    """What retrieval is learned on."""
+
+    dataset: Literal["openmoji", "coco", "flickr30k", "folder"] = Field(description="the data set of the stream")
+    backbone: str = Field(
+        description="the frozen CLIP: `embedded` (data/backbone), open_clip's MODEL/PRETRAINED such as ViT-B-16/openai,"
+        " MODEL/FILE, hf-hub:ID or local-dir:FOLDER"
+    )
+
+
+class Retrieval(Common, Subject):
+    """All of params.yaml but the sections of methods and the table `tasks`; docs/parameters.md shows it."""
+
+    loss: RetrievalLoss
+    routing: RetrievalRouting
     precision: Literal["fp32", "bf16"] = Field(
         description="arithmetic of the frozen model's products: `fp32`, or the less exact `bf16`"
     )
     patch_dropout: Number = Field(
         ge=0, le=0.9, description="share of an image's patches that training leaves out at random"
     )
-    epochs: int = Field(ge=1, le=10000, description="passes over the captions of a task")
-    updates: int = Field(
-        ge=0, le=10**7, description="updates of a task, whatever its number of captions, instead of `epochs`; 0 = off"
-    )
     batch_size: int = Field(
         ge=2, le=100000, description="image-caption pairs per update; how they meet: `loss.retrieval_form`"
     )
-    evaluation: Evaluation
-    stream: Stream
+    evaluation: RetrievalEvaluation
+    stream: RetrievalStream
     coco: Coco
     folder: Folder
     scenes: Scenes
@@ -272,11 +314,11 @@ class General(Section):
 
 def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Dotted names and declarations of all parameters of a section and those inside it."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from leaves(field.annotation, f"{prefix}{name}.")
+    for name, found in section.model_fields.items():
+        if isinstance(found.annotation, type) and issubclass(found.annotation, Section):
+            yield from leaves(found.annotation, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", field
+            yield f"{prefix}{name}", found
 
 
 @dataclass(frozen=True)
@@ -334,7 +376,35 @@ class Parameter:
         return articles.get(kind.partition("_")[0], self.range) if kind.endswith("_type") else self.range
 
 
-GENERAL = {name: Parameter(field) for name, field in leaves(General)}
+def declared(section: type[Section]) -> dict[str, Parameter]:
+    """The parameters of a section and those inside it, by dotted name."""
+    return {name: Parameter(leaf) for name, leaf in leaves(section)}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a file may hold.
+
+    Attributes:
+        parameters: by dotted name.
+        constants: what a pipeline takes for parameters that only the other one has, by dotted name.
+    """
+
+    parameters: Mapping[str, Parameter]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+GENERAL = declared(Retrieval)
+RETRIEVAL = Schema(GENERAL)
+
+
+def schema_of(names: Collection[str]) -> Schema:
+    """What the file with these dotted names may hold: `detector` tells."""
+    if DETECTOR not in names:
+        return RETRIEVAL
+    from lpi.grounding_parameters import GROUNDING  # which no stage of the other pipeline reads
+
+    return GROUNDING
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -367,15 +437,12 @@ class Parameters(Mapping[str, Any]):
 
     Attributes:
         source: the file, for messages.
+        schema: what it may hold; where none is given, that of its names.
     """
 
-    def __init__(
-        self,
-        values: Mapping[str, Any],
-        source: str = str(PARAMS_FILE),
-        known: Mapping[str, Parameter] = GENERAL,
-    ):
-        self.source, self._known = source, known
+    def __init__(self, values: Mapping[str, Any], source: str = str(PARAMS_FILE), schema: Schema | None = None):
+        self.source, self.schema = source, schema or schema_of(values)
+        known = self.schema.parameters
         self._values = {
             name: known[name].check(f"{source}: {name}", value) if name in known else self._of_method(name, value)
             for name, value in values.items()
@@ -384,14 +451,17 @@ class Parameters(Mapping[str, Any]):
     def _of_method(self, name: str, value: Any) -> Any:
         section, dot, _ = name.partition(".")
         if section not in METHODS:
-            raise unknown(self.source, name, self._known)
+            raise unknown(self.source, name, self.schema.parameters)
         if not dot:
             raise ParameterError(f"{self.source}: {name} must be a section of parameters, or {{}}, not {value!r}")
         return value
 
     def __getitem__(self, name: str) -> Any:
+        if name in self.schema.constants:
+            return self.schema.constants[name]
         if name not in self._values:
-            raise ParameterError(f"{self.source}: parameter {name} is missing; it is {self._known[name].help}")
+            meaning = self.schema.parameters[name].help
+            raise ParameterError(f"{self.source}: parameter {name} is missing; it is {meaning}")
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
@@ -405,7 +475,7 @@ class Parameters(Mapping[str, Any]):
 
     def changed(self, changes: Mapping[str, Any]) -> "Parameters":
         """The same, but for some values."""
-        return Parameters({**self._values, **changes}, self.source, self._known)
+        return Parameters({**self._values, **changes}, self.source, self.schema)
 
     def with_section(self, method: str, settings: type[Section]) -> "Parameters":
         """The same, with the values of a method's own section checked.
@@ -413,11 +483,12 @@ class Parameters(Mapping[str, Any]):
         Raises:
             ParameterError: a value of it is wrong, or a name unknown.
         """
-        own = {name: Parameter(field) for name, field in leaves(settings, f"{method}.")}
+        own = {name: Parameter(leaf) for name, leaf in leaves(settings, f"{method}.")}
+        schema = Schema({**self.schema.parameters, **own}, self.schema.constants)
         for name in self._values:
             if name.startswith(f"{method}.") and name not in own:
                 raise unknown(self.source, name, own)
-        return Parameters(self._values, self.source, {**self._known, **own})
+        return Parameters(self._values, self.source, schema)
 
 
 def unknown(source: str, name: str, known: Mapping[str, Parameter]) -> ParameterError:
@@ -434,14 +505,19 @@ def _in_other_sections(name: str) -> list[str]:
     return [f"{method}.{leaf}" for method in dict.fromkeys(alike) if dot and method != section]
 
 
-def parse_parameters(tree: Mapping[str, Any], source: str = str(PARAMS_FILE)) -> Parameters:
+def parse_parameters(
+    tree: Mapping[str, Any], source: str = str(PARAMS_FILE), schema: Schema | None = None
+) -> Parameters:
     """Check the content of params.yaml, its `tasks` table apart (which `load_chain` reads)."""
-    return Parameters({name: value for name, value in flatten(tree) if not name.startswith("tasks.")}, source)
+    return Parameters({name: value for name, value in flatten(tree) if not name.startswith("tasks.")}, source, schema)
 
 
-def load_parameters(path: Path = PARAMS_FILE) -> Parameters:
-    """The parameters of params.yaml; a stage that has a method works with `lpi.methods.resolve` of them."""
-    return parse_parameters(read_yaml(path), str(path))
+def load_parameters(path: Path = PARAMS_FILE, schema: Schema | None = None) -> Parameters:
+    """The parameters of params.yaml; a stage that has a method works with `lpi.methods.resolve` of them.
+
+    schema: for stages that do not read what tells it (`schema_of`).
+    """
+    return parse_parameters(read_yaml(path), str(path), schema)
 
 
 def check_order(parameters: Parameters) -> None:
@@ -452,7 +528,7 @@ def check_order(parameters: Parameters) -> None:
     """
     needed = {"dataset": ("openmoji",), "scenes.captions": ("aspects",), "stream.assignment": ("default", *BY_OBJECTS)}
     for name, values in needed.items():
-        if parameters["stream.order"] == "blocked" and parameters[name] not in values:
+        if name in parameters and parameters["stream.order"] == "blocked" and parameters[name] not in values:
             raise ParameterError(
                 f"{parameters.source}: stream.order=blocked needs {name}={values[0]}, not {parameters[name]}"
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lpi.data.stream import TaskData
-from lpi.methods.common.base import Features
+from lpi.systems.base import Answers, Batch
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,7 @@ class PairBatches:
     Attributes:
         images: (n, H, W, 3) uint8, `margin` pixels larger on every side than what is cropped from them.
         tokens: (m, context) int64.
+        boxes: (m, 4) of what the texts name, or None.
         owners: (m,) int64, the image row of every caption.
         margin: 0 where nothing is cropped.
         normalise: see above.
@@ -90,6 +91,7 @@ class PairBatches:
     ):
         self.images = torch.from_numpy(np.array(data.images)).to(device)
         self.tokens = torch.from_numpy(data.tokens).long().to(device)
+        self.boxes = None if data.boxes is None else torch.from_numpy(data.boxes).to(device)
         self.owners, self._owners = data.owners, torch.from_numpy(data.owners).to(device)
         self._order = data.owners, parameters["batch_size"]
         self._unique = parameters["loss.retrieval_form"] == "unique"
@@ -108,16 +110,17 @@ class PairBatches:
         )
         return torch.from_numpy(starts).to(self.images.device)
 
-    def load(self, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Model input (B, 3, H, W) and tokens (B, context) of a batch that `draw` gave, or of a part of it."""
+    def load(self, rows: Tensor, starts: Tensor) -> Batch:
+        """A batch that `draw` gave, or a part of it."""
         pixels = self.images[self._owners[rows]]
-        return self.normalise(crops(pixels, self.margin, starts) if self.margin else pixels), self.tokens[rows]
+        images = self.normalise(crops(pixels, self.margin, starts) if self.margin else pixels)
+        return Batch(images, self.tokens[rows], None if self.boxes is None else self.boxes[rows])
 
-    def pick(self, features: Features, rows: Tensor) -> Features:
+    def pick(self, features: Answers, rows: Tensor) -> Answers:
         """Features of all images (n, E) and captions (m, E) -> those of the pairs, (B, E) each."""
         images, captions = features
         return images[self._owners[rows]], captions[rows]
 
-    def loaded(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def loaded(self) -> Iterator[Batch]:
         """One epoch of whole batches, as `load` gives them."""
         return (self.load(rows, starts) for rows, starts in self.draw())

@@ -7,7 +7,7 @@ from typing import Any
 
 from lpi.data.coco import SPLITS
 from lpi.data.stream import TaskData
-from lpi.models.backbone import Backbone
+from lpi.systems.base import System
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +30,17 @@ def encode(
     return np.concatenate(parts)
 
 
-def extract_features(stream: Path, out: Path, tasks: list[str], backbone: Backbone, device: torch.device) -> None:
+def extract_features(stream: Path, out: Path, tasks: list[str], system: System, device: torch.device) -> None:
     """Write features, L2-normalised: `out/{split}/{task}_{image,text}.npy`, (n, E), and `out/names.npy`, (T, E)."""
-    encoder = backbone.encoder().to(device)
     out.mkdir(parents=True, exist_ok=True)
     names = json.loads((stream / "stream.json").read_text("utf-8"))["names"]
-    tokens = backbone.tokenizer([f"a photo of a {name}" for name in names]).numpy()
-    np.save(out / "names.npy", encode(lambda batch: encoder.encode_text(batch.long()), tokens, device))
+    tokens = system.tokenize([f"a photo of a {name}" for name in names])
+    np.save(out / "names.npy", encode(lambda batch: system.encode_text(batch.long()), tokens, device))
     for split in SPLITS:
         (out / split).mkdir(parents=True, exist_ok=True)
         for task in tqdm(tasks, desc=f"features of {split}", unit="task"):
             data = TaskData.load(stream / split / task)
-            images = encode(lambda batch: encoder.encode_image(backbone.normalise(batch)), data.images, device)
-            text = encode(lambda batch: encoder.encode_text(batch.long()), data.tokens, device)
+            images = encode(lambda batch: system.encode_image(system.normalise(batch)), data.images, device)
+            text = encode(lambda batch: system.encode_text(batch.long()), data.tokens, device)
             np.save(out / split / f"{task}_image.npy", images)
             np.save(out / split / f"{task}_text.npy", text)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 METHOD, FROZEN = "method", "frozen"  # the models whose ranks are stored
+ORACLE = "oracle"  # the method with known tasks, where its ranks are stored as well
 
 Integers = NDArray[np.integer[Any]]
 Ranks = dict[str, list[Integers]]  # direction -> T arrays, array i holding the ranks after task i

@@ -6,7 +6,7 @@ Where the task's start was measured, `start.csv` beside them has the losses.
 import csv
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from lpi.data.errors import DataError
@@ -70,3 +70,10 @@ def load_state(folder: Path, method: Method) -> None:
         method.load_tensors(tensors, tasks)
     except RuntimeError as error:
         raise DataError(f"{path} does not fit the parameters; run `dvc repro`: {error}") from None
+
+
+def states_after(folder: Path, tasks: Iterable[str], method: Method) -> Iterator[Method]:
+    """The method as it was after each task, one object that is loaded again and again; see `load_state`."""
+    for task in tasks:
+        load_state(folder / task, method)
+        yield method

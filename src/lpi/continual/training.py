@@ -8,8 +8,9 @@ from lpi.continual.batches import PairBatches
 from lpi.continual.loop import Record, Terms, fit
 from lpi.continual.transfer import transfer_losses
 from lpi.data.stream import TaskData
-from lpi.methods.common.base import Features, Method
+from lpi.methods.common.base import Method
 from lpi.runtime.distributed import Shard, from_writer
+from lpi.systems.base import Answers
 
 import numpy as np
 import numpy.typing as npt
@@ -27,18 +28,19 @@ def seed_all(seed: int, task: int) -> np.random.Generator:
 
 
 @torch.no_grad()
-def encode_reference(method: Method, batches: PairBatches) -> Features | None:
+def encode_reference(method: Method, batches: PairBatches) -> Answers | None:
     """Features of all images (n, E) and captions (m, E) under the method's reference prompts.
 
-    None where none can be kept: the method has no reference, or every batch crops its images anew.
+    None where none can be kept: the method has no reference, answers are more than features, or every batch crops its
+    images anew.
     """
-    if method.reference is None or batches.margin:
+    if method.reference is None or batches.margin or not method.system.compares:
         return None
-    (vision, text), encoder = method.reference, method.encoder
+    (vision, text), system = method.used(method.reference), method.system
     images, captions = torch.split(batches.images, BLOCK), torch.split(batches.tokens, BLOCK)
     return (
-        torch.cat([encoder.encode_image(batches.normalise(part), vision) for part in images]),
-        torch.cat([encoder.encode_text(part, text) for part in captions]),
+        torch.cat([system.encode_image(batches.normalise(part), vision) for part in images]),
+        torch.cat([system.encode_text(part, text) for part in captions]),
     )
 
 
@@ -48,7 +50,7 @@ def pair_losses(method: Method, batches: PairBatches) -> Callable[[Tensor, Tenso
 
     def losses(rows: Tensor, starts: Tensor) -> Terms:
         known = None if reference is None else batches.pick(reference, rows)
-        return method.losses(*batches.load(rows, starts), known)
+        return method.losses(batches.load(rows, starts), known)
 
     return losses
 
@@ -65,13 +67,14 @@ def measure_start(method: Method, batches: PairBatches, rng: np.random.Generator
 
 @contextmanager
 def training_mode(method: Method, shard: Shard, patch_dropout: float) -> Iterator[None]:
-    """In this block the method sees the batches of all processes, and its encoder leaves out a share of the patches."""
-    method.gather, method.encoder.patch_dropout = shard.gather, patch_dropout
+    """In this block the system sees the batches of all processes and leaves out a share of the images' patches."""
+    system = method.system
+    system.gather, system.patch_dropout = shard.gather, patch_dropout
     try:
         yield
     finally:
-        del method.gather
-        method.encoder.patch_dropout = 0.0
+        del system.gather
+        system.patch_dropout = 0.0
 
 
 def train_task(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from lpi.continual.batches import PairBatches, Rows
-from lpi.losses import contrastive_loss
-from lpi.methods.common.base import Features, Method
+from lpi.methods.common.base import Method
+from lpi.systems.base import Answers, Prompts
 
 import numpy as np
 import torch
@@ -33,26 +33,25 @@ def caption_rounds(owners: Rows, images: int, rng: np.random.Generator) -> Rows:
     return rounds
 
 
-def _features(method: Method, images: Tensor, tokens: Tensor, task: int | None) -> Features:
+def _features(method: Method, images: Tensor, tokens: Tensor, task: int | None) -> Answers:
     """Features of images (n, 3, H, W) and captions (m, context) under a finished task's prompts, or without any."""
-    vision, text = (None, None) if task is None else method.prompts(task)
-    captions = [method.encoder.encode_text(part, text) for part in tokens.split(BLOCK)]
-    return method.encoder.encode_image(images, vision), torch.cat(captions)
+    (vision, text), system = _prompts(method, task), method.system
+    captions = [system.encode_text(part, text) for part in tokens.split(BLOCK)]
+    return system.encode_image(images, vision), torch.cat(captions)
+
+
+def _prompts(method: Method, task: int | None) -> Prompts:
+    return (None, None) if task is None else method.used(method.prompts(task))
 
 
 @torch.no_grad()
 def transfer_losses(
     method: Method, batches: PairBatches, tasks: Sequence[int], rng: np.random.Generator
 ) -> dict[int | None, float]:
-    """The retrieval loss of a new task's own training pairs without prompts (None) and under those of finished tasks.
+    """The loss of a new task's own training pairs without prompts (None) and under those of finished tasks.
 
     "Without prompts" is the frozen model, which a neutral start leaves almost as it is: so the value does not depend on
     the random start, and is the same for all methods.
-
-    The gallery is fixed: `IMAGES` images with one caption each, whatever the batch size, as the loss grows with the
-    number of pairs that are compared. So the losses can be compared between all tasks with that many images. The loss
-    is the mean over as many such galleries as the images have captions (`caption_rounds`). Crops are those from the
-    middle.
 
     Args:
         method: with the finished tasks.
@@ -60,17 +59,49 @@ def transfer_losses(
         tasks: the finished tasks.
         rng: which images.
     """
+    losses = gallery_losses if method.system.compares else pair_losses
+    return losses(method, batches, tasks, rng)
+
+
+def pair_losses(
+    method: Method, batches: PairBatches, tasks: Sequence[int], rng: np.random.Generator
+) -> dict[int | None, float]:
+    """The mean loss over all texts of `IMAGES` images: of systems in which a pair's loss is its own."""
+    drawn = np.unique(caption_rounds(batches.owners, IMAGES, rng))
+    rows = torch.from_numpy(drawn).to(batches.images.device)
+
+    def loss(task: int | None) -> float:
+        total = 0.0
+        for part in rows.split(BLOCK // 4):
+            batch = batches.load(part, part.new_zeros((len(part), 2)))
+            answers = method.system.answers(batch, _prompts(method, task))
+            total += len(part) * method.system.loss(answers, batch).item()
+        return total / len(rows)
+
+    return {task: loss(task) for task in (None, *tasks)}
+
+
+def gallery_losses(
+    method: Method, batches: PairBatches, tasks: Sequence[int], rng: np.random.Generator
+) -> dict[int | None, float]:
+    """The retrieval loss of a gallery of pairs.
+
+    The gallery is fixed: `IMAGES` images with one caption each, whatever the batch size, as the loss grows with the
+    number of pairs that are compared. So the losses can be compared between all tasks with that many images. The loss
+    is the mean over as many such galleries as the images have captions (`caption_rounds`). Crops are those from the
+    middle.
+    """
     rounds = caption_rounds(batches.owners, IMAGES, rng)
     rows, places = np.unique(rounds, return_inverse=True)
     device = batches.images.device
     middle = torch.full((rounds.shape[1], 2), batches.margin, device=device)
-    images, _ = batches.load(torch.from_numpy(rounds[0]).to(device), middle)
+    gallery = batches.load(torch.from_numpy(rounds[0]).to(device), middle)
     tokens = batches.tokens[torch.from_numpy(rows).to(device)]
     turns = torch.from_numpy(places.reshape(rounds.shape)).to(device)
 
     def loss(task: int | None) -> float:
-        pictures, captions = _features(method, images, tokens, task)
-        of_rounds = [contrastive_loss(method.similarities(pictures, captions[turn])) for turn in turns]
+        pictures, captions = _features(method, gallery.images, tokens, task)
+        of_rounds = [method.system.loss((pictures, captions[turn]), gallery) for turn in turns]
         return torch.stack(of_rounds).mean().item()
 
     return {task: loss(task) for task in (None, *tasks)}

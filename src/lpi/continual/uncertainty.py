@@ -164,7 +164,7 @@ class Bootstrap:
         """(D,) draws of a measure, under its names in metrics/summary.json.
 
         Args:
-            model: `METHOD` or `FROZEN`.
+            model: one of the ranks' models.
             direction: one of the ranks' directions, or "mean" for the mean of all.
             measure: "average_recall", "last", "forgetting", or "relative": average recall minus the frozen model's.
             k: of recall at K.
@@ -186,13 +186,13 @@ def bootstrap(ranks: StreamRanks, cutoffs: Sequence[int] = CUTOFFS, draws: int =
     Works task by task and in blocks of draws: never are the weights of all images or the draws of all cells in memory.
 
     Args:
-        ranks: of the models `METHOD` and `FROZEN`.
+        ranks: of the models `METHOD` and `FROZEN`, and any others.
         cutoffs: the K of recall at K.
         draws: number of draws, D.
         seed: the same seed gives the same draws.
     """
     tasks = ranks.tasks
-    keys = [(model, direction, k) for model in (METHOD, FROZEN) for direction in ranks.image for k in cutoffs]
+    keys = [(model, direction, k) for model in ranks.ranks for direction in ranks.image for k in cutoffs]
     measures = {key: MeasureDraws.empty(draws, tasks) for key in keys}
     recall = {key: np.full((2, tasks, tasks), np.nan) for key in keys}
     gain = {(direction, k): np.full((2, tasks, tasks), np.nan) for _, direction, k in keys}

@@ -6,14 +6,16 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from lpi.data.errors import DataError, ImageError
-from lpi.data.pixels import Conversions, read_rgb
+from lpi.data.pixels import Conversions, Turn, read_rgb, turn_of
 
 from PIL import Image
 
@@ -135,18 +137,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_caption(text: object, place: str) -> str:
-    """The caption without blanks around it.
+def check_caption(text: object, place: str, what: str = "caption") -> str:
+    """The caption without blanks around it; what: how messages call it.
 
     Raises:
         DataError: no text, or absurdly long; names the place.
     """
     if text is not None and not isinstance(text, str):
-        raise DataError(f"{place}: the caption must be text, not {text!r}")
+        raise DataError(f"{place}: the {what} must be text, not {text!r}")
     if text is None or not text.strip():
-        raise DataError(f"{place}: the caption is empty")
+        raise DataError(f"{place}: the {what} is empty")
     if len(text) > LONGEST:
-        raise DataError(f"{place}: a caption of {len(text)} characters; at most {LONGEST} are taken. Is it a caption?")
+        one = f"an {what}" if what.startswith("e") else f"a {what}"
+        raise DataError(f"{place}: {one} of {len(text)} characters; at most {LONGEST} are taken. Is it {one}?")
     return text.strip()
 
 
@@ -247,12 +250,28 @@ class ImageStore:
             ImageError: it is missing or broken; names the file.
             DataError: its archive is broken.
         """
+        with self._file(file_name) as (file, path):
+            return read_rgb(file, path, self.upright, self.conversions)
+
+    def turn(self, file_name: str) -> Turn:
+        """The size of the stored image and how it is made upright, from its header alone, see `turn_of`.
+
+        Raises:
+            ImageError: it is missing or its header is broken; names the file.
+            DataError: its archive is broken.
+        """
+        with self._file(file_name) as (file, path):
+            return turn_of(file, path)
+
+    @contextmanager
+    def _file(self, file_name: str) -> Iterator[tuple[IO[bytes], str]]:
+        """An image's bytes, and its name in messages."""
         archive = self._archive(file_name)
         path = f"{archive.filename}: image {file_name}" if archive else str(self.root / file_name)
         packed = archive if archive and file_name in archive.NameToInfo else None
         try:
             with packed.open(file_name) if packed else (self.root / file_name).open("rb") as file:
-                return read_rgb(file, path, self.upright, self.conversions)
+                yield file, path
         except (KeyError, FileNotFoundError):
             raise ImageError(f"{path} is missing") from None
         except UNREADABLE as error:

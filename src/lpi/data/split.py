@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,21 @@ class Rules:
     test_cap: int = 500
     max_broken: float = 0.001
     margin: int = 0
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the images and captions of a stream are stored.
+
+    Attributes:
+        resize: margin in pixels -> (an image -> the RGB image that is stored).
+        tokenize: B captions -> (B, context) int32.
+        more: writes what else the folder of a task holds, of the items whose images are whole.
+    """
+
+    resize: Callable[[int], Transform]
+    tokenize: Tokenize
+    more: Callable[[Path, list[Item]], None] = lambda folder, items: None
 
 
 @dataclass(frozen=True)
@@ -119,34 +134,48 @@ def split_stream(
     Raises:
         DataError: see `select`; too many broken images; too little disk.
     """
+    selection = select(raw, Source.load(raw), len(tasks), rules, embed)
+    return write_stream(selection, raw, out, tasks, rules, Form(resize, tokenize))
+
+
+def write_stream(
+    selection: Selection, raw: Path, out: Path, tasks: list[str], rules: Rules, form: Form
+) -> dict[str, Any]:
+    """Write the stream of the selected images, see `split_stream`."""
     source = Source.load(raw)
-    selection = select(raw, source, len(tasks), rules, embed)
     with source.images(raw) as store:
-        _announce(out, selection.everything(), store, resize(rules.margin))
-        stream = _save(selection, out, tasks, rules, store, resize, tokenize)
+        _announce(out, selection.everything(), store, form.resize(rules.margin))
+        stream = _save(selection, out, tasks, rules, store, form)
     if source.aspects.keys() >= set(selection.names):
         stream["aspects"] = [source.aspects[name] for name in selection.names]
     (out / "stream.json").write_text(json.dumps(stream, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return stream
 
 
+def counts_table(stream: Mapping[str, Any]) -> str:
+    """The number of images of every task by split, as people read it; stream: see `split_stream`."""
+    width = max(map(len, stream["names"])) + 2
+    lines = [f"{'task':<{width}}{'train':>8}{'val':>8}{'test':>8}  images"]
+    for task, name in enumerate(stream["names"]):
+        counts = "".join(f"{stream['images'][split][task]:>8}" for split in ("train", "val", "test"))
+        lines.append(f"{name:<{width}}{counts}")
+    return "\n".join(lines)
+
+
 def _save(
-    selection: Selection,
-    out: Path,
-    tasks: list[str],
-    rules: Rules,
-    store: ImageStore,
-    resize: Callable[[int], Transform],
-    tokenize: Tokenize,
+    selection: Selection, out: Path, tasks: list[str], rules: Rules, store: ImageStore, form: Form
 ) -> dict[str, Any]:
     """Write all tasks; returns their names and the numbers of images and captions by split."""
     stream: dict[str, Any] = {"names": selection.names, "images": {}, "captions": {}}
     for split, parts in selection.images.items():
-        transform = resize(rules.margin if split == "train" else 0)
+        transform = form.resize(rules.margin if split == "train" else 0)
         counts = []
         for task, name, items in zip(tasks, selection.names, parts, strict=True):
             title = f"{split} images of {name}"
-            counts.append(_save_task(out / split / task, items, store, transform, tokenize, rules.max_broken, title))
+            folder = out / split / task
+            folder.mkdir(parents=True, exist_ok=True)
+            good = _save_images(folder / "images.npy", items, store, transform, rules.max_broken, title)
+            counts.append(_save_captions(folder, good, form))
         stream["images"][split], stream["captions"][split] = (list(kind) for kind in zip(*counts, strict=True))
     return stream
 
@@ -184,23 +213,14 @@ def _decoded(item: Item, store: ImageStore, transform: Transform) -> npt.NDArray
         return error
 
 
-def _save_task(
-    folder: Path,
-    items: list[Item],
-    store: ImageStore,
-    transform: Transform,
-    tokenize: Tokenize,
-    max_broken: float,
-    title: str,
-) -> tuple[int, int]:
-    """Write what `TaskData.load` reads; returns the numbers of images and captions."""
-    folder.mkdir(parents=True, exist_ok=True)
-    good = _save_images(folder / "images.npy", items, store, transform, max_broken, title)
-    captions = [caption for item in good for caption in item.captions]
-    np.save(folder / "tokens.npy", tokenize(captions))
-    np.save(folder / "owners.npy", np.repeat(np.arange(len(good)), [len(item.captions) for item in good]))
+def _save_captions(folder: Path, items: list[Item], form: Form) -> tuple[int, int]:
+    """Write what `TaskData.load` reads besides the images; returns the numbers of images and captions."""
+    captions = [caption for item in items for caption in item.captions]
+    np.save(folder / "tokens.npy", form.tokenize(captions))
+    np.save(folder / "owners.npy", np.repeat(np.arange(len(items)), [len(item.captions) for item in items]))
     (folder / "captions.json").write_text(json.dumps(captions, indent=0, ensure_ascii=False), "utf-8")
-    return len(good), len(captions)
+    form.more(folder, items)
+    return len(items), len(captions)
 
 
 def _save_images(

@@ -20,17 +20,24 @@ class TaskData:
         images: (n, H, W, 3) uint8, resized and cropped as the backbone's own test transform does.
         tokens: (m, context) int32, one row per caption.
         owners: (m,) int64, the image row that each caption describes.
-        captions: the m captions as text.
+        captions: the m captions, or expressions, as text.
+        boxes: (m, 4) float32 of what the expressions name: left, top, right, bottom relative to the side of the stored
+            image; None in retrieval.
+        kinds: what each expression tells the object by, such as "name"; None in retrieval.
+        shares: (m,) float32 how much of the whole picture each box covers; None in retrieval.
     """
 
     images: npt.NDArray[np.uint8]
     tokens: npt.NDArray[np.int32]
     owners: npt.NDArray[np.int64]
     captions: list[str]
+    boxes: npt.NDArray[np.float32] | None = None
+    kinds: list[str] | None = None
+    shares: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "TaskData":
-        """Images are memory-mapped.
+        """Images are memory-mapped; boxes, kinds and shares are read where the folder has them.
 
         Raises:
             DataError: the folder lacks a file.
@@ -41,6 +48,9 @@ class TaskData:
                 np.load(folder / "tokens.npy"),
                 np.load(folder / "owners.npy"),
                 json.loads((folder / "captions.json").read_text("utf-8")),
+                np.load(boxes) if (boxes := folder / "boxes.npy").exists() else None,
+                json.loads(kinds.read_text("utf-8")) if (kinds := folder / "kinds.json").exists() else None,
+                np.load(shares) if (shares := folder / "shares.npy").exists() else None,
             )
         except FileNotFoundError as error:
             raise DataError(f"{error.filename} is missing; `dvc repro split` makes it") from None
@@ -54,6 +64,9 @@ class TaskData:
             np.concatenate([part.tokens for part in parts]),
             np.concatenate([part.owners + shift for part, shift in zip(parts, shifts, strict=True)]),
             [caption for part in parts for caption in part.captions],
+            np.concatenate(boxes) if (boxes := [part.boxes for part in parts if part.boxes is not None]) else None,
+            [kind for part in parts for kind in part.kinds or []] or None,
+            np.concatenate(shares) if (shares := [part.shares for part in parts if part.shares is not None]) else None,
         )
 
     def positives(self) -> list[npt.NDArray[np.int64]]:

@@ -1,18 +1,17 @@
-"""Methods of continual retrieval by name. A method is one file here, named as the method (CONTRIBUTING.md).
+"""Continual methods by name. A method is one file here, named as the method (CONTRIBUTING.md).
 
 `resolve` gives the parameters that a method works with, `create_method` the method itself.
 """
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from lpi.methods.common.base import Method, neutral_anchor
-from lpi.models.backbone import Backbone
+from lpi.methods.common.base import Method
 from lpi.parameters import METHODS, ParameterError, Parameters, leaves
-
-import torch
+from lpi.systems.base import System
 
 
 def method_class(name: str) -> type[Method]:
@@ -55,38 +54,74 @@ def keeps_better_only(parameters: Mapping[str, Any]) -> bool:
     return bool(parameters["keep"] == "better")
 
 
+@dataclass(frozen=True)
+class Room:
+    """How many prompts a frozen model takes.
+
+    Attributes:
+        model: what it is called, such as "backbone embedded".
+        layers: the largest number of prompted layers.
+        tokens: the largest number of prompt tokens in a layer.
+        why: what needs the other places, for messages.
+        prefixes: whether it takes keys and values as prompts (`Method.prefixes`).
+    """
+
+    model: str
+    layers: int
+    tokens: int
+    why: str = ""
+    prefixes: bool = True
+
+    @classmethod
+    def of_backbone(cls, name: str, model: Mapping[str, Any]) -> "Room":
+        """That of a backbone with this configuration of open_clip."""
+        layers = min(model[tower].get("layers", 12) for tower in ("vision_cfg", "text_cfg"))  # open_clip's default
+        context = model["text_cfg"].get("context_length", 77)
+        why = f"so that a caption fits into the {context} text positions of"
+        return cls(f"backbone {name}", layers, context - 3, why)
+
+    @classmethod
+    def of_detector(cls, name: str, placement: str, layers: int, tokens: int) -> "Room":
+        """That of a detector which takes so many where prompts enter at this `prompts.placement`."""
+        return cls(f"detector {name} with prompts.placement={placement}", layers, tokens, prefixes=False)
+
+
 def check(parameters: Parameters, model: Mapping[str, Any]) -> None:
-    """Refuse settings that are possible one by one but not together, or not with this backbone.
+    """`check_room` for a backbone with this configuration of open_clip."""
+    check_room(parameters, Room.of_backbone(parameters["backbone"], model))
+
+
+def check_room(parameters: Parameters, room: Room) -> None:
+    """Refuse settings that are possible one by one but not together, or not with this frozen model.
 
     Args:
         parameters: all of them, resolved.
-        model: open_clip's configuration of the backbone.
+        room: of the model.
 
     Raises:
-        ParameterError: more prompted layers than the shorter tower has, prompts that fill the text context, or settings
-            that the method cannot have.
+        ParameterError: more prompted layers or tokens than the model takes, or settings that the method cannot have.
     """
-    method, name, depth = method_class(parameters["method"]), parameters["backbone"], parameters["depth"]
-    layers = min(model[tower].get("layers", 12) for tower in ("vision_cfg", "text_cfg"))  # 12 is open_clip's default
-    if depth > layers:
-        raise ParameterError(f"depth must be at most {layers} for backbone {name}, not {depth}")
+    method, name, depth = method_class(parameters["method"]), parameters["method"], parameters["depth"]
+    if method.prefixes and not room.prefixes:
+        possible = ", ".join(other for other in METHODS if not method_class(other).prefixes)
+        raise ParameterError(f"method {name} learns prefixes, which {room.model} does not take; use one of {possible}")
+    if depth > room.layers:
+        raise ParameterError(f"depth must be at most {room.layers} for {room.model}, not {depth}")
     if depth < method.least_depth:
         raise ParameterError(
-            f"depth must be at least {method.least_depth} for method {parameters['method']}, not {depth};"
-            f" add -S depth={min(4, layers)}"
+            f"depth must be at least {method.least_depth} for method {name}, not {depth};"
+            f" add -S depth={min(4, room.layers)}"
         )
     if parameters["keep"] == "better" and not method.keepable:
         raise ParameterError(
-            f"keep=better needs prompts of a task's own, which method {parameters['method']} does not have; use always"
+            f"keep=better needs prompts of a task's own, which method {name} does not have; use always"
         )
     method.check(parameters)
-    tokens, context = method.inserted_tokens(parameters), model["text_cfg"].get("context_length", 77)
-    if tokens > context - 3:
-        several = tokens != parameters["prompt_length"]
-        raise ParameterError(
-            f"prompt_length must be at most {context - 3}, so that a caption fits into the {context} text positions of"
-            f" backbone {name}, not {tokens}{' (several prompts of this length are inserted)' * several}"
-        )
+    tokens = method.inserted_tokens(parameters)
+    if tokens > room.tokens:
+        several = " (several prompts of this length are inserted)" * (tokens != parameters["prompt_length"])
+        why = f", {room.why}" if room.why else " for"
+        raise ParameterError(f"prompt_length must be at most {room.tokens}{why} {room.model}, not {tokens}{several}")
 
 
 def check_sections(parameters: Parameters) -> None:
@@ -101,16 +136,13 @@ def check_sections(parameters: Parameters) -> None:
             checked[parameter]
 
 
-def create_method(parameters: Parameters, backbone: Backbone, device: torch.device) -> Method:
-    """The method that the parameters name, before its first task, on `device`.
+def create_method(parameters: Parameters, system: System) -> Method:
+    """The method that the parameters name, before its first task, on the device of the system.
 
     Its random start is a function of `seed` and of the number of finished tasks (`lpi.continual.training.seed_all`).
 
     Args:
         parameters: as `resolve` gives them.
-        backbone: the frozen model.
-        device: where to compute.
+        system: the frozen model.
     """
-    encoder = backbone.encoder(parameters["prompts.deep"]).to(device)
-    anchor = neutral_anchor(encoder, backbone.tokenizer, parameters["prompt_length"])
-    return method_class(parameters["method"])(encoder, parameters, anchor)
+    return method_class(parameters["method"])(system, parameters)

@@ -81,5 +81,5 @@ class DCP(PerTask):
     def new_prompts(self) -> nn.Module:
         settings = self.settings
         return CoupledPrompts(
-            settings["depth"], self.anchor, settings["prompts.scale"], self.encoder.heads, settings["prompts.deep"]
+            settings["depth"], self.anchor, settings["prompts.scale"], self.system.heads, settings["prompts.deep"]
         )

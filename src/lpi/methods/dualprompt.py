@@ -1,10 +1,8 @@
 """DualPrompt (Wang et al., ECCV 2022): general prompts for all tasks and expert prompts per task, as prefixes."""
 
-from lpi.encoder import PromptedCLIP
-from lpi.losses import contrastive_loss
-from lpi.methods.common.base import Features
 from lpi.methods.common.per_task import PerTask
 from lpi.parameters import Parameters
+from lpi.systems.base import Answers, Batch, System
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +15,10 @@ class Prefixes(nn.Module):
         super().__init__()
         self.vision, self.text = (nn.Parameter(scale * torch.randn(layers, 2, length, width)) for width in widths)
 
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The prefixes themselves."""
+        return self.vision, self.text
+
 
 class DualPrompt(PerTask):
     """The first half of the layers has general prefixes, which all tasks train, the others the task's own.
@@ -27,13 +29,14 @@ class DualPrompt(PerTask):
 
     keepable = False  # the general prefixes are those of all tasks
     least_depth = 2
+    prefixes = True
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
+    def __init__(self, system: System, parameters: Parameters):
+        super().__init__(system, parameters)
         self.general = self._prefixes(parameters["depth"] // 2)
 
     def _prefixes(self, layers: int) -> Prefixes:
-        settings, widths = self.settings, (self.encoder.vision_width, self.encoder.text_width)
+        settings, widths = self.settings, self.system.widths
         prefixes = Prefixes(layers, settings["prompt_length"], widths, settings["prompts.scale"])
         return prefixes.to(self.anchor[0].device)
 
@@ -49,19 +52,10 @@ class DualPrompt(PerTask):
         assert isinstance(expert, Prefixes)
         return torch.cat([self.general.vision, expert.vision]), torch.cat([self.general.text, expert.text])
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        vision, text = self._joined(-1)
-        image_features = self.encoder.encode_image(images, prefixes=vision)
-        text_features = self.encoder.encode_text(tokens, prefixes=text)
-        return {"retrieval": contrastive_loss(self.similarities(image_features, text_features))}
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        return self.system_loss(batch, self._joined(-1))
 
     def prompts(self, route: int) -> tuple[Tensor, Tensor]:
         """The prefixes of the route."""
         with torch.no_grad():
             return self._joined(route)
-
-    def encode_image(self, images: Tensor, route: int) -> Tensor:
-        return self.encoder.encode_image(images, prefixes=self.prompts(route)[0])
-
-    def encode_text(self, tokens: Tensor, route: int) -> Tensor:
-        return self.encoder.encode_text(tokens, prefixes=self.prompts(route)[1])

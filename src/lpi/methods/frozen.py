@@ -1,6 +1,7 @@
-"""The zero-shot backbone: nothing is learned."""
+"""The frozen model: nothing is learned."""
 
-from lpi.methods.common.base import Batches, Features, Method
+from lpi.methods.common.base import Batches, Method
+from lpi.systems.base import Answers, Batch
 
 from torch import Tensor, nn
 
@@ -14,8 +15,8 @@ class Frozen(Method):
         self.tasks += 1
         return []
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        return {"retrieval": self.retrieval_loss(images, tokens, None, None)}
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        return self.system_loss(batch, (None, None))
 
     def end_task(self, batches: Batches) -> None:
         """There is nothing to finish."""

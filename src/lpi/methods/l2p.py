@@ -1,8 +1,10 @@
 """L2P (Wang et al., CVPR 2022): a pool of prompts with learned keys; every query picks those nearest to it."""
 
-from lpi.encoder import PromptedCLIP
-from lpi.methods.common.base import Batches, Features, Method
+from functools import reduce
+
+from lpi.methods.common.base import Batches, Method
 from lpi.parameters import Number, ParameterError, Parameters, Section
+from lpi.systems.base import Answers, Batch, System
 
 import torch
 import torch.nn.functional as F
@@ -57,12 +59,11 @@ class L2P(Method):
     routed = False
     reference = (None, None)
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
-        features = encoder.visual.output_dim
+    def __init__(self, system: System, parameters: Parameters):
+        super().__init__(system, parameters)
         self.image_pool, self.text_pool = (
             PromptPool(self.own("size"), parameters["depth"], part, features, parameters["prompts.scale"])
-            for part in anchor
+            for part, features in zip(self.anchor, system.feature_widths, strict=True)
         )
 
     @classmethod
@@ -81,12 +82,18 @@ class L2P(Method):
         self.tasks += 1
         return list(self.parameters())
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        image_queries, text_queries = reference or self.reference_features(images, tokens)
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        image_queries, text_queries = reference or self.reference_answers(batch)
         vision, vision_pull = self.image_pool(image_queries, self.own("top"))
         text, text_pull = self.text_pool(text_queries, self.own("top"))
-        pull = self.own("pull") * (self.gather(vision_pull).mean() + self.gather(text_pull).mean())
-        return {"retrieval": self.retrieval_loss(images, tokens, vision, text), "pull": pull}
+        pulls = [self.system.gather(pull).mean() for pull in self.used((vision_pull, text_pull)) if pull is not None]
+        pull = self.own("pull") * reduce(torch.add, pulls)
+        return {**self.system_loss(batch, (vision, text)), "pull": pull}
+
+    @torch.no_grad()
+    def reference_answers(self, batch: Batch) -> Answers:
+        """Features of images (B, E_v) and texts (B, E_t) without prompts, by which these are picked."""
+        return self.system.encode_image(batch.images), self.system.encode_text(batch.tokens)
 
     def end_task(self, batches: Batches) -> None:
         """The pools stay trainable."""
@@ -99,18 +106,19 @@ class L2P(Method):
         )
         return image, text
 
-    def encode_image(self, images: Tensor, route: int) -> Tensor:
-        prompts, _ = self.image_pool(self.encoder.encode_image(images), self.own("top"))
-        return self.encoder.encode_image(images, prompts)
+    def vision_prompts(self, images: Tensor, route: int) -> Tensor:
+        prompts: Tensor = self.image_pool(self.system.encode_image(images), self.own("top"))[0]
+        return prompts
 
-    def encode_text(self, tokens: Tensor, route: int) -> Tensor:
-        prompts, _ = self.text_pool(self.encoder.encode_text(tokens), self.own("top"))
-        return self.encoder.encode_text(tokens, prompts)
+    def text_prompts(self, tokens: Tensor, route: int) -> Tensor:
+        prompts: Tensor = self.text_pool(self.system.encode_text(tokens), self.own("top"))[0]
+        return prompts
 
     @property
     def parameters_per_task(self) -> int:
         """The pools, once: they do not grow with the tasks."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        pools = {"vision": self.image_pool, "text": self.text_pool}
+        return sum(parameter.numel() for name in self.modalities for parameter in pools[name].parameters())
 
     def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
         self.tasks = tasks

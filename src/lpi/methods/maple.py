@@ -37,4 +37,4 @@ class MaPLe(PerTask):
 
     def new_prompts(self) -> nn.Module:
         settings = self.settings
-        return CoupledPrompts(settings["depth"], self.encoder.vision_width, self.anchor[1], settings["prompts.scale"])
+        return CoupledPrompts(settings["depth"], self.system.widths[0], self.anchor[1], settings["prompts.scale"])

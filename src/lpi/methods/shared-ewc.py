@@ -2,10 +2,10 @@
 
 from functools import reduce
 
-from lpi.encoder import PromptedCLIP
-from lpi.methods.common.base import Batches, Features
+from lpi.methods.common.base import Batches
 from lpi.methods.common.one_set import OneSet
 from lpi.parameters import Number, Parameters, Section
+from lpi.systems.base import Answers, Batch, System
 
 import torch
 from pydantic import Field
@@ -28,14 +28,14 @@ class SharedEWC(OneSet):
 
     Settings = Settings
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
+    def __init__(self, system: System, parameters: Parameters):
+        super().__init__(system, parameters)
         for name, parameter in self.current.named_parameters():
             self.register_buffer(f"fisher_{name}", torch.zeros_like(parameter))
             self.register_buffer(f"last_{name}", parameter.detach().clone())
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        terms = super().losses(images, tokens, reference)
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        terms = super().losses(batch, reference)
         if self.tasks > 1:
             terms["penalty"] = self.own("weight") / 2 * self._distance()
         return terms
@@ -48,14 +48,13 @@ class SharedEWC(OneSet):
         return reduce(torch.add, terms)
 
     def end_task(self, batches: Batches) -> None:
-        """Estimate the Fisher information as the mean of the squared gradients of the batches' retrieval loss."""
+        """Estimate the Fisher information as the mean of the squared gradients of the batches' loss."""
         parameters = dict(self.current.named_parameters())
         sums, count = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}, 0
-        for images, tokens in batches:
-            loss = self.retrieval_loss(images, tokens, *self.current())
-            for (name, total), gradient in zip(
-                sums.items(), torch.autograd.grad(loss, list(parameters.values())), strict=True
-            ):
+        for batch in batches:
+            (loss,) = self.system_loss(batch, self.current()).values()
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+            for (name, total), gradient in zip(sums.items(), gradients, strict=True):
                 sums[name] = total + gradient**2
             count += 1
         for name, parameter in parameters.items():

@@ -1,9 +1,8 @@
 """One prompt set for the whole stream that distils its answers of before each task (Learning without Forgetting)."""
 
-from lpi.losses import contrastive_loss, distillation_loss
-from lpi.methods.common.base import Features
 from lpi.methods.common.one_set import OneSet
 from lpi.parameters import Number, Section
+from lpi.systems.base import Answers, Batch
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,8 +18,8 @@ class Settings(Section):
 class SharedLwF(OneSet):
     """Learning without Forgetting (Li and Hoiem, ECCV 2016): the new prompts must answer as those of the last task did.
 
-    There are no classes here: what is distilled is, for every image of a batch, the distribution over its captions, and
-    the other way round, at a temperature.
+    There are no classes here: what is distilled is, in retrieval, for every image of a batch the distribution over its
+    captions, and the other way round; in grounding that over the boxes of a picture; at a temperature.
     """
 
     Settings = Settings
@@ -30,10 +29,11 @@ class SharedLwF(OneSet):
         self.reference = (vision.clone(), text.clone()) if self.tasks else None
         return super().begin_task(similarity)
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        logits = self.logits(images, tokens, *self.current())
-        terms = {"retrieval": contrastive_loss(logits)}
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        answers = self.answers_under(batch, self.current())
+        terms = {self.system.name: self.system.loss(answers, batch)}
         if self.reference is not None:
-            target = self.similarities(*(reference or self.reference_features(images, tokens)))
-            terms["distillation"] = self.own("weight") * distillation_loss(logits, target, self.own("temperature"))
+            target = reference or self.reference_answers(batch)
+            distillation = self.system.distillation(answers, target, self.own("temperature"))
+            terms["distillation"] = self.own("weight") * distillation
         return terms

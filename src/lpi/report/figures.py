@@ -6,27 +6,37 @@ Colours are safe for colour-blind readers; methods and right answers also differ
 """
 
 import math
-import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
 from lpi.continual.verdict import FEW_IMAGES
+from lpi.report.style import (
+    CENTRED,
+    COLOURS,
+    COLUMN,
+    FONT,
+    GREEN,
+    GREY,
+    LETTER,
+    PAGE,
+    Pixels,
+    house_style,
+    legend_above,
+    new,
+    save,
+    wrap,
+)
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-DPI = 200
-COLUMN = 3.4  # inches: one column of a two-column page
-PAGE = 7.0  # inches: both columns
-FONT = 7.0  # points
-LETTER = 0.6  # a letter's width as a share of the font size, on the generous side
 MARGIN = 0.6  # inches: what the y axis and its labels take
 MOST_PRINTED = 12  # tasks up to which heat maps print their values
 DECIMALS_UP_TO = 6  # tasks up to which a cell has room for a decimal
@@ -34,47 +44,19 @@ DARK = 0.3  # luminance of a cell below which its text is white; with it the con
 UNSEEN = 0.05  # points: up to which a bar cannot be seen
 MANY = 6  # methods up to which curves fit into a column
 FROZEN = "frozen"  # the method that is drawn as the reference
-GREY = "0.45"
-GREEN = "#009E73"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 CHECK = "\N{CHECK MARK}"
 MARK = "*"  # of a task with few test images
-CENTRED: dict[str, Any] = {"horizontalalignment": "center", "verticalalignment": "center"}
 NOT_LOSSES = ("task", "step", "epoch")
 THUMBNAIL = 1.1  # inches: the largest image of a retrieval sheet
 CAPTION = 1.7  # inches: the narrowest caption column
 SHEET_HEADER = 0.55  # inches
 EXPLAINED = "green frame: a right answer"  # on a retrieval sheet
 
-_STYLE = {
-    "figure.dpi": DPI,
-    "font.size": FONT,
-    "axes.titlesize": FONT + 1,
-    "axes.labelsize": FONT + 0.5,
-    "xtick.labelsize": FONT,
-    "ytick.labelsize": FONT,
-    "legend.fontsize": FONT,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 3.5,
-    "text.parse_math": False,  # a dollar sign in a caption is a dollar sign
-}
 Floats = NDArray[np.float64]
-Pixels = NDArray[np.uint8]  # (H, W, 3)
-
-_house_style = style.context(["default", _STYLE])  # as a decorator: the settings hold inside the function only
 
 
-@_house_style
+@house_style
 def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: str, few: Collection[int] = ()) -> Figure:
     """Heat map of R[i, j], (T, T) in percent; what lies above the diagonal is left blank.
 
@@ -83,7 +65,7 @@ def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: st
     """
     matrix = _square(matrix, names)
     shown = np.ma.masked_invalid(np.where(np.tri(len(matrix), dtype=bool), matrix, np.nan))
-    figure, axes = _new(COLUMN, COLUMN)
+    figure, axes = new(COLUMN, COLUMN)
     top = 10 * max(1, math.ceil(shown.max() / 10)) if shown.count() else 10
     printed = len(matrix) <= MOST_PRINTED
     _heat_map(axes, shown, _marked(names, few), colormaps["Blues"], (0, top), None if printed else "recall (%)")
@@ -92,10 +74,10 @@ def recall_matrix(matrix: ArrayLike, names: Sequence[str], path: Path, title: st
         _print_cells(axes, [[f"{value:.{decimals}f}" for value in row] for row in matrix])
     axes.set(title=title, xlabel="evaluated on task (recall in %)", ylabel="after training task")
     _footnote(figure, few)
-    return _save(_with_square_axes(figure), path)
+    return save(_with_square_axes(figure), path)
 
 
-@_house_style
+@house_style
 def recall_over_stream(
     curves: Mapping[str, Sequence[float] | Floats],
     names: Sequence[str],
@@ -119,7 +101,7 @@ def recall_over_stream(
     """
     many = len(curves) > MANY
     width = PAGE if many else COLUMN
-    figure, axes = _new(width, 3.6 if many else 2.7)
+    figure, axes = new(width, 3.6 if many else 2.7)
     axes.grid(axis="y")
     looks = _looks(curves)
     for method, values in curves.items():
@@ -132,12 +114,12 @@ def recall_over_stream(
     _name_ticks(axes, _marked(names, few), room=width - MARGIN)
     axes.set(xlabel="after training task")
     axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)  # above the axis, where a long label fits
-    _legend_above(figure, columns=6 if many else 3)
+    legend_above(figure, columns=6 if many else 3)
     _footnote(figure, few, "bands: 95 % intervals over test images" if bands else None)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@_house_style
+@house_style
 def forgetting_bars(
     per_method: Mapping[str, ArrayLike],
     names: Sequence[str],
@@ -156,7 +138,7 @@ def forgetting_bars(
         intervals: method -> (2, T - 1) 95 % interval, low and high; drawn as a thin line over the bar.
         few: tasks with few test images, which are marked.
     """
-    figure, axes = _new(PAGE, 2.2)
+    figure, axes = new(PAGE, 2.2)
     axes.grid(axis="y")
     axes.axhline(0, color="black", linewidth=0.6)
     looks = _looks(per_method)
@@ -176,13 +158,13 @@ def forgetting_bars(
     axes.spines["bottom"].set_visible(False)
     axes.set(xlim=(-0.5, len(names) - 1.5), ylabel="forgetting (points)\nbest earlier recall \N{MINUS SIGN} last")
     axes.set(xlabel=f"task; the last one, {names[-1]}, has no earlier recall")
-    _legend_above(figure, columns=6)
+    legend_above(figure, columns=6)
     shown = [task for task in few if task < len(names) - 1]
     _footnote(figure, shown, "lines: 95 % intervals over test images" if intervals else None)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@_house_style
+@house_style
 def against_parameters(
     points: Mapping[str, tuple[int, Mapping[str, Sequence[float]]]], path: Path, xlabel: str = "parameters per task"
 ) -> Figure:
@@ -211,8 +193,8 @@ def against_parameters(
             error = np.std(runs, ddof=1) if len(runs) > 1 else 0.0
             label = method if axes is panels[0] else None
             axes.errorbar(places[x][method], np.mean(runs), error, label=label, capsize=2, elinewidth=0.8, **look)
-    _legend_above(figure, columns=6)
-    return _save(figure, path)
+    legend_above(figure, columns=6)
+    return save(figure, path)
 
 
 def _columns(numbers: Mapping[str, int]) -> dict[int, dict[str, float]]:
@@ -235,7 +217,7 @@ def _label_columns(axes: Axes, groups: Mapping[int, Mapping[str, float]], room: 
         axes.axvline(first - 0.75, color="0.85", linewidth=0.6)
 
 
-@_house_style
+@house_style
 def learning_curves(
     curves: Mapping[str, Mapping[int, Sequence[float]]],
     path: Path,
@@ -250,7 +232,7 @@ def learning_curves(
         ylabel: what the values are.
         xlabel: what the sizes are.
     """
-    figure, axes = _new(COLUMN, 2.7)
+    figure, axes = new(COLUMN, 2.7)
     axes.grid(axis="y")
     axes.set_xscale("log")
     looks = _looks(curves)
@@ -264,26 +246,32 @@ def learning_curves(
     axes.minorticks_off()
     axes.set(xlabel=xlabel)
     axes.set_title(ylabel, loc="left", fontsize=FONT + 0.5)
-    _legend_above(figure, columns=2)
-    return _save(figure, path)
+    legend_above(figure, columns=2)
+    return save(figure, path)
 
 
-@_house_style
-def aspect_matrix(gains: ArrayLike, aspects: Sequence[str], path: Path) -> Figure:
+@house_style
+def aspect_matrix(
+    gains: ArrayLike,
+    aspects: Sequence[str],
+    path: Path,
+    rows: str = "trained on tasks of",
+    columns: str = "tested on tasks of",
+) -> Figure:
     """Heat map of (A, A) gains in points: prompts trained on the tasks of an aspect in rows, tested in columns.
 
-    The colours are centred at 0.
+    The colours are centred at 0. Rows and columns may stand for something else, in words.
     """
     gains = _square(gains, aspects)
-    figure, axes = _new(COLUMN, COLUMN)
+    figure, axes = new(COLUMN, COLUMN)
     limit = max(10.0, 10 * math.ceil(np.abs(gains).max() / 10))
     _heat_map(axes, np.ma.masked_invalid(gains), aspects, colormaps["RdBu_r"], (-limit, limit), "gain (points)")
     _print_cells(axes, [[f"{value:+.1f}" for value in row] for row in gains])
-    axes.set(xlabel="tested on tasks of", ylabel="trained on tasks of")
-    return _save(_with_square_axes(figure), path)
+    axes.set(xlabel=columns, ylabel=rows)
+    return save(_with_square_axes(figure), path)
 
 
-@_house_style
+@house_style
 def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, threshold: float) -> Figure:
     """Heat map of the (T, T) semantic similarity, colours centred at 0; pairs above the threshold are outlined.
 
@@ -293,7 +281,7 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
     similarity = _square(similarity, names)
     pairs = np.ma.masked_invalid(np.where(np.eye(len(similarity), dtype=bool), np.nan, similarity))
     above = (pairs > threshold).filled(False)
-    figure, axes = _new(COLUMN, COLUMN)
+    figure, axes = new(COLUMN, COLUMN)
     limit = max(0.1, math.ceil(10 * np.abs(pairs).max()) / 10) if pairs.count() else 1.0
     _heat_map(axes, pairs, names, colormaps["RdBu_r"], (-limit, limit), "similarity (cosine)")
     for row, column in np.argwhere(above):
@@ -301,10 +289,10 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
     if len(similarity) <= MOST_PRINTED:
         _print_cells(axes, np.where(above, [[_short(value) for value in row] for row in similarity], ""))
     axes.set(title="semantic similarity of the tasks", xlabel=f"outlined: above the threshold {threshold:.3g}")
-    return _save(_with_square_axes(figure), path)
+    return save(_with_square_axes(figure), path)
 
 
-@_house_style
+@house_style
 def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str], path: Path) -> Figure:
     """Heat map of the losses before training, the task to be trained in rows.
 
@@ -319,7 +307,7 @@ def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str],
     """
     losses = _square(losses, names)
     differences = np.ma.masked_invalid(losses - losses[:, :1])
-    figure, axes = _new(COLUMN, COLUMN)
+    figure, axes = new(COLUMN, COLUMN)
     limit = max(0.1, math.ceil(10 * np.abs(differences).max()) / 10) if differences.count() else 1.0
     columns = ["none", *names[:-1]]
     _heat_map(axes, differences, names, colormaps["RdBu_r"], (-limit, limit), "difference to none", columns)
@@ -330,14 +318,14 @@ def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str],
         decimals = 2 if len(names) <= DECIMALS_UP_TO else 1
         _print_cells(axes, [[f"{loss:.{decimals}f}" for loss in row] for row in losses])
     axes.set(
-        title="retrieval loss before training",
+        title="loss before training",
         xlabel="under the prompts of task (outlined: the start)",
         ylabel="task to be trained",
     )
-    return _save(_with_square_axes(figure), path)
+    return save(_with_square_axes(figure), path)
 
 
-@_house_style
+@house_style
 def routing_confusion(
     counts: ArrayLike, names: Sequence[str], path: Path, title: str, few: Collection[int] = ()
 ) -> Figure:
@@ -349,7 +337,7 @@ def routing_confusion(
     totals = counts.sum(axis=1, keepdims=True)
     percent = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     shown = np.ma.masked_equal(percent, 0)
-    figure, axes = _new(COLUMN, COLUMN)
+    figure, axes = new(COLUMN, COLUMN)
     printed = len(counts) <= MOST_PRINTED
     unit = None if printed else "share of queries (%)"
     _heat_map(axes, shown, _marked(names, few), colormaps["Blues"], (0, 100), unit)
@@ -357,10 +345,10 @@ def routing_confusion(
         _print_cells(axes, [[f"{value:.0f}" if value > 0.5 else "<1" for value in row] for row in percent])
     axes.set(title=title, xlabel="routed to task (% of the true task's queries)", ylabel="true task")
     _footnote(figure, few)
-    return _save(_with_square_axes(figure), path)
+    return save(_with_square_axes(figure), path)
 
 
-@_house_style
+@house_style
 def training_curves(records: Sequence[Mapping[str, Any]], path: Path) -> Figure:
     """One panel per loss term over the whole stream, with the tasks as alternating bands.
 
@@ -390,10 +378,10 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: Path) -> Figure:
     panels[-1].set(xlabel="task that is trained (one point: the mean over an epoch)")
     for axes in panels:
         axes.tick_params(axis="x", length=0)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-@_house_style
+@house_style
 def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[Pixels, bool]]]], path: Path, title: str) -> Figure:
     """Queries and what they retrieved, best first from left to right.
 
@@ -417,17 +405,12 @@ def retrieval_sheet(rows: Sequence[tuple[str, Sequence[tuple[Pixels, bool]]]], p
         axes.text(left + (rank + 0.5) * side, SHEET_HEADER - 0.1, f"{rank + 1}", color=GREY, **CENTRED)
     for row, (caption, images) in enumerate(rows):
         upper = SHEET_HEADER + row * side
-        axes.text(0.08, upper + side / 2, _wrap(caption, left - 0.2, side), va="center", linespacing=1.15)
+        axes.text(0.08, upper + side / 2, wrap(caption, left - 0.2, side), va="center", linespacing=1.15)
         for rank, (image, correct) in enumerate(images):
             _thumbnail(axes, image, correct, left + rank * side, upper, side)
     axes.axis("off")
     axes.set(xlim=(0, PAGE), ylim=(height, 0))
-    return _save(figure, path)
-
-
-def _new(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+    return save(figure, path)
 
 
 def _with_square_axes(figure: Figure) -> Figure:
@@ -436,13 +419,6 @@ def _with_square_axes(figure: Figure) -> Figure:
     box = figure.axes[0].bbox
     width, height = box.width / figure.dpi, box.height / figure.dpi
     figure.set_figheight(figure.get_figheight() + width - height)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> Figure:
-    """Write the PNG without the metadata that would change its bytes with matplotlib's version."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", metadata={"Software": None})
     return figure
 
 
@@ -518,10 +494,6 @@ def _looks(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     return looks
 
 
-def _legend_above(figure: Figure, columns: int) -> None:
-    figure.legend(loc="outside upper center", ncols=columns, columnspacing=1.2, handlelength=2.2)
-
-
 def _marked(names: Sequence[str], few: Collection[int]) -> list[str]:
     """The names, those of the tasks `few` with a mark."""
     return [name + MARK * (task in few) for task, name in enumerate(names)]
@@ -547,13 +519,6 @@ def _name_ticks(axes: Axes, names: Sequence[str], room: float, places: Sequence[
     longest = max((len(name) for name in names), default=0) * FONT * LETTER / 72
     fits = longest * len(names) < room
     axes.set_xticks(range(len(names)) if places is None else places, names, rotation=0 if fits else 90)
-
-
-def _wrap(caption: str, width: float, height: float) -> str:
-    """Break a caption into lines that fit into width x height inches; what does not fit ends in an ellipsis."""
-    letters = max(1, int(width * 72 / (FONT * LETTER)))
-    lines = max(1, int(height * 72 / (FONT * 1.4)))
-    return "\n".join(textwrap.wrap(caption, letters, max_lines=lines, placeholder=" …"))
 
 
 def _thumbnail(axes: Axes, image: Pixels, correct: bool, left: float, upper: float, side: float) -> None:

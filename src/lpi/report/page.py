@@ -1,6 +1,6 @@
 """metrics/report.md: the few numbers of the summary that people look at first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMNS = {"i2t": "image to text", "t2i": "text to image", "mean": "mean"}
@@ -17,6 +17,12 @@ def bounded(entry: Mapping[str, float], sign: str = "") -> str:
     return f"{entry['r1']:{sign}.2f} [{entry['r1_low']:.1f}, {entry['r1_high']:.1f}]"
 
 
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown; the first row has the titles."""
+    titles, *others = rows
+    return [f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *others)]
+
+
 def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
     """A page in Markdown.
 
@@ -29,13 +35,12 @@ def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
         [name, *(bounded(summary[direction][entry], sign) for direction in COLUMNS)]
         for entry, (name, sign) in ROWS.items()
     ]
-    table = [["R@1 in percent", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS)), *rows]
     routed = summary["routing_accuracy"]
     return "\n".join(
         [
             f"# {method}, tasks: {tasks}",
             "",
-            *(f"| {' | '.join(cells)} |" for cells in table),
+            *table([["R@1 in percent", *COLUMNS.values()], *rows]),
             "",
             f"Queries that go to their own task: {routed['image']:.1f} % of the images, {routed['text']:.1f} % of the"
             " captions.",

@@ -19,6 +19,7 @@ class Results:
         frozen: of the frozen model.
         ranks: that both were made of.
         draws: the bootstrap over the test images.
+        oracle: of the method with known tasks, where that was measured.
     """
 
     names: list[str]
@@ -26,6 +27,7 @@ class Results:
     frozen: Matrices
     ranks: StreamRanks
     draws: Bootstrap
+    oracle: Matrices | None = None
 
     @classmethod
     def load(cls, matrices: Path, ranks: Path, names: list[str]) -> "Results":

@@ -17,18 +17,12 @@ from lpi.metrics import (
     forward_transfer,
     last_recall,
 )
+from lpi.report.matrices import read_matrix
 
 import numpy as np
 
 WITH_INTERVAL = ("average_recall", "last", "forgetting", "relative")
 Matrices = dict[str, dict[int, Floats]]
-
-
-def read_matrix(path: Path) -> Floats:
-    """A matrix that stages/evaluate.py wrote: (T, T), NaN where blank."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return np.array([[float(cell) if cell else np.nan for cell in row[1:]] for row in rows])
 
 
 def read_matrices(folder: Path, prefix: str = "") -> Matrices:
@@ -41,12 +35,19 @@ def lower(matrix: Floats) -> Floats:
     return np.where(np.tri(len(matrix), dtype=bool), matrix, np.nan)
 
 
-def _percent(value: float) -> float:
+def percent(value: float) -> float:
+    """A number as the summary has it: two decimals."""
     return round(float(value), 2)
 
 
-def _per_cutoff(matrices: dict[int, Floats], measure: Callable[[Floats], float]) -> dict[str, float]:
-    return {f"r{k}": _percent(measure(matrix)) for k, matrix in matrices.items()}
+def per_cutoff(matrices: dict[int, Floats], measure: Callable[[Floats], float]) -> dict[str, float]:
+    """A measure of the matrices by K: r1, ..."""
+    return {f"r{k}": percent(measure(matrix)) for k, matrix in matrices.items()}
+
+
+def routing_accuracy(confusion: dict[str, Floats]) -> dict[str, float]:
+    """Modality -> percent of the queries that go to their own task, from (T, T) counts, true tasks in rows."""
+    return {modality: percent(100 * np.trace(counts) / counts.sum()) for modality, counts in confusion.items()}
 
 
 def _with_intervals(entry: dict[str, float], draws_at: Callable[[int], Floats]) -> dict[str, float]:
@@ -55,18 +56,22 @@ def _with_intervals(entry: dict[str, float], draws_at: Callable[[int], Floats]) 
     for k in CUTOFFS:
         if (name := f"r{k}") in entry:
             low, high = interval(draws_at(k))
-            filled |= {name: entry[name], f"{name}_low": _percent(low), f"{name}_high": _percent(high)}
+            filled |= {name: entry[name], f"{name}_low": percent(low), f"{name}_high": percent(high)}
     return filled
 
 
-def _add_intervals(summary: dict[str, Any], draws: Bootstrap) -> None:
-    """Enter the 95 % intervals beside the values of the measures `WITH_INTERVAL`."""
-    for model, entries, directions in ((METHOD, summary, (*DIRECTIONS, "mean")), (FROZEN, summary[FROZEN], DIRECTIONS)):
-        for direction in directions:
-            for name in WITH_INTERVAL:
-                if name in entries[direction]:
-                    at = partial(draws.draws, model, direction, name)
-                    entries[direction][name] = _with_intervals(entries[direction][name], at)
+def add_intervals(entries: dict[str, dict[str, float]], draws: Bootstrap, model: str, direction: str) -> None:
+    """Enter the 95 % intervals beside the values of the measures `WITH_INTERVAL`.
+
+    Args:
+        entries: measure -> r1, ...
+        draws: of the stream.
+        model: whose entries they are.
+        direction: of the entries, see `Bootstrap.draws`.
+    """
+    for name in WITH_INTERVAL:
+        if name in entries:
+            entries[name] = _with_intervals(entries[name], partial(draws.draws, model, direction, name))
 
 
 def summarise(
@@ -85,32 +90,35 @@ def summarise(
     for direction in DIRECTIONS:
         ours, base = recall[direction], frozen[direction]
         summary[direction] = {
-            "average_recall": _per_cutoff(ours, average_recall),
-            "last": _per_cutoff(ours, last_recall),
-            "forgetting": _per_cutoff(ours, forgetting),
-            "backward_transfer": {"r1": _percent(backward_transfer(ours[1]))},
-            "relative": {"r1": _percent(average_recall(ours[1]) - average_recall(base[1]))},
+            "average_recall": per_cutoff(ours, average_recall),
+            "last": per_cutoff(ours, last_recall),
+            "forgetting": per_cutoff(ours, forgetting),
+            "backward_transfer": {"r1": percent(backward_transfer(ours[1]))},
+            "relative": {"r1": percent(average_recall(ours[1]) - average_recall(base[1]))},
         }
         if np.isfinite(ours[1].diagonal(offset=1)).any():  # was measured (evaluation.forward_transfer)
-            summary[direction]["forward_transfer"] = {"r1": _percent(forward_transfer(ours[1], base[1].diagonal()))}
+            summary[direction]["forward_transfer"] = {"r1": percent(forward_transfer(ours[1], base[1].diagonal()))}
     summary["mean"] = {
-        name: {"r1": _percent(np.mean([summary[direction][name]["r1"] for direction in DIRECTIONS]))}
+        name: {"r1": percent(np.mean([summary[direction][name]["r1"] for direction in DIRECTIONS]))}
         for name in ("average_recall", "last", "forgetting", "relative")
     }
     summary["frozen"] = {
         direction: {
-            "average_recall": _per_cutoff(frozen[direction], average_recall),
-            "last": _per_cutoff(frozen[direction], last_recall),
-            "forgetting": {"r1": _percent(forgetting(frozen[direction][1]))},
+            "average_recall": per_cutoff(frozen[direction], average_recall),
+            "last": per_cutoff(frozen[direction], last_recall),
+            "forgetting": {"r1": percent(forgetting(frozen[direction][1]))},
         }
         for direction in DIRECTIONS
     }
-    summary["routing_accuracy"] = {
-        modality: _percent(100 * np.trace(counts) / counts.sum()) for modality, counts in confusion.items()
-    }
+    summary["routing_accuracy"] = routing_accuracy(confusion)
     summary["parameters_per_task"] = parameters_per_task
     if draws is not None:
-        _add_intervals(summary, draws)
+        for model, entries, directions in (
+            (METHOD, summary, (*DIRECTIONS, "mean")),
+            (FROZEN, summary[FROZEN], DIRECTIONS),
+        ):
+            for direction in directions:
+                add_intervals(entries[direction], draws, model, direction)
     return summary
 
 

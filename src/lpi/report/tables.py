@@ -1,25 +1,37 @@
 """Rows of the tables that give recalls with their 95 % intervals."""
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from lpi.continual.ranks import FROZEN, METHOD
+from lpi.continual.ranks import FROZEN, METHOD, ORACLE
 from lpi.continual.uncertainty import Floats, interval
-from lpi.metrics import CUTOFFS, DIRECTIONS
+from lpi.metrics import CUTOFFS
 from lpi.report.results import Results
 from lpi.report.summary import seen_recall
 
 Row = dict[str, str | int]
 
 
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a table with all columns that its rows have."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def stream_rows(results: Results) -> list[Row]:
     """One row per task: mean R@1 over the tasks seen after it, with the frozen model beside it.
 
-    Columns: task; seen, how many tasks that makes; {direction}_r1 and {direction}_r1_frozen; both with _low and _high;
-    images and few.
+    Columns: task; seen, how many tasks that makes; {direction}_r1 and {direction}_r1_frozen, where there is an oracle
+    {direction}_r1_oracle; all with _low and _high; images and few.
     """
     values, bounds = {}, {}
-    for model, matrices, suffix in ((METHOD, results.recall, ""), (FROZEN, results.frozen, "_frozen")):
-        for direction in DIRECTIONS:
+    models = [(METHOD, results.recall, ""), (FROZEN, results.frozen, "_frozen")]
+    models += [(ORACLE, results.oracle, "_oracle")] if results.oracle else []
+    for model, matrices, suffix in models:
+        for direction in matrices:
             name = f"{direction}_r1{suffix}"
             values[name] = seen_recall(matrices[direction][1])
             bounds[f"{name}_low"], bounds[f"{name}_high"] = interval(results.draws.measures[model, direction, 1].seen)
@@ -34,11 +46,12 @@ def stream_rows(results: Results) -> list[Row]:
 def recall_rows(results: Results) -> list[Row]:
     """One row per recall: by direction, K, task trained last and task of the queries.
 
-    Columns: direction, k, after, task; recall, frozen and their difference gain, each with _low and _high; images, few.
+    Columns: direction, k, after, task; recall, frozen and their difference gain, and where there is one oracle, each
+    with _low and _high; images, few.
     """
     return [
         {"direction": direction, "k": k, "after": results.names[after], "task": results.names[task], **cell}
-        for direction in DIRECTIONS
+        for direction in results.recall
         for k in CUTOFFS
         for after, task, cell in _cells(results, direction, k)
     ]
@@ -52,6 +65,8 @@ def _cells(results: Results, direction: str, k: int) -> Iterator[tuple[int, int,
         "frozen": (base, draws.recall[FROZEN, direction, k]),
         "gain": (ours - base, draws.gain[direction, k]),
     }
+    if results.oracle:
+        columns["oracle"] = (results.oracle[direction][k], draws.recall[ORACLE, direction, k])
     for after in range(len(ours)):
         for task in range(after + 1):
             content: Row = {}

@@ -376,7 +376,7 @@ def _coco_writer(
 
 
 @contextmanager
-def _zip_writer(path: Path) -> Iterator[Callable[[str, Image.Image], None]]:
+def zip_writer(path: Path) -> Iterator[Callable[[str, Image.Image], None]]:
     """A function that adds an image as PNG; the bytes do not depend on the time or the machine."""
 
     def add(name: str, image: Image.Image) -> None:
@@ -406,7 +406,7 @@ def _write_split(folder: Path, scenes: TaskScenes, split: str) -> None:
         add_captions = files.enter_context(_coco_writer(captions_path, images, None))
         add_instances = files.enter_context(_coco_writer(instances_path, images, categories))
         add_refs = files.enter_context(_json_writer(refs_path, "[", "]"))
-        add_image = files.enter_context(_zip_writer(zip_path))
+        add_image = files.enter_context(zip_writer(zip_path))
         for key in keys:
             example = scenes.example(split, *key)
             add_image(file_name(split, example.image_id), example.image)

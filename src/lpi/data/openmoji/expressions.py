@@ -110,13 +110,13 @@ def sized_at_side(target: Placed, rivals: list[Placed], scene: Scene) -> list[st
     return phrases
 
 
-KINDS: tuple[Callable[[Placed, list[Placed], Scene], list[str]], ...] = (
-    only_one,
-    sized,
-    at_side,
-    counted_off,
-    in_cell,
-    related,
+KINDS: tuple[tuple[str, Callable[[Placed, list[Placed], Scene], list[str]]], ...] = (
+    ("name", only_one),
+    ("size", sized),
+    ("side", at_side),
+    ("ordinal", counted_off),
+    ("side", in_cell),
+    ("relation", related),
 )
 
 
@@ -124,18 +124,25 @@ def _shuffled(rng: np.random.Generator, entries: list[Entry]) -> list[Entry]:
     return [entries[i] for i in rng.permutation(len(entries))] if len(entries) > 1 else entries
 
 
-def referring_expressions(rng: np.random.Generator, scene: Scene, index: int) -> list[str]:
-    """Up to `EXPRESSIONS_PER_OBJECT` phrases that hold for object `index` of the scene only.
+def kinds_and_expressions(rng: np.random.Generator, scene: Scene, index: int) -> list[tuple[str, str]]:
+    """Up to `EXPRESSIONS_PER_OBJECT` kinds and phrases that hold for object `index` of the scene only.
 
-    They are of different kinds as far as possible. A combination ("the smaller dog on the left") is made only when
-    nothing simpler does it. The list is empty when nothing picks out the object.
+    They are of different kinds as far as possible. A combination ("the smaller dog on the left", of the kind "size") is
+    made only when nothing simpler does it. The list is empty when nothing picks out the object.
     """
     target = scene.objects[index]
     rivals = [
         other for i, other in enumerate(scene.objects) if i != index and is_called(other.concept, target.concept.noun)
     ]
-    groups = [phrases for kind in KINDS if (phrases := kind(target, rivals, scene))]
+    groups = [
+        [(kind, phrase) for phrase in phrases] for kind, make in KINDS if (phrases := make(target, rivals, scene))
+    ]
     if not groups:
-        groups = [sized_at_side(target, rivals, scene)]
-    ranked = [(rank, text) for group in _shuffled(rng, groups) for rank, text in enumerate(_shuffled(rng, group))]
-    return [phrase for _, phrase in sorted(ranked, key=lambda pair: pair[0])][:EXPRESSIONS_PER_OBJECT]
+        groups = [[("size", phrase) for phrase in sized_at_side(target, rivals, scene)]]
+    ranked = [(rank, entry) for group in _shuffled(rng, groups) for rank, entry in enumerate(_shuffled(rng, group))]
+    return [entry for _, entry in sorted(ranked, key=lambda pair: pair[0])][:EXPRESSIONS_PER_OBJECT]
+
+
+def referring_expressions(rng: np.random.Generator, scene: Scene, index: int) -> list[str]:
+    """The phrases of `kinds_and_expressions` alone."""
+    return [phrase for _, phrase in kinds_and_expressions(rng, scene, index)]

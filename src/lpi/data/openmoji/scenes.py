@@ -5,6 +5,7 @@ from Pillow's bundled FreeType and fixed-point resampling, so a seed gives the s
 the pinned versions.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -37,8 +38,21 @@ FRAME_WIDTH = 0.08  # of the image side
 BADGE = (0.82, 0.18, 0.11)  # centre and radius of the badge: the upper right corner, within the frame
 CARD_SHAPES = ("square", "rounded", "round")
 CORNER = 0.25  # radius of a rounded card's corners, of the card's side
-EMOJI_ON_CARD = 0.62  # longer side of the emoji, of the card's side
-RING_WIDTH, BAR_HEIGHT, DOT_RADIUS = 0.11, 0.16, 0.15  # of the card's side
+
+
+@dataclass(frozen=True)
+class Look:
+    """How cards and what belongs to them are drawn.
+
+    emoji: longer side of the emoji. ring: width of the ring. bar: height of the bar. dot: radius of the dot. All as
+    shares of the card's side. colours: name -> RGB.
+    """
+
+    emoji: float = 0.62
+    ring: float = 0.11
+    bar: float = 0.16
+    dot: float = 0.15
+    colours: Mapping[str, tuple[int, int, int]] = field(default_factory=lambda: COLOURS)
 
 
 @dataclass(frozen=True)
@@ -106,14 +120,14 @@ def openmoji_font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
 
 
 class Renderer:
-    """Draws scenes of `image_size` x `image_size` pixels.
+    """Draws scenes of `image_size` x `image_size` pixels; look: of cards.
 
     Raises:
         ValueError: when a concept's emoji is not in the font.
     """
 
-    def __init__(self, image_size: int):
-        self.image_size = image_size
+    def __init__(self, image_size: int, look: Look | None = None):
+        self.image_size, self.look = image_size, look or Look()
         self._font = openmoji_font()
         self._missing = self._draw_glyph(NO_CHARACTER).getbbox()
         self._sprite = lru_cache(maxsize=None)(self._draw_sprite)
@@ -165,7 +179,7 @@ class Renderer:
         if frame:
             draw.rectangle((0, 0, side - 1, side - 1), outline=COLOURS[frame], width=round(FRAME_WIDTH * side))
         if badge:
-            _draw_disc(draw, BADGE[0] * side, BADGE[1] * side, BADGE[2] * side, badge)
+            _draw_disc(draw, BADGE[0] * side, BADGE[1] * side, BADGE[2] * side, COLOURS[badge])
         return canvas
 
     def _scaled(self, emoji: str, flip: bool, longer_side: float) -> Image.Image:
@@ -179,17 +193,22 @@ class Renderer:
 
     def _card(self, placed: Placed, parts: Parts) -> Image.Image:
         """The emoji on its card, with ring, bar and dot; the bar makes the sprite higher than wide."""
-        side = max(8, round(placed.size * self.image_size / (1 + BAR_HEIGHT)))
-        bar = max(2, round(BAR_HEIGHT * side))
+        look = self.look
+        side = max(8, round(placed.size * self.image_size / (1 + look.bar)))
+        bar = max(2, round(look.bar * side))
         canvas = Image.new("RGBA", (side, side + bar), (0, 0, 0, 0))
         draw = ImageDraw.Draw(canvas)
-        draw.rectangle((0, side, side - 1, side + bar - 1), COLOURS[parts.bar])
-        _draw_card(draw, side, parts)
-        emoji = self._scaled(placed.concept.emoji, placed.flip, EMOJI_ON_CARD * side)
-        canvas.alpha_composite(emoji, ((side - emoji.width) // 2, (side - emoji.height) // 2))
-        radius = DOT_RADIUS * side
-        _draw_disc(draw, side - 1 - radius, radius, radius, parts.dot)
+        draw.rectangle((0, side, side - 1, side + bar - 1), look.colours[parts.bar])
+        _draw_card(draw, side, parts, look)
+        canvas.alpha_composite(*self._on_card(placed, side))
+        radius = look.dot * side
+        _draw_disc(draw, side - 1 - radius, radius, radius, look.colours[parts.dot])
         return canvas
+
+    def _on_card(self, placed: Placed, side: int) -> tuple[Image.Image, tuple[int, int]]:
+        """The emoji and where its upper left corner is on a card of a side in pixels."""
+        emoji = self._scaled(placed.concept.emoji, placed.flip, self.look.emoji * side)
+        return emoji, ((side - emoji.width) // 2, (side - emoji.height) // 2)
 
     def _transform(self, placed: Placed) -> tuple[Image.Image, tuple[int, int]]:
         """The transformed sprite and the pixel at which its upper left corner goes."""
@@ -220,19 +239,45 @@ class Renderer:
         frame, badge = scene.background.frame, scene.background.badge
         return self._foreground(frame, badge) if frame or badge else None
 
-    def masks(self, scene: Scene) -> npt.NDArray[np.bool_]:
-        """Visible pixels of every object: (objects, image_size, image_size) bool; covered pixels are not visible."""
+    def masks(self, scene: Scene, emoji_only: bool = False) -> npt.NDArray[np.bool_]:
+        """Visible pixels of every object: (objects, image_size, image_size) bool; covered pixels are not visible.
+
+        emoji_only: without the parts that it stands on. The dot before a card hides a part of its emoji.
+        """
         masks = np.zeros((len(scene.objects), self.image_size, self.image_size), dtype=bool)
         for index, placed in enumerate(scene.objects):
-            sprite, corner = self._place(placed)
-            alpha = Image.new("L", (self.image_size, self.image_size), 0)
-            alpha.paste(sprite.getchannel("A"), corner)
-            covered = np.asarray(alpha) >= MASK_THRESHOLD
+            covered = self._covered(*self._place(placed))
             masks[:index] &= ~covered
             masks[index] = covered
+            if emoji_only and placed.parts:
+                masks[index] = self._emoji_covered(placed)
         if foreground := self._before(scene):
             masks &= np.asarray(foreground.getchannel("A")) == 0
         return masks
+
+    def _covered(self, sprite: Image.Image, corner: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The pixels that a sprite covers, (image_size, image_size)."""
+        alpha = Image.new("L", (self.image_size, self.image_size), 0)
+        alpha.paste(sprite.getchannel("A"), corner)
+        covered: npt.NDArray[np.bool_] = np.asarray(alpha) >= MASK_THRESHOLD
+        return covered
+
+    def _emoji_covered(self, placed: Placed) -> npt.NDArray[np.bool_]:
+        """Those of an emoji on a card, without what the dot hides."""
+        sprite, (left, upper) = self._place(placed)
+        emoji, (x, y) = self._on_card(placed, sprite.width)
+        dot = Image.new("RGBA", sprite.size, (0, 0, 0, 0))
+        radius = self.look.dot * sprite.width
+        _draw_disc(ImageDraw.Draw(dot), sprite.width - 1 - radius, radius, radius, INK)
+        return self._covered(emoji, (left + x, upper + y)) & ~self._covered(dot, (left, upper))
+
+    def emoji_areas(self, scene: Scene) -> npt.NDArray[np.int64]:
+        """(objects,) pixels that each emoji would show by itself, without what hides it; within the image."""
+        areas = [
+            self._emoji_covered(placed) if placed.parts else self._covered(*self._place(placed))
+            for placed in scene.objects
+        ]
+        return np.array([covered.sum() for covered in areas])
 
     def sprite_area(self, placed: Placed) -> int:
         """Pixels that the object would show if nothing covered it and the image had no border."""
@@ -240,21 +285,21 @@ class Renderer:
         return sum(sprite.getchannel("A").histogram()[MASK_THRESHOLD:])
 
 
-def _draw_card(draw: ImageDraw.ImageDraw, side: int, parts: Parts) -> None:
+def _draw_card(draw: ImageDraw.ImageDraw, side: int, parts: Parts, look: Look) -> None:
     """The card with its ring, from the upper left corner."""
     radius = {"square": 0.0, "rounded": CORNER, "round": 0.5}[parts.shape] * side
-    ring = max(1, round(RING_WIDTH * side))
-    draw.rounded_rectangle((0, 0, side - 1, side - 1), radius, COLOURS[parts.card], COLOURS[parts.ring], ring)
+    ring, colours = max(1, round(look.ring * side)), look.colours
+    draw.rounded_rectangle((0, 0, side - 1, side - 1), radius, colours[parts.card], colours[parts.ring], ring)
 
 
-def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: str) -> None:
+def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
     """A disc with a dark outline of one pixel, so that it shows on its own colour too."""
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), COLOURS[colour], INK)
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour, INK)
 
 
-def choose_colour(rng: np.random.Generator) -> str:
-    """Any of `COLOURS`, all equally likely."""
-    return list(COLOURS)[rng.integers(len(COLOURS))]
+def choose_colour(rng: np.random.Generator, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> str:
+    """Any of the colours, all equally likely."""
+    return list(colours)[rng.integers(len(colours))]
 
 
 def choose_setting(rng: np.random.Generator, presence: float = 1.0) -> Background:
@@ -283,9 +328,9 @@ def recolour(rng: np.random.Generator, background: Background) -> Background:
     )
 
 
-def choose_parts(rng: np.random.Generator) -> Parts:
+def choose_parts(rng: np.random.Generator, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Parts:
     """Four colours, drawn apart."""
-    return Parts(*(choose_colour(rng) for _ in range(4)))
+    return Parts(*(choose_colour(rng, colours) for _ in range(4)))
 
 
 def choose_background(rng: np.random.Generator, plain: float) -> Background:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -53,8 +53,7 @@ def fetch(out: Path, split: str, val_share: float) -> None:
         DataError: a file is broken.
     """
     home = data_home(NAME)
-    download(missing(home), home)
-    _check_sizes(home)
+    provide(home)
     division = _karpathy_division(home / KARPATHY) if split == "karpathy" else None
     parts = {name: Annotations() for name in SPLITS}
     categories: list[tuple[int, str, str]] = []
@@ -85,17 +84,30 @@ def fetch(out: Path, split: str, val_share: float) -> None:
     Source("single", home=NAME).save(out)
 
 
-def missing(home: Path) -> list[Remote]:
-    """What must be fetched: archives that are there neither as zip files nor as folders."""
-    return [remote for remote in _remotes() if not (home / remote.name).exists() and not _unpacked(home, remote.name)]
+def provide(home: Path, parts: Sequence[str] | None = None) -> None:
+    """Fetch the archives that `home` lacks; parts: all of them, or only those of these names without `.zip`.
+
+    Raises:
+        DownloadError: what is missing cannot be fetched.
+        DataError: a zip file has another size than published.
+    """
+    download(missing(home, parts), home)
+    _check_sizes(home, parts)
 
 
-def _remotes() -> list[Remote]:
+def missing(home: Path, parts: Sequence[str] | None = None) -> list[Remote]:
+    """What must be fetched: archives that are there neither as zip files nor as folders; parts: see `provide`."""
+    remotes = _remotes(parts)
+    return [remote for remote in remotes if not (home / remote.name).exists() and not _unpacked(home, remote.name)]
+
+
+def _remotes(parts: Sequence[str] | None) -> list[Remote]:
     content = yaml.safe_load(shipped("data/coco.yaml").read_text("utf-8"))
     base = os.environ.get("LPI_COCO_URL", content["base"]).rstrip("/")
     return [
         Remote(f"{base}/{facts['path']}", name, facts.get("size"), facts.get("checksum"))
         for name, facts in content["files"].items()
+        if parts is None or name.removesuffix(".zip") in parts
     ]
 
 
@@ -103,9 +115,9 @@ def _unpacked(home: Path, name: str) -> bool:
     return (home / {ANNOTATIONS: "annotations"}.get(name, name.removesuffix(".zip"))).is_dir()
 
 
-def _check_sizes(home: Path) -> None:
+def _check_sizes(home: Path, parts: Sequence[str] | None) -> None:
     """DataError for a zip file of another size than published, such as one that the user has copied in part."""
-    for remote in _remotes():
+    for remote in _remotes(parts):
         path = home / remote.name
         if remote.size is None or _unpacked(home, remote.name) or not path.exists():
             continue

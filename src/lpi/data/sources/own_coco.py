@@ -1,17 +1,14 @@
 """Your own captions in COCO's format: `captions*.json`, and the objects in `instances*.json` beside it."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lpi.data.coco import SPLITS, Annotations, check_caption
 from lpi.data.errors import DataError
-from lpi.data.tables.text import read_text
+from lpi.data.tables.entries import Entry, field_of, id_of, lists_of
 
 Locate = Callable[[str, Path], str]  # image, file that names it -> path of the image below the folder
-Entry = dict[str, Any]
 Known = dict[str, tuple[int, str]]  # id in a file, as text -> the number here, and the name
 
 
@@ -47,7 +44,7 @@ def read_coco(files: Sequence[tuple[Path, str | None]], locate: Locate) -> CocoF
     found = CocoFiles()
     for path, split in files:
         part = found.parts[split or "train"]
-        content = _lists(path, "images", "annotations")
+        content = lists_of(path, "images", "annotations")
         known = _add_images(found, part, content["images"], path, locate)
         _add_captions(part, content["annotations"], known, path)
         objects = path.with_name(path.name.replace("captions", "instances"))
@@ -74,8 +71,8 @@ def _add_images(found: CocoFiles, part: Annotations, images: list[Entry], path: 
     """Add the images to a part."""
     known: Known = {}
     for image in images:
-        key = _id(image, "id", path)
-        file_name = _field(image, "file_name", path)
+        key = id_of(image, "id", path)
+        file_name = field_of(image, "file_name", path)
         if not isinstance(file_name, str):
             raise DataError(f"{path}: image {key}: file_name must be text, not {file_name!r}")
         name = locate(file_name, path)
@@ -101,46 +98,18 @@ def _add_captions(part: Annotations, captions: list[Entry], known: Known, path: 
 
 
 def _add_objects(found: CocoFiles, part: Annotations, path: Path, known: Known) -> None:
-    content = _lists(path, "categories", "annotations")
+    content = lists_of(path, "categories", "annotations")
     number_of: dict[str, int] = {}
     for kind in content["categories"]:
-        title = str(_field(kind, "name", path))
+        title = str(field_of(kind, "name", path))
         named = title, str(kind.get("supercategory") or title)
-        number_of[_id(kind, "id", path)] = found.categories.setdefault(named, len(found.categories))
+        number_of[id_of(kind, "id", path)] = found.categories.setdefault(named, len(found.categories))
     for thing in content["annotations"]:
-        image, category = _image(thing, known, path), _id(thing, "category_id", path)
+        image, category = _image(thing, known, path), id_of(thing, "category_id", path)
         if category not in number_of:
             raise DataError(f"{path}: object {thing.get('id')} has the category {category}, which is not listed")
         part.objects.append((image, number_of[category], _area(thing, path)))
     found.objects.append(path)
-
-
-def _lists(path: Path, *names: str) -> dict[str, list[Entry]]:
-    """The content of a COCO file, which must have these lists of objects."""
-    try:
-        content: Any = json.loads(read_text(path).content)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
-    for name in names:
-        entries = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f"{path} lacks the list {name} of COCO's format")
-    lists: dict[str, list[Entry]] = content
-    return lists
-
-
-def _field(entry: Entry, name: str, path: Path) -> Any:
-    if name not in entry:
-        raise DataError(f"{path}: {entry} lacks {name}")
-    return entry[name]
-
-
-def _id(entry: Entry, name: str, path: Path) -> str:
-    """An id as text: programs write numbers, or texts such as 0001."""
-    value = _field(entry, name, path)
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise DataError(f"{path}: {name} must be a number or text, not {value!r}")
-    return str(value)
 
 
 def _image(entry: Entry, known: Known, path: Path) -> int:

@@ -61,7 +61,7 @@ def from_rows(collection: Collection) -> OwnData:
         "single" if names else "cluster",
         {image: row.place for image, row in first.items()},
         collection.facts,
-        [*collection.warnings, *warnings, *_alike(names)],
+        [*collection.warnings, *warnings, *alike(names)],
         collection.images,
     )
 
@@ -100,7 +100,7 @@ def _captions(rows: Sequence[Row]) -> tuple[dict[str, list[str]], list[str]]:
     return {image: list(own) for image, own in captions.items()}, warnings
 
 
-def _alike(names: Sequence[str]) -> Iterator[str]:
+def alike(names: Sequence[str]) -> Iterator[str]:
     """Warnings of tasks whose names differ in case or blanks only."""
     seen: dict[str, str] = {}
     for name in names:

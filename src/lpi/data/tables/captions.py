@@ -54,7 +54,7 @@ def caption_rows(table: Table) -> Iterator[Row]:
     """
     for record in table.records:
         place = f"{table.path}: {record.place}"
-        image, task = _image(record, place), given(record.values.get("task"))
+        image, task = image_of(record, CAPTIONS, place), given(record.values.get("task"))
         split = known_split(given(record.values.get("split")), place)
         for caption in captions_in(record.values.get("caption"), place):
             yield Row(place, image, caption, task, split)
@@ -74,8 +74,14 @@ def known_split(word: str | None, place: str) -> str | None:
     raise DataError(f"{place}: split must be train, val or test ({ALL_WORDS}), not {word!r}")
 
 
-def captions_in(value: Any, place: str) -> list[str]:
+def captions_in(value: Any, place: str, what: str = "caption", keys: tuple[str, ...] = ("raw",)) -> list[str]:
     """The captions of one cell: a text, a list of texts, the same as JSON in a text, or objects as Karpathy's.
+
+    Args:
+        value: of the cell.
+        place: for messages.
+        what: how messages call a caption.
+        keys: where the text of an object stands, the first that it has.
 
     Raises:
         DataError: one is empty or no text, or a text looks like a list but is not JSON.
@@ -85,13 +91,18 @@ def captions_in(value: Any, place: str) -> list[str]:
             value = json.loads(value)
         except json.JSONDecodeError:
             raise DataError(
-                f'{place}: a list of captions must be JSON, ["a dog", "two cats"], not {value[:80]}'
+                f'{place}: a list of {what}s must be JSON, ["a dog", "two cats"], not {value[:80]}'
             ) from None
     if not isinstance(value, list):
-        return [check_caption(value, place)]
+        return [check_caption(value, place, what)]
     if not value:
-        raise DataError(f"{place}: the list of captions is empty")
-    return [check_caption(entry.get("raw") if isinstance(entry, dict) else entry, place) for entry in value]
+        raise DataError(f"{place}: the list of {what}s is empty")
+    texts = [_text(entry, keys) if isinstance(entry, dict) else entry for entry in value]
+    return [check_caption(text, place, what) for text in texts]
+
+
+def _text(entry: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((entry[key] for key in keys if key in entry), None)
 
 
 def plain_path(name: str) -> str:
@@ -99,10 +110,15 @@ def plain_path(name: str) -> str:
     return PurePosixPath(name.strip().replace("\\", "/")).as_posix()
 
 
-def _image(record: Record, place: str) -> str:
+def image_of(record: Record, columns: Columns, place: str) -> str:
+    """The path of the image of a row, with slashes.
+
+    Raises:
+        DataError: it is missing or an address; names the place.
+    """
     name, folder = given(record.values.get("image")), given(record.values.get("folder"))
     if name is None:
-        raise DataError(f"{place}: the image is missing; a row must have image, caption[, task][, split]")
+        raise DataError(f"{place}: the image is missing; a row must have {columns.wanted()}")
     if "://" in name:
         raise DataError(f"{place}: {name} is an address; put the image into the folder and its file name here")
     return plain_path(f"{folder}/{name}" if folder else name)

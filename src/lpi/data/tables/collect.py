@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from lpi.data.errors import DataError
+from lpi.data.tables.boxes import BoxRow
 from lpi.data.tables.captions import CAPTIONS, Row, caption_rows
 from lpi.data.tables.files import some
 from lpi.data.tables.find import Choice
@@ -14,6 +16,8 @@ from lpi.data.tables.pairs import read_pairs, stem_of
 from lpi.data.tables.parquet import PACKED
 from lpi.data.tables.shards import Sample, read_shard, shard_images
 from lpi.data.tables.table import Images, Table, read_table
+
+AnyRow = TypeVar("AnyRow", Row, BoxRow)
 
 
 @dataclass(frozen=True)
@@ -62,22 +66,23 @@ def _from_tables(home: Path, choice: Choice) -> Collection:
     starts: dict[str, None] = {}  # what image paths are relative to
     rows: list[Row] = []
     for table, (path, split) in zip(tables, choice.parts, strict=True):
-        found = [_in_part(row, split) for row in caption_rows(table)]
+        found = [in_part(row, split) for row in caption_rows(table)]
         start = "" if table.images or not found else start_of(found[0].image, home, path, choice.names)
         rows += [replace(row, image=joined(start, row.image)) for row in found] if start else found
         starts[start] = None
         for warning in table.warnings:
             said.setdefault(warning, path)
-    facts = [_files([path for path, _ in choice.parts]), *tables[0].facts()[1:], *told_of(starts, home)]
-    return Collection(rows, facts, [f"{path}: {warning}" for warning, path in said.items()], _held(tables))
+    facts = [files_of([path for path, _ in choice.parts]), *tables[0].facts()[1:], *told_of(starts, home)]
+    return Collection(rows, facts, [f"{path}: {warning}" for warning, path in said.items()], held_by(tables))
 
 
-def _files(paths: Sequence[Path]) -> tuple[str, str]:
+def files_of(paths: Sequence[Path]) -> tuple[str, str]:
+    """For people: the files that were read."""
     names = [str(path) for path in paths]
     return ("files", f"{len(names)}, {names[0]} ... {names[-1]}") if len(names) > 2 else ("file", ", ".join(names))
 
 
-def _in_part(row: Row, split: str | None) -> Row:
+def in_part(row: AnyRow, split: str | None) -> AnyRow:
     """The row with the split that the name of its file says; DataError if its own is another."""
     if split is None or row.split == split:
         return row
@@ -86,8 +91,8 @@ def _in_part(row: Row, split: str | None) -> Row:
     return replace(row, split=split)
 
 
-def _held(tables: list[Table]) -> Images | None:
-    """The images that tables hold."""
+def held_by(tables: Sequence[Table]) -> Images | None:
+    """The images that tables hold, None if they hold none; DataError if only some do."""
     held = [table.images for table in tables if table.images]
     if not held:
         return None
@@ -113,7 +118,7 @@ def _from_shards(home: Path, choice: Choice) -> Collection:
         if shard.without_image:
             warnings.append(f"{path}: texts without an image, which are not used: {some(shard.without_image)}")
     rows, said = _shard_rows(home, found)
-    facts = [_files([path for path, _ in choice.parts]), ("form", "shards of webdataset")]
+    facts = [files_of([path for path, _ in choice.parts]), ("form", "shards of webdataset")]
     return Collection(rows, facts, [*warnings, *said], lambda: _images_of(home, choice))
 
 
@@ -132,7 +137,7 @@ def _shard_rows(home: Path, found: list[tuple[Path, str | None, Sample]]) -> tup
     rows = []
     for (path, part, sample), task, split in zip(found, tasks, splits, strict=True):
         image = packed_name(path, sample.image, home)
-        rows += [_in_part(Row(sample.place, image, caption, task, split), part) for caption in sample.captions]
+        rows += [in_part(Row(sample.place, image, caption, task, split), part) for caption in sample.captions]
     return rows, told
 
 

@@ -43,17 +43,24 @@ class Columns:
         required: the columns that a table must have.
         text: the column of free text, which may contain a separator.
         example: lines of a table with commas that would be read.
+        unclear: columns for which the own name does not come before others, so that both are a doubt.
+        alternatives: sets of columns of which a table must have one, besides those that are required.
+        advice: what else to do where a column is missing, in a line.
     """
 
     names: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...]
     text: str
     example: str
+    unclear: tuple[str, ...] = ()
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    advice: str = ""
 
     def understand(self, names: Sequence[str]) -> Header:
         """Find the known columns; upper case and blanks do not matter.
 
-        A column under its own name, or its plural, comes before others. Two other names for one column are a doubt.
+        A column under its own name, or its plural, comes before others, unless it is unclear. Two other names for one
+        column are a doubt.
         """
         spelled = [_plain(name) for name in names]
         found: dict[str, int] = {}
@@ -75,14 +82,21 @@ class Columns:
         """Where a column may be: under its own name, else its plural, else other names."""
         if column == "image" and column not in spelled and set(FOLDER_AND_NAME) <= set(spelled):
             return [spelled.index(FOLDER_AND_NAME[1])]
+        if column in self.unclear:
+            return [place for place, name in enumerate(spelled) if name in (column, *self.names[column])]
         for names in ((column,), (f"{column}s",), self.names[column]):
             if places := [place for place, name in enumerate(spelled) if name in names]:
                 return places
         return []
 
     def lacking(self, header: Header) -> list[str]:
-        """The required columns that a header does not have."""
-        return [column for column in self.required if column not in header.columns]
+        """The required columns that a header does not have, and those of the alternative that it is closest to."""
+        lacking = [column for column in self.required if column not in header.columns]
+        found = [set(wanted) & header.columns.keys() for wanted in self.alternatives]
+        if any(len(have) == len(wanted) for have, wanted in zip(found, self.alternatives, strict=True)):
+            return lacking
+        closest = max(zip(found, self.alternatives, strict=True), key=lambda pair: len(pair[0]), default=((), ()))[1]
+        return [*lacking, *(column for column in closest if column not in header.columns)]
 
     def check(self, header: Header, place: str, seen: Sequence[str], example: str = "") -> None:
         """Refuse a header that lacks a required column or is ambiguous.
@@ -99,18 +113,25 @@ class Columns:
         lacking = self.lacking(header)
         if not lacking and not header.doubts:
             return
-        optional = "".join(f"[, {column}]" for column in self.names if column not in self.required)
         told = [
-            f"{place} must name the columns {', '.join(self.required)}{optional}",
+            f"{place} must name the columns {self.wanted()}",
             *(f"  {line}" for line in seen),
             f"  columns: {', '.join(name.strip() for name in header.names) or '(none)'}",
             *(f"  {doubt}" for doubt in header.doubts),
             *(f"  {name} is missing; it may also be called {', '.join(self.names[name])}" for name in lacking),
+            *([f"  {self.advice}"] if lacking and self.advice else []),
             *_hint(header),
             *(["  this works:"] if example else []),
             *(f"    {row}" for row in example.splitlines()),
         ]
         raise DataError("\n".join(told))
+
+    def wanted(self) -> str:
+        """For people: the columns, those that may be missing in brackets."""
+        needed = [*self.required, *(self.alternatives[0] if self.alternatives else ())]
+        others = {column for wanted in self.alternatives for column in wanted}
+        optional = [column for column in self.names if column not in needed and column not in others]
+        return ", ".join(needed) + "".join(f"[, {column}]" for column in optional)
 
     def example_json(self) -> str:
         """The example as JSON lines."""

@@ -1,33 +1,36 @@
-"""The verbs that every method of continual retrieval has; training and evaluation know nothing else of it."""
+"""The verbs that every continual method has; training and evaluation know nothing else of it."""
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lpi.encoder import PromptedCLIP
-from lpi.losses import contrastive_loss
 from lpi.methods.common.start import Losses, Start
 from lpi.parameters import Parameters, Section
+from lpi.systems.base import Answers, Batch, Prompts, System
 
 import torch
 from torch import Tensor, nn
 
-ANCHOR_PHRASE = "a photo of a"
-Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 3, H, W) and tokens (B, context), row i belonging to row i
-Features = tuple[Tensor, Tensor]  # of images and captions, (B, E) each, of unit length
+Batches = Iterable[Batch]
+MODALITIES = ("vision", "text")  # of `Prompts`, in their order
 
 
-def _same(part: Tensor) -> Tensor:
-    return part
+def fingerprint(prompts: Prompts) -> str:
+    """Equal prompts have equal fingerprints, others different ones."""
+    digest = hashlib.sha256()
+    for part in prompts:
+        digest.update(b"none" if part is None else part.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Method(nn.Module, ABC):
-    """What is learned along the stream on top of a frozen encoder.
+    """What is learned along the stream on top of a frozen model.
 
     The life of a method: `load_tensors` (what earlier tasks left), then per task `begin_task`, `losses` on many
-    batches, `end_task`, and `tensors` to save it. Afterwards `encode_image` and `encode_text` serve queries that were
-    routed to a task.
+    batches, `end_task`, and `tensors` to save it. Afterwards `vision_prompts` and `text_prompts` are those of queries
+    that were routed to a task.
 
     The file of a method is named as the method, and holds one class of this kind.
 
@@ -39,9 +42,11 @@ class Method(nn.Module, ABC):
         routed: the prompts of a query depend on the task that it is routed to.
         offline: it is trained once, on all tasks together, before the stream starts, and not again.
         tasks: the number of tasks finished, or begun.
-        gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
-        reference: vision and text prompts, fixed during a task, under which `losses` needs the features of the batch
-            (None in their place: the plain model); None if it needs none. Training encodes every item once per task.
+        modalities: those of `MODALITIES` whose prompts are used (`used`).
+        prefixes: its prompts are keys and values (see `System.answers`).
+        reference: vision and text prompts, fixed during a task, under which `losses` needs the answers to the batch
+            (None in their place: the plain model); None if it needs none. Where it can, training makes them once.
+        system: the frozen model, and what it is trained for.
         candidates: finished tasks from the prompts of one of which the task that was begun may start, where training is
             to measure which (`start_by`); None where nothing is to be measured.
         start: what was measured for the task that was begun; None where nothing was.
@@ -54,17 +59,19 @@ class Method(nn.Module, ABC):
     least_depth = 1
     routed = True
     offline = False
-    gather: Callable[[Tensor], Tensor] = staticmethod(_same)
-    reference: tuple[Tensor | None, Tensor | None] | None = None
+    prefixes = False
+    reference: Prompts | None = None
     candidates: list[int] | None = None
     start: Start | None = None
     lr_factor: float = 1.0
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+    def __init__(self, system: System, parameters: Parameters):
         super().__init__()
-        self._frozen = [encoder]  # in a list: not a submodule, so that nothing here can train or save it
+        self.system = system
         self.settings = parameters
-        self.anchor = anchor
+        self.anchor = system.anchor(parameters["prompt_length"])
+        chosen = parameters["prompts.modality"]
+        self.modalities = MODALITIES if chosen == "both" else (chosen,)
         self.tasks = 0
 
     @classmethod
@@ -89,10 +96,6 @@ class Method(nn.Module, ABC):
         """A parameter of the method's own section of params.yaml."""
         return self.settings[f"{self.method_name()}.{name}"]
 
-    @property
-    def encoder(self) -> PromptedCLIP:
-        return self._frozen[0]
-
     @abstractmethod
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         """Prepare the next task; (t + 1, t + 1) semantic similarities of the tasks so far -> what is to be trained."""
@@ -100,17 +103,17 @@ class Method(nn.Module, ABC):
     def start_by(self, losses: Losses) -> None:
         """Choose where the task that was begun starts, for methods that have `candidates`.
 
-        losses: retrieval loss of the task's pairs without prompts and under those of every candidate.
+        losses: loss of the task's pairs without prompts and under those of every candidate.
         """
         raise TypeError(f"method {self.method_name()} measures no start")
 
     @abstractmethod
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        """Weighted loss terms of a batch, (B, 3, H, W) and (B, context), row i belonging to row i.
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        """Weighted loss terms of a batch; the system's own has the system's name.
 
         Where several processes share the batch, the arguments are this one's part, and the terms are of the whole.
 
-        reference: the features of the arguments under `reference`; made here if they are not given.
+        reference: the answers to the batch under `reference`; made here if they are not given.
         """
 
     @abstractmethod
@@ -121,13 +124,27 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def prompts(self, route: int) -> tuple[Tensor | None, Tensor | None]:
+    def prompts(self, route: int) -> Prompts:
         """Vision and text prompts of a query that was routed to task `route`."""
 
     @property
     @abstractmethod
     def parameters_per_task(self) -> int:
         """Numbers that have to be kept per task."""
+
+    def numbers(self, module: nn.Module) -> int:
+        """How many numbers the prompts that are used depend on.
+
+        module: its call makes vision and text prompts.
+        """
+        parameters = list(module.parameters())
+        if self.modalities == MODALITIES:
+            return sum(parameter.numel() for parameter in parameters)
+        made = copy.deepcopy(module).requires_grad_()
+        with torch.enable_grad():
+            (total,) = (part.sum() for part in self.used(made()) if part is not None)
+        gradients = torch.autograd.grad(total, list(made.parameters()), allow_unused=True)
+        return sum(gradient.numel() for gradient in gradients if gradient is not None)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learned, by name."""
@@ -145,51 +162,49 @@ class Method(nn.Module, ABC):
         """Leave the last task's prompts out: its queries get the frozen model, and no later task uses them."""
         raise TypeError(f"method {self.method_name()} has no prompts of a task's own")
 
+    def used(self, prompts: Prompts) -> Prompts:
+        """The prompts, with None for a modality that `prompts.modality` leaves without."""
+        vision, text = prompts
+        return vision if "vision" in self.modalities else None, text if "text" in self.modalities else None
+
+    def vision_prompts(self, images: Tensor, route: int) -> Tensor | None:
+        """The prompts of images (B, 3, H, W) that were routed to task `route`."""
+        return self.prompts(route)[0]
+
+    def text_prompts(self, tokens: Tensor, route: int) -> Tensor | None:
+        """The prompts of texts (B, context) that were routed to task `route`."""
+        return self.prompts(route)[1]
+
     def encode_image(self, images: Tensor, route: int) -> Tensor:
         """(B, 3, H, W) -> (B, E) features of images that were routed to task `route`."""
-        return self.encoder.encode_image(images, self.prompts(route)[0])
+        vision, _ = self.used((self.vision_prompts(images, route), None))
+        return self.system.encode_image(images, vision, self.prefixes)
 
     def encode_text(self, tokens: Tensor, route: int) -> Tensor:
-        """(B, context) -> (B, E) features of captions that were routed to task `route`."""
-        return self.encoder.encode_text(tokens, self.prompts(route)[1])
+        """(B, context) -> (B, E) features of texts that were routed to task `route`."""
+        _, text = self.used((None, self.text_prompts(tokens, route)))
+        return self.system.encode_text(tokens, text, self.prefixes)
+
+    def answers(self, batch: Batch, route: int) -> Answers:
+        """What the model says of pairs that were routed to task `route`."""
+        return self.answers_under(
+            batch, (self.vision_prompts(batch.images, route), self.text_prompts(batch.tokens, route))
+        )
+
+    def answers_under(self, batch: Batch, prompts: Prompts) -> Answers:
+        """What the model says of pairs under these prompts, as far as they are used."""
+        return self.system.answers(batch, self.used(prompts), self.prefixes)
 
     def fingerprint(self, route: int) -> str:
         """Equal fingerprints mean equal features: lets evaluation reuse what it has encoded."""
-        digest = hashlib.sha256()
-        for prompts in self.prompts(route):
-            digest.update(b"none" if prompts is None else prompts.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.used(self.prompts(route)))
 
     @torch.no_grad()
-    def reference_features(self, images: Tensor, tokens: Tensor) -> Features:
-        """Features of images (n, 3, H, W) and of captions (m, context) under `reference`, without gradient."""
+    def reference_answers(self, batch: Batch) -> Answers:
+        """Answers to the batch under `reference`, without gradient."""
         assert self.reference is not None
-        vision, text = self.reference
-        return self.encoder.encode_image(images, vision), self.encoder.encode_text(tokens, text)
+        return self.answers_under(batch, self.reference)
 
-    def retrieval_loss(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
-        """Contrastive loss of the batch under the given prompts."""
-        return contrastive_loss(self.logits(images, tokens, vision, text))
-
-    def logits(self, images: Tensor, tokens: Tensor, vision: Tensor | None, text: Tensor | None) -> Tensor:
-        """(B, B) similarities of images and captions under the given prompts: see `similarities`."""
-        return self.similarities(self.encoder.encode_image(images, vision), self.encoder.encode_text(tokens, text))
-
-    def similarities(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """(b, E) and (b, E) of unit length -> (B, B) similarities, times the model's frozen logit scale."""
-        return self.encoder.logit_scale * self.gather(image_features) @ self.gather(text_features).T
-
-
-def neutral_anchor(
-    encoder: PromptedCLIP, tokenizer: Callable[[list[str]], Tensor], length: int
-) -> tuple[Tensor, Tensor]:
-    """First-layer prompts that leave the features almost alone: (N, d_v) zeros and (N, d_t) embeddings.
-
-    Text: the token embeddings of "a photo of a", repeated or cut to N tokens, a prefix that captions often have.
-    """
-    token_ids = tokenizer([ANCHOR_PHRASE])[0, 1:]
-    token_ids = token_ids[: int(token_ids.argmax())]  # up to EOT, the largest id
-    repeated = token_ids.repeat(-(-length // len(token_ids)))[:length]
-    embedding = encoder.text.token_embedding.weight
-    text = embedding.detach()[repeated.to(embedding.device)].float()
-    return torch.zeros(length, encoder.vision_width, device=text.device), text
+    def system_loss(self, batch: Batch, prompts: Prompts) -> dict[str, Tensor]:
+        """The system's loss of the batch under the given prompts, under its name."""
+        return {self.system.name: self.system.loss(self.answers_under(batch, prompts), batch)}

@@ -2,28 +2,28 @@
 
 from functools import reduce
 
-from lpi.encoder import PromptedCLIP
-from lpi.losses import TaskContrast, contrastive_loss, distillation_loss, layer_alignment_loss
-from lpi.methods.common.base import Features
+from lpi.losses import TaskContrast, layer_alignment_loss
+from lpi.methods.common.base import MODALITIES
 from lpi.methods.common.per_task import PerTask
 from lpi.methods.common.start import Losses, Start
 from lpi.parameters import ParameterError, Parameters
 from lpi.prompts import FullRankPrompts, LowRankPrompts, PromptInteraction
+from lpi.systems.base import Answers, Batch
 
 import torch
 from torch import Tensor, nn
 
 
 class TaskPrompts(nn.Module):
-    """One task's factors and, where there are several layers, the interaction of its two modalities.
+    """One task's factors and, where there are several layers of both modalities, their interaction.
 
     Rank 0, for comparison, has free prompts instead of factors.
     """
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
+    def __init__(self, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
         super().__init__()
         start, depth = parameters["prompts.start"], parameters["depth"]
-        widths = encoder.vision_width, encoder.text_width
+        widths = anchor[0].shape[1], anchor[1].shape[1]
         length, rank, scale = parameters["prompt_length"], parameters["rank"], parameters["prompts.scale"]
         self.factors: LowRankPrompts | FullRankPrompts
         if rank:
@@ -33,7 +33,8 @@ class TaskPrompts(nn.Module):
         else:
             self.factors = FullRankPrompts(depth, anchor, scale)
         self.interaction = None
-        if depth > 1 and parameters["interaction.rank"] > 0:
+        both = parameters["prompts.modality"] == "both"
+        if both and depth > 1 and parameters["interaction.rank"] > 0:
             self.interaction = PromptInteraction(
                 depth,
                 *widths,
@@ -64,7 +65,7 @@ class LowRankPerTask(PerTask):
             )
 
     def new_prompts(self) -> TaskPrompts:
-        return TaskPrompts(self.encoder, self.settings, self.anchor)
+        return TaskPrompts(self.settings, self.anchor)
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         kept = self.kept
@@ -100,31 +101,31 @@ class LowRankPerTask(PerTask):
         related = similarity[compared][:, compared] > self.settings["loss.task_threshold"]
         form = self.settings["loss.task_temperature"], self.settings["loss.task_form"]
         contrasts = {}
-        for modality in ("vision", "text"):
+        for modality in self.modalities:
             factors = [getattr(self.task_prompts[task].factors, f"{modality}_factors") for task in tasks]
             layer, token, channel = (torch.stack(same).detach() for same in zip(*factors, strict=True))
             contrasts[modality] = TaskContrast((layer, token, channel), related, *form)
         return contrasts
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
         current, weights = self.task_prompts[-1], self.settings
         vision, text = current()
-        logits = self.logits(images, tokens, vision, text)
-        terms = {"retrieval": contrastive_loss(logits)}
-        if weights["loss.alignment"]:
+        answers = self.answers_under(batch, (vision, text))
+        terms = {self.system.name: self.system.loss(answers, batch)}
+        if weights["loss.alignment"] and self.modalities == MODALITIES:
             temperature, form = weights["loss.alignment_temperature"], weights["loss.alignment_form"]
             alignment = layer_alignment_loss(vision, text, temperature, form)
             terms["alignment"] = weights["loss.alignment"] * alignment
         if self._contrasts:
             terms["task_contrast"] = weights["loss.task"] * self.task_contrast()
         if self.reference is not None:
-            target = self.similarities(*(reference or self.reference_features(images, tokens)))
-            distillation = distillation_loss(logits, target, weights["loss.distillation_temperature"])
+            target = reference or self.reference_answers(batch)
+            distillation = self.system.distillation(answers, target, weights["loss.distillation_temperature"])
             terms["distillation"] = weights["loss.distillation"] * distillation
         return terms
 
     def task_contrast(self) -> Tensor:
-        """The mean over both modalities of the task contrast of the low-rank parts."""
+        """The mean over the modalities of the task contrast of the low-rank parts."""
         factors = self.task_prompts[-1].factors
         losses = [contrast(getattr(factors, f"{modality}_factors")) for modality, contrast in self._contrasts.items()]
         return reduce(torch.add, losses) / len(losses)

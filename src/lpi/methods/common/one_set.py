@@ -1,9 +1,9 @@
 """What methods with one set of full-rank prompts for the whole stream have in common."""
 
-from lpi.encoder import PromptedCLIP
-from lpi.methods.common.base import Batches, Features, Method
+from lpi.methods.common.base import Batches, Method
 from lpi.parameters import Parameters
 from lpi.prompts import FullRankPrompts
+from lpi.systems.base import Answers, Batch, System
 
 from torch import Tensor, nn
 
@@ -13,16 +13,16 @@ class OneSet(Method):
 
     routed = False
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
-        self.current = FullRankPrompts(parameters["depth"], anchor, parameters["prompts.scale"])
+    def __init__(self, system: System, parameters: Parameters):
+        super().__init__(system, parameters)
+        self.current = FullRankPrompts(parameters["depth"], self.anchor, parameters["prompts.scale"])
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         self.tasks += 1
         return list(self.current.parameters())
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        return {"retrieval": self.retrieval_loss(images, tokens, *self.current())}
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        return self.system_loss(batch, self.current())
 
     def end_task(self, batches: Batches) -> None:
         """The prompts stay trainable."""
@@ -33,7 +33,7 @@ class OneSet(Method):
     @property
     def parameters_per_task(self) -> int:
         """All of them, once: what there is to keep does not grow with the tasks."""
-        return sum(parameter.numel() for parameter in self.current.parameters())
+        return self.numbers(self.current)
 
     def load_tensors(self, tensors: dict[str, Tensor], tasks: int) -> None:
         self.tasks = tasks

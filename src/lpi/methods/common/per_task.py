@@ -2,9 +2,9 @@
 
 from abc import abstractmethod
 
-from lpi.encoder import PromptedCLIP
-from lpi.methods.common.base import Batches, Features, Method
+from lpi.methods.common.base import Batches, Method
 from lpi.parameters import Parameters
+from lpi.systems.base import Answers, Batch, Prompts, System
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ class PerTask(Method):
 
     keepable = True
 
-    def __init__(self, encoder: PromptedCLIP, parameters: Parameters, anchor: tuple[Tensor, Tensor]):
-        super().__init__(encoder, parameters, anchor)
+    def __init__(self, system: System, parameters: Parameters):
+        super().__init__(system, parameters)
         self.task_prompts = nn.ModuleList()
         self.rejected: set[int] = set()
 
@@ -51,13 +51,13 @@ class PerTask(Method):
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         return list(self._append().parameters())
 
-    def losses(self, images: Tensor, tokens: Tensor, reference: Features | None = None) -> dict[str, Tensor]:
-        return {"retrieval": self.retrieval_loss(images, tokens, *self.task_prompts[-1]())}
+    def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
+        return self.system_loss(batch, self.task_prompts[-1]())
 
     def end_task(self, batches: Batches) -> None:
         self.task_prompts.requires_grad_(False)
 
-    def prompts(self, route: int) -> tuple[Tensor | None, Tensor | None]:
+    def prompts(self, route: int) -> Prompts:
         if route in self.rejected:
             return None, None
         with torch.no_grad():
@@ -66,7 +66,7 @@ class PerTask(Method):
 
     @property
     def parameters_per_task(self) -> int:
-        return sum(parameter.numel() for parameter in self.task_prompts[0].parameters())
+        return self.numbers(self.task_prompts[0])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything learned, by name; `rejected`, where there are such tasks, has their numbers."""

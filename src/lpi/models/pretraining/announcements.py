@@ -4,11 +4,13 @@ Every announcement is a fixed random direction per tower. Tokens turned towards 
 and tokens without any, announce nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from lpi.data.openmoji.facts import ASPECTS
 from lpi.encoder import PromptedCLIP
+from lpi.models.pretraining.curriculum import Draws
 
 import numpy as np
 import torch
@@ -39,26 +41,28 @@ class Announcement:
         return self.names[0] if len(self.names) == 1 else None
 
 
-def announcement_codes(seed: int, encoder: PromptedCLIP) -> Codes:
-    """The directions of all announcements: image (d_v,) and text (d_t,), of deviation 1."""
+def announcement_codes(seed: int, encoder: PromptedCLIP, names: Sequence[str] = ANNOUNCEMENTS) -> Codes:
+    """The directions of the announcements: image (d_v,) and text (d_t,), of deviation 1."""
     generator = torch.Generator().manual_seed(seed)
     widths = {"image": encoder.vision_width, "text": encoder.text_width}
     return {
         name: {modality: torch.randn(width, generator=generator) for modality, width in widths.items()}
-        for name in ANNOUNCEMENTS
+        for name in names
     }
 
 
-def draw_announcement(rng: np.random.Generator, weights: Mapping[str, float]) -> Announcement:
-    """One of `weights`, whose keys are `ANNOUNCEMENTS`, "two" (different ones) and "none"; weights add up to 1."""
+def draw_announcement(
+    rng: np.random.Generator, weights: Mapping[str, float], names: Sequence[str] = ANNOUNCEMENTS
+) -> Announcement:
+    """One of `weights`, whose keys are `names`, "two" (different ones) and "none"; weights add up to 1."""
     name = list(weights)[rng.choice(len(weights), p=list(weights.values()))]
     if name == "none":
         return Announcement()
     low, high = STRENGTHS
     strength = low + (high - low) * rng.random()
     if name == "two":
-        first, second = rng.permutation(len(ANNOUNCEMENTS))[:2]
-        return Announcement((ANNOUNCEMENTS[first], ANNOUNCEMENTS[second]), strength)
+        first, second = rng.permutation(len(names))[:2]
+        return Announcement((names[first], names[second]), strength)
     return Announcement((name,), strength)
 
 
@@ -95,3 +99,33 @@ def announce(generator: torch.Generator, prompts: Tensor, announcement: Announce
     turned = (1 - announcement.strength) * NOISE * prompts[:, :1] + announcement.strength * directions
     first = torch.where(marked, turned, prompts[:, :1])
     return torch.cat([first, prompts[:, 1:]], dim=1)
+
+
+def announced_tokens(
+    draws: Draws,
+    announcements: Sequence[Announcement],
+    codes: Mapping[str, Tensor],
+    shape: tuple[int, int, int],
+    deviation: float,
+) -> Tensor:
+    """Tokens of B samples, each with its announcement.
+
+    Half of the time samples in a row with the same announcement have the same tokens, as prompts are, else these differ
+    in what is random.
+
+    Args:
+        draws: the random numbers.
+        announcements: B of them, equal ones in a row.
+        codes: announcement -> direction (d,).
+        shape: L, N, d.
+        deviation: of random tokens, at most; directions have half of it.
+
+    Returns:
+        (B, L, N, d).
+    """
+    parts = []
+    for announcement, group in groupby(announcements):
+        prompts = random_prompts(draws.generator, len(list(group)), *shape, deviation)
+        own = announce(draws.generator, prompts, announcement, [deviation / 2 * codes[n] for n in announcement.names])
+        parts.append(own[:1].expand_as(own) if draws.rng.integers(2) else own)
+    return torch.cat(parts)

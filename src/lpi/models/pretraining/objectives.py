@@ -21,11 +21,12 @@ from lpi.data.openmoji.scenes import Scene
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.losses import contrastive_loss, distillation_loss
 from lpi.models.pretraining.announcements import EVERYTHING, Announcement, draw_announcement
+from lpi.models.pretraining.curriculum import Draws, Outcome
 from lpi.models.pretraining.encoding import Flags, encode_text_by_length
 from lpi.models.pretraining.kinds import Kinds, kind_loss
 from lpi.models.pretraining.pool import Pixels
 from lpi.models.pretraining.recipe import Phase
-from lpi.models.pretraining.student import Draws, Student
+from lpi.models.pretraining.student import Student
 from lpi.models.pretraining.texts import announced_text, described_text, telling
 
 import numpy as np
@@ -78,14 +79,6 @@ def draw_rows(
     return rows, parts
 
 
-@dataclass
-class Outcome:
-    """The loss, and how often the right one was picked, by what was announced."""
-
-    loss: Tensor
-    right: dict[str, float]
-
-
 class Pairs:
     """All pairs of the batch are compared; features also have to lie near the kinds of what is shown."""
 
@@ -105,8 +98,8 @@ class Pairs:
         if batch.phase.tokens:
             said, lengths = [Announcement()] * len(texts), student.lengths(draws)
             prompts = {modality: student.inserted(draws, modality, lengths[modality], said) for modality in lengths}
-            images = student.encode_images(batch.images, prompts["image"], _bare(draws, said))
-            captions = student.encode_texts(tokens, prompts["text"], _bare(draws, said))
+            images = student.encode_images(batch.images, prompts["image"], bare(draws, said))
+            captions = student.encode_texts(tokens, prompts["text"], bare(draws, said))
         else:
             images, captions = student.encode_images(batch.images), student.encode_texts(tokens)
         logits = student.encoder.logit_scale * images @ captions.T
@@ -135,7 +128,7 @@ class Told:
         ]
         prompts = self.student.inserted(draws, "text", self.student.lengths(draws)["text"], said)
         tokens = self.student.tokens([t.text for t in tellings], draws.rng)
-        found = self.student.encode_texts(tokens, prompts, _bare(draws, said))
+        found = self.student.encode_texts(tokens, prompts, bare(draws, said))
         cosine = (found * self._target([t.meant for t in tellings])).sum(dim=1)
         return Outcome(1 - cosine.mean(), {"cosine": cosine.mean().item()})
 
@@ -166,11 +159,11 @@ class Shown:
         tokens = student.tokens(_texts(batch, draws, said), draws.rng)
         lengths = student.lengths(draws)
         prompts = {modality: student.inserted(draws, modality, lengths[modality], rows) for modality in lengths}
-        bare = _bare(draws, rows)
-        images = student.encode_images(batch.images, prompts["image"], bare)
+        without = bare(draws, rows)
+        images = student.encode_images(batch.images, prompts["image"], without)
         with torch.no_grad():
             plain = self.start.encode_image(student.pixels(batch.images))
-            told, untold = student.encode_texts(tokens, prompts["text"], bare), student.encode_texts(tokens)
+            told, untold = student.encode_texts(tokens, prompts["text"], without), student.encode_texts(tokens)
         losses, right = [], {}
         for announcement, part in zip(said, parts, strict=True):
             texts = told if draws.rng.random() < TOLD_TOO else untold
@@ -248,7 +241,7 @@ def _spread(said: list[Announcement], parts: list[slice]) -> list[Announcement]:
     return [own for own, part in zip(said, parts, strict=True) for _ in range(part.stop - part.start)]
 
 
-def _bare(draws: Draws, said: list[Announcement]) -> Flags:
+def bare(draws: Draws, said: list[Announcement]) -> Flags:
     """Which rows get no tokens: some of those that announce nothing by having tokens without a direction."""
     silent = np.array([not announcement.names for announcement in said])
     bare: Flags = silent & (draws.rng.random(len(said)) < BARE)

@@ -47,6 +47,20 @@ def find_vocabulary(concepts: list[Concept], tokenizer: Tokenizer) -> Tensor:
     return ids
 
 
+def rows_of(vocabulary: Tensor, ids: Tensor, decode: Callable[[list[int]], str]) -> Tensor:
+    """The tokenizer's ids -> rows of a vocabulary (V,) of rising ids, in the same order, so that EOT stays the largest.
+
+    Raises:
+        ValueError: a word that the vocabulary does not have.
+    """
+    rows = torch.searchsorted(vocabulary, ids)
+    known = vocabulary[rows.clamp(max=len(vocabulary) - 1)] == ids
+    if not known.all():
+        missing = decode(ids[~known].unique().tolist())
+        raise ValueError(f"texts use words that the vocabulary does not have: {missing!r}")
+    return rows
+
+
 def add_made_up_words(rng: np.random.Generator, tokens: Tensor) -> Tensor:
     """End some of the texts with a word of random bytes, where there is room: (B, context) ids, changed in place."""
     ends = tokens.argmax(dim=1)

@@ -1,9 +1,10 @@
 """Render the images of a phase, in as many processes as there are cores; how many does not change them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from typing import TypeVar
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.data.openmoji.scenes import Renderer, Scene
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
+T = TypeVar("T")
 Pixels = npt.NDArray[np.uint8]  # (B, H, W, 3)
 
 CHUNK = 500  # groups that a process renders at a time
@@ -33,15 +35,15 @@ def render_pool(
     chunks = [range(first, min(first + CHUNK, groups)) for first in range(0, groups, CHUNK)]
     images, scenes = [], []
     with tqdm(total=pool.images, desc="rendering", unit="image", mininterval=5) as progress:
-        for own_images, own_scenes in _each(render, chunks):
+        for own_images, own_scenes in in_processes(render, chunks):
             images.append(own_images)
             scenes += own_scenes
             progress.update(len(own_scenes))
     return np.concatenate(images), scenes
 
 
-def _each(render: "partial[tuple[Pixels, list[Scene]]]", chunks: list[range]) -> Iterator[tuple[Pixels, list[Scene]]]:
-    """The results in order; few are not worth a process of their own."""
+def in_processes(render: Callable[[range], T], chunks: list[range]) -> Iterator[T]:
+    """What `render` makes of the chunks, in order, in as many processes as there are cores; few need no process."""
     workers = min(usable_cpus(), len(chunks))
     if workers < 2:
         yield from map(render, chunks)

@@ -1,38 +1,20 @@
 """The model in training: texts and pixels in, features out, with tokens inserted into both towers."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from lpi.data.openmoji.catalogue import Concept
 from lpi.encoder import PromptedCLIP
-from lpi.models.pretraining.announcements import (
-    Announcement,
-    announce,
-    announcement_codes,
-    random_prompts,
-)
+from lpi.models.pretraining.announcements import Announcement, announced_tokens, announcement_codes
+from lpi.models.pretraining.curriculum import Draws
 from lpi.models.pretraining.encoding import Flags, encode_in_two, encode_text_by_length
-from lpi.models.pretraining.pieces import add_made_up_words, find_vocabulary
+from lpi.models.pretraining.pieces import add_made_up_words, find_vocabulary, rows_of
 from lpi.models.pretraining.pool import Pixels
 from lpi.models.pretraining.recipe import Recipe
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-@dataclass
-class Draws:
-    """The random numbers of one step."""
-
-    rng: np.random.Generator
-    generator: torch.Generator
-
-    @classmethod
-    def seeded(cls, *seed: int) -> "Draws":
-        rng = np.random.default_rng(seed)
-        return cls(rng, torch.Generator().manual_seed(int(rng.integers(2**62))))
 
 
 class Student:
@@ -84,31 +66,14 @@ class Student:
         Raises:
             ValueError: a word that the vocabulary does not have.
         """
-        rows = torch.searchsorted(self.vocabulary, ids)
-        known = self.vocabulary[rows.clamp(max=len(self.vocabulary) - 1)] == ids
-        if not known.all():
-            missing = self.tokenizer.decode(ids[~known].unique().tolist())
-            raise ValueError(f"captions use words that find_vocabulary did not find: {missing!r}")
-        return rows
+        return rows_of(self.vocabulary, ids, self.tokenizer.decode)
 
     def inserted(self, draws: Draws, modality: str, length: int, announcements: Sequence[Announcement]) -> Tensor:
-        """Tokens for B samples, each with its announcement: (B, L, length, d).
-
-        Samples with the same announcement must come in a row. Half of the time they have the same tokens, as prompts
-        are, else these differ in what is random.
-        """
+        """Tokens for B samples, each with its announcement: (B, L, length, d); see `announced_tokens`."""
         width = self.encoder.vision_width if modality == "image" else self.encoder.text_width
-        deviation, parts, first = self.recipe.inserted.deviation, [], 0
-        while first < len(announcements):
-            last = first
-            while last < len(announcements) and announcements[last] == announcements[first]:
-                last += 1
-            prompts = random_prompts(draws.generator, last - first, self.encoder.layers, length, width, deviation)
-            codes = [deviation / 2 * self.codes[name][modality] for name in announcements[first].names]
-            own = announce(draws.generator, prompts, announcements[first], codes)
-            parts.append(own[:1].expand_as(own) if draws.rng.integers(2) else own)
-            first = last
-        return torch.cat(parts).to(self.device)
+        codes = {name: code[modality] for name, code in self.codes.items()}
+        shape = self.encoder.layers, length, width
+        return announced_tokens(draws, announcements, codes, shape, self.recipe.inserted.deviation).to(self.device)
 
     def lengths(self, draws: Draws) -> dict[str, int]:
         """How many tokens a step inserts into each tower, at least one."""

@@ -1,0 +1,161 @@
+"""The embedded data set of referring expressions: scenes of stickers, a domain each, in the form of RefCOCO.
+
+An expression of a task names the object, states the truth about one part, which the domain decides, and mostly a
+made-up fact of another part. Others are plain: they tell the object by its name, side, size, relation or place in a
+row. Every scene is a function of (seed, split, domain, number), so a larger split only adds scenes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpi.data.coco import SPLITS, Source
+from lpi.data.openmoji.catalogue import Concept, Domain, domain_names
+from lpi.data.openmoji.dataset import bounding_box, file_name, zip_writer
+from lpi.data.openmoji.expressions import kinds_and_expressions
+from lpi.data.openmoji.facts import ASPECTS, PARTS, aspect_of
+from lpi.data.openmoji.scenes import Renderer, Scene
+from lpi.data.openmoji.stickers import LOOK, FactSettings, part_expression, rivals, sample_sticker_scene
+from lpi.data.referring.format import Category, Referred, write_referred
+
+import numpy as np
+from PIL import Image
+
+ATTRIBUTE = "attribute"  # the kind of the expressions that state facts
+STREAM = 3  # last word of every seed here: no other user of the seed draws the same numbers
+LEAST_VISIBLE = 0.5  # share of its emoji that every object shows
+LEAST_SIDE = 4  # pixels of a box
+
+
+@dataclass(frozen=True, kw_only=True)
+class StickerSettings:
+    """What the data set looks like: the parameters `scenes.*` of grounding.
+
+    Attributes:
+        image_size: side in pixels.
+        train, val, test: scenes of every domain.
+        expressions: of every scene.
+        plain: share of the expressions that are plain, where the object has such.
+        lie: chance that another states a made-up fact, too.
+        lure: chance that this fact holds for a rival.
+        noise: chance that the fact of a training expression that should be true is made up, too.
+        seed: of all that is random.
+    """
+
+    image_size: int
+    train: int
+    val: int
+    test: int
+    expressions: int
+    plain: float
+    lie: float
+    lure: float
+    noise: float
+    seed: int
+
+
+def part_of(domain: Domain) -> str:
+    """The part that expressions of the domain are right about: domains that share an aspect share a part."""
+    return dict(zip(ASPECTS, PARTS, strict=True))[aspect_of(domain)]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scene, its picture, and per object its box (left, top, width, height) and its expressions with their kinds."""
+
+    scene: Scene
+    image: Image.Image
+    boxes: list[list[int]]
+    said: list[list[tuple[str, str]]]
+
+
+class StickerScenes:
+    """The examples by (split, domain, number).
+
+    Args:
+        concepts: the catalogue.
+        settings: see there.
+    """
+
+    def __init__(self, concepts: list[Concept], settings: StickerSettings):
+        self.settings, self.domains = settings, domain_names(concepts)
+        self._own = [[c for c in concepts if c.domain.name == name] for name in self.domains]
+        self._renderer = Renderer(settings.image_size, LOOK)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Domain -> the part that its expressions are right about."""
+        return {own[0].domain.name: part_of(own[0].domain) for own in self._own}
+
+    def keys(self, split: str) -> list[tuple[int, int]]:
+        """(domain, number) of every example of a split, domain by domain."""
+        count: int = getattr(self.settings, split)
+        return [(domain, number) for domain in range(len(self.domains)) for number in range(count)]
+
+    def image_id(self, split: str, domain: int, number: int) -> int:
+        """Different for all images of all splits, and independent of the sizes of the splits."""
+        return 1 + SPLITS.index(split) + len(SPLITS) * (domain + len(self.domains) * number)
+
+    def example(self, split: str, domain: int, number: int) -> Example:
+        """The example; scenes in which something hardly shows are drawn anew from the same generator."""
+        rng = np.random.default_rng((self.settings.seed, SPLITS.index(split), domain, number, STREAM))
+        while (drawn := draw_boxed(rng, self._own[domain], self._renderer)) is None:
+            pass
+        scene, boxes = drawn
+        part = part_of(self._own[domain][0].domain)
+        said: list[list[tuple[str, str]]] = [[] for _ in scene.objects]
+        for index in _asked(rng, scene, self.settings.expressions):
+            said[index].append(self._expression(rng, scene, index, part, split))
+        return Example(scene, self._renderer.image(scene), boxes, said)
+
+    def _expression(self, rng: np.random.Generator, scene: Scene, index: int, part: str, split: str) -> tuple[str, str]:
+        """A kind and an expression for an object."""
+        if rng.random() < self.settings.plain and (plain := kinds_and_expressions(rng, scene, index)):
+            return plain[0]
+        noise = self.settings.noise if split == "train" else 0.0
+        facts = FactSettings(self.settings.lie, self.settings.lure, noise)
+        return ATTRIBUTE, part_expression(rng, scene, index, part, facts)
+
+
+def draw_boxed(
+    rng: np.random.Generator, concepts: list[Concept], renderer: Renderer
+) -> tuple[Scene, list[list[int]]] | None:
+    """A scene of stickers and the boxes of its emoji; None where one of them hardly shows."""
+    scene = sample_sticker_scene(rng, concepts)
+    masks, alone = renderer.masks(scene, emoji_only=True), renderer.emoji_areas(scene)
+    if np.any(masks.sum(axis=(1, 2)) < LEAST_VISIBLE * alone):
+        return None
+    boxes = [bounding_box(mask) for mask in masks]
+    return None if min(side for box in boxes for side in box[2:]) < LEAST_SIDE else (scene, boxes)
+
+
+def _asked(rng: np.random.Generator, scene: Scene, count: int) -> list[int]:
+    """Objects that expressions are made for: those with rivals, in random order, again and again."""
+    having = [index for index in range(len(scene.objects)) if rivals(scene, index)]
+    order = [having[i] for i in rng.permutation(len(having))]
+    return [order[number % len(order)] for number in range(count)]
+
+
+def write_stickers(folder: Path, concepts: list[Concept], settings: StickerSettings) -> None:
+    """Write the pictures to `folder/{split}.zip` and the expressions as `lpi.data.referring.format` says."""
+    scenes = StickerScenes(concepts, settings)
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "source.json").unlink(missing_ok=True)
+    for split in SPLITS:
+        write_referred(folder, split, _write_split(folder, scenes, split))
+    Source("given", aspects=scenes.parts).save(folder)
+
+
+def _write_split(folder: Path, scenes: StickerScenes, split: str) -> Iterator[Referred]:
+    side = scenes.settings.image_size
+    with zip_writer(folder / f"{split}.zip") as add_image:
+        for key in scenes.keys(split):
+            example, image_id = scenes.example(split, *key), scenes.image_id(split, *key)
+            name = file_name(split, image_id)
+            add_image(name, example.image)
+            for placed, box, said in zip(example.scene.objects, example.boxes, example.said, strict=True):
+                if said:
+                    kinds, texts = zip(*said, strict=True)
+                    category = Category(placed.concept.noun, placed.concept.domain.name)
+                    left, top, width, height = map(float, box)
+                    yield Referred(image_id, name, side, side, (left, top, width, height), category, texts, kinds)

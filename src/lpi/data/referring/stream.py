@@ -1,0 +1,141 @@
+"""Make the stream of referring expressions: objects become tasks, and a task has the pictures of its objects."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lpi.data.clusters import Embed, cluster_items
+from lpi.data.coco import SPLITS, Item, Source
+from lpi.data.errors import DataError
+from lpi.data.referring.division import FROM_TRAIN, Parts, TaskOf, completed, group_of, incomplete, lacks_val
+from lpi.data.referring.format import Referred, read_categories, read_referred
+from lpi.data.selection import capped, task_order, too_few
+from lpi.data.split import Rules, Selection
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+FitBox = Callable[[Box, int, int], Box]  # left, top, right, bottom in pixels, width, height -> in the stored square
+
+
+@dataclass
+class Picture(Item):
+    """A picture with the expressions of one task.
+
+    Attributes:
+        size: width and height in pixels.
+        boxes: of every expression, left, top, right and bottom in pixels.
+        kinds: of every expression; empty ones where they are not known.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    boxes: list[Box] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    def add(self, thing: Referred) -> None:
+        """Add the expressions of an object."""
+        left, top, width, height = thing.box
+        count = len(thing.expressions)
+        self.captions += thing.expressions
+        self.boxes += [(left, top, left + width, top + height)] * count
+        self.kinds += thing.kinds or ("",) * count
+
+
+def pictures(things: Iterable[Referred]) -> list[Picture]:
+    """The pictures of objects, each with the expressions of all of them, in the order in which they come."""
+    found: dict[int, Picture] = {}
+    for thing in things:
+        empty = Picture(thing.image_id, thing.file_name, size=(thing.width, thing.height))
+        found.setdefault(thing.image_id, empty).add(thing)
+    return list(found.values())
+
+
+def tasks_of(parts: Parts, groups: list[str], rule: str, count: int, embed: Embed) -> tuple[list[str], TaskOf]:
+    """The names of all tasks, and the task of an object.
+
+    Args:
+        parts: all objects.
+        groups: the super-categories.
+        rule: "cluster", of `count` clusters of the objects' expressions; else the super-categories.
+        count: how many clusters.
+        embed: B expressions -> (B, E) features of unit length; asked only for "cluster".
+    """
+    if rule != "cluster":
+        return groups, group_of
+    items = {
+        split: [Item(n, thing.file_name, list(thing.expressions)) for n, thing in enumerate(things)]
+        for split, things in parts.items()
+    }
+    names, task_of = cluster_items(items, count, embed)
+    found = {thing: task_of[split, n] for split, things in parts.items() for n, thing in enumerate(things)}
+    return names, found.__getitem__
+
+
+def select_referred(raw: Path, count: int, rules: Rules, embed: Embed) -> Selection:
+    """Decide which expressions become which task; a picture is in every task that one of its objects belongs to.
+
+    Args:
+        raw: the fetched data set, in the form of `lpi.data.referring.format`.
+        count: number of tasks.
+        rules: how objects become tasks; `test_cap` is of pictures.
+        embed: see `tasks_of`.
+
+    Raises:
+        DataError: fewer tasks than wanted, or a task without pairs in a split; see also `read_referred`.
+    """
+    source, parts = Source.load(raw), {split: read_referred(raw, split) for split in SPLITS}
+    rule = source.assignment if rules.assignment == "default" else rules.assignment
+    groups = list(dict.fromkeys(kind.group for kind in read_categories(raw, "train")))
+    names, task_of = tasks_of(parts, groups, rule, count, embed)
+    if lacks_val(parts, source.divided):
+        print(FROM_TRAIN, flush=True)
+    parts = completed(parts, source.divided, task_of)
+    found = {split: by_task(things, task_of) for split, things in parts.items()}
+    trained: Counter[str | None] = Counter({name: len(items) for name, items in found["train"].items()})
+    names = task_order(names, trained, rules.order, source.aspects)
+    chosen = {split: [thing for thing in things if task_of(thing) in names[:count]] for split, things in parts.items()}
+    if problems := [*too_few(names, count), *incomplete(chosen, source.divided, task_of)]:
+        raise DataError(f"{raw}: {problems[0]} (stream.assignment={rules.assignment})")
+    images = {split: [found[split][name] for name in names[:count]] for split in SPLITS}
+    return Selection(names[:count], {**images, "test": [capped(items, rules.test_cap) for items in images["test"]]})
+
+
+def by_task(things: Iterable[Referred], task_of: TaskOf) -> dict[str, list[Item]]:
+    """Task -> its pictures."""
+    groups: dict[str, list[Referred]] = {}
+    for thing in things:
+        groups.setdefault(task_of(thing), []).append(thing)
+    return {task: [*pictures(of_task)] for task, of_task in groups.items()}
+
+
+def repeated_pictures(selection: Selection) -> dict[str, int]:
+    """Split -> how many of its pictures are in several tasks; splits without such are left out."""
+    counts = {}
+    for split, parts in selection.images.items():
+        times = Counter(item.image_id for items in parts for item in items)
+        counts[split] = sum(many > 1 for many in times.values())
+    return {split: count for split, count in counts.items() if count}
+
+
+def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
+    """Write boxes.npy, kinds.json and shares.npy, as `TaskData.load` reads them.
+
+    Args:
+        folder: of a task.
+        items: its pictures.
+        fit_box: where the stored form of a picture has a box.
+    """
+    found = [item for item in items if isinstance(item, Picture)]
+    boxes = [fit_box(box, *item.size) for item in found for box in item.boxes]
+    shares = [_area(box) / (item.size[0] * item.size[1]) for item in found for box in item.boxes]
+    np.save(folder / "boxes.npy", np.array(boxes, np.float32))
+    np.save(folder / "shares.npy", np.array(shares, np.float32))
+    kinds = [kind for item in found for kind in item.kinds]
+    (folder / "kinds.json").write_text(json.dumps(kinds, indent=0, ensure_ascii=False), "utf-8")
+
+
+def _area(box: Box) -> float:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)

@@ -1,0 +1,39 @@
+"""grounding/metrics/report.md: the few numbers of the summary that people look at first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lpi.grounding.stream import BOXES
+from lpi.report.page import ROWS, bounded, table
+
+
+def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
+    """A page in Markdown.
+
+    Args:
+        summary: as `lpi.grounding.summary.summarise` makes it, with intervals.
+        method: its name.
+        tasks: how many the stream has.
+    """
+    columns = {method: summary[BOXES], "tasks known": summary["oracle"][BOXES], "no prompts": summary["frozen"][BOXES]}
+    rows = [
+        [name, *(bounded(found[entry], sign) if entry in found else "" for found in columns.values())]
+        for entry, (name, sign) in ROWS.items()
+    ]
+    for entry, name in (("mean_iou", "mean IoU of the best box"), ("upper_bound", "some candidate hits")):
+        rows.append([name, *(f"{found[entry]:.2f}" for found in columns.values())])
+    routed = summary["routing_accuracy"]
+    return "\n".join(
+        [
+            f"# {method}, tasks: {tasks}",
+            "",
+            *table([["R@1 in percent", *columns], *rows]),
+            "",
+            f"Pairs whose own task has the nearest keys: {routed['both']:.1f} % by picture and expression,"
+            f" {routed['image']:.1f} % by picture, {routed['text']:.1f} % by expression.",
+            f"Parameters per task: {summary['parameters_per_task']:,}.",
+            "Brackets are 95 % intervals over test images. docs/protocol.md defines the measures;"
+            " grounding/metrics/summary.json has all of them.",
+            "",
+        ]
+    )

@@ -1,0 +1,75 @@
+"""Look for expressions in their pictures, batch by batch, and compare what is found with the true boxes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lpi.data.stream import TaskData
+from lpi.grounding.judging import judge
+from lpi.grounding.measures import Found
+from lpi.systems.base import Answers, Batch, System
+from lpi.systems.grounding import Grounding
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Rows = npt.NDArray[np.integer[Any]]
+BATCH = 64  # pairs that are looked at together
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """A detector, and what counts as a hit.
+
+    Attributes:
+        system: the detector.
+        device: where it computes.
+        criterion, suppression: see `judge`.
+    """
+
+    system: Grounding
+    device: torch.device
+    criterion: str = "iou"
+    suppression: float = 0.0
+
+    @torch.inference_mode()
+    def find(self, data: TaskData, rows: Rows, answers: Callable[[Batch], Answers]) -> Found:
+        """What is found for some of the pairs of a task, at least one.
+
+        Args:
+            data: the pairs of the task, with boxes.
+            rows: (k,) of the pairs.
+            answers: what the model says of a batch.
+        """
+        parts = np.array_split(rows, -(-len(rows) // BATCH))
+        return Found.join([self._judged(self.batch(data, part), answers) for part in parts])
+
+    def frozen(self, data: TaskData) -> Found:
+        """What is found for all pairs of a task without prompts."""
+        return self.find(data, np.arange(len(data.tokens)), self.system.answers)
+
+    def batch(self, data: TaskData, rows: Rows) -> Batch:
+        """Some of the pairs, on the device."""
+        assert data.boxes is not None, "the pairs need boxes"
+        images, tokens, boxes = (
+            torch.from_numpy(np.array(values)).to(self.device)
+            for values in (data.images[data.owners[rows]], data.tokens[rows], data.boxes[rows])
+        )
+        return Batch(self.system.normalise(images), tokens.long(), boxes)
+
+    def _judged(self, batch: Batch, answers: Callable[[Batch], Answers]) -> Found:
+        assert batch.boxes is not None
+        found = self.system.found(answers(batch))
+        return judge(found, batch.boxes, self.criterion, self.suppression)
+
+
+def detector_of(system: System) -> Grounding:
+    """The system, which must be a detector's.
+
+    Raises:
+        TypeError: it is another one.
+    """
+    if not isinstance(system, Grounding):
+        raise TypeError(f"boxes are found by a detector, not by {type(system).__name__}")
+    return system

@@ -1,0 +1,120 @@
+"""The parameters of grounding/params.yaml: those that `lpi.parameters` declares for both pipelines, and its own."""
+
+from typing import Literal
+
+from lpi import parameters
+from lpi.parameters import Number, Schema, Section, declared
+
+from pydantic import Field
+
+
+class Prompts(parameters.Prompts):
+    """And where they enter."""
+
+    placement: Literal["default", "insert", "kv", "add"] = Field(
+        description="prompts are tokens of their own (`insert`), keys and values that attention sees besides its tokens"
+        " (`kv`), or are added to the tokens that are there (`add`, as released); `default`: the first that the"
+        " detector has"
+    )
+
+
+class Routing(parameters.Routing):
+    """And what decides."""
+
+    by: Literal["image", "text", "both"] = Field(
+        description="what decides on the task of a pair: the picture (`image`), the expression (`text`), or the sum of"
+        " their distances, each divided by its mean over the tasks so far (`both`)"
+    )
+
+
+class Evaluation(parameters.Evaluation):
+    """And what a hit is."""
+
+    criterion: Literal["iou", "giou"] = Field(
+        description="overlap with the true box that must be at least 0.5; `giou` is the stricter one, as released"
+    )
+    nms: Number = Field(
+        ge=0,
+        le=1,
+        description="candidates that overlap a better one by more than this IoU are left out of the ranking; 0 = off",
+    )
+
+
+class Stream(parameters.Stream):
+    """And which task an expression belongs to."""
+
+    assignment: Literal["default", "cluster"] = Field(
+        description="task of an expression: `cluster` of its object's expressions, or (`default`) the object's"
+        " super-category, or what a folder says, clusters where it has no tasks"
+    )
+
+
+class Refcoco(Section):
+    """RefCOCO, RefCOCO+ and RefCOCOg alone."""
+
+    test: str = Field(
+        description="refcoco: what the split `test` is: `testA`, `testB`, `testA+testB`; refcocog: `test`; `all`: every"
+        " part that the data set has"
+    )
+
+
+class Folder(parameters.Folder):
+    """The user's own data alone, and how its boxes are written."""
+
+    box: Literal["auto", "xywh", "xyxy"] = Field(
+        description="folder: a box is left, top, width and height (`xywh`), or left, top, right and bottom (`xyxy`);"
+        " `auto`: as the names of the columns say, a list as `xywh`"
+    )
+    unit: Literal["pixel", "relative"] = Field(description="folder: unit of boxes; `relative`: to the picture's sides")
+    turned: bool = Field(
+        description="folder: boxes were drawn on pictures turned upright as their EXIF data say, as programs show them"
+    )
+
+
+class Scenes(Section):
+    """The rendered scenes of the embedded data set (`lpi.data.openmoji.sticker_stream.StickerSettings`)."""
+
+    image_size: int = Field(ge=16, le=1024, description="side of the rendered scenes in pixels")
+    train: int = Field(ge=1, le=10**6, description="training scenes per domain")
+    val: int = Field(ge=1, le=10**6, description="validation scenes per domain")
+    test: int = Field(ge=1, le=10**6, description="test scenes per domain")
+    expressions: int = Field(ge=1, le=100, description="expressions per scene")
+    plain: Number = Field(
+        ge=0, le=1, description="share of expressions that tell an object by name, side, size, relation or place"
+    )
+    lie: Number = Field(ge=0, le=1, description="chance that another one also states a made-up fact")
+    lure: Number = Field(ge=0, le=1, description="chance that this fact holds for another object of that name")
+    noise: Number = Field(
+        ge=0,
+        le=1,
+        description="chance that the other fact of a training expression is made up, too: annotators' errors",
+    )
+    seed: int = Field(ge=0, le=2**31 - 1, description="seed of the scenes")
+
+
+class Subject(Section):
+    """What grounding is learned on."""
+
+    dataset: Literal["openmoji", "refcoco", "refcoco+", "refcocog", "folder"] = Field(
+        description="the data set of the stream"
+    )
+    detector: str = Field(
+        description="the frozen detector: `embedded` (grounding/detector), or a Grounding DINO or OWL model of"
+        " transformers by its name, or its folder"
+    )
+
+
+class Grounding(parameters.Common, Subject):
+    """All of grounding/params.yaml but the sections of methods and the table `tasks`; docs/parameters.md shows it."""
+
+    prompts: Prompts
+    routing: Routing
+    batch_size: int = Field(ge=2, le=100000, description="pairs of a picture and an expression per update")
+    evaluation: Evaluation
+    stream: Stream
+    refcoco: Refcoco
+    folder: Folder
+    scenes: Scenes
+
+
+GROUNDING = Schema(declared(Grounding), {"stream.margin": 0, "patch_dropout": 0.0, "loss.retrieval_form": "unique"})

@@ -1,0 +1,39 @@
+"""Check every parameter of grounding before anything runs; every other stage waits for this one."""
+
+from pathlib import Path
+
+from lpi.grounding_parameters import GROUNDING
+from lpi.methods import Room, check_room, check_sections, method_class, resolve
+from lpi.models.detectors import load_detector
+from lpi.parameters import Parameters, check_order, load_chain, load_parameters
+from lpi.runtime.errors import plain_errors
+from lpi.runtime.startup import import_open_clip
+
+OUT = Path("data/parameters.txt")
+
+
+def room(parameters: Parameters) -> Room:
+    """How many prompts the detector takes, placed as the parameters say."""
+    name, placement = parameters["detector"], parameters["prompts.placement"]
+    detector = load_detector(name, placement, parameters["prompts.deep"])
+    return Room.of_detector(name, placement, detector.layers, detector.room())
+
+
+def main() -> None:
+    parameters = load_parameters(schema=GROUNDING)
+    for name in GROUNDING.parameters:
+        parameters[name]  # raises when it is missing
+    check_sections(parameters)
+    load_chain()
+    check_order(parameters)
+    check_room(resolve(parameters), room(parameters))
+    method = parameters["method"]
+    if fixed := {name: value for name, value in method_class(method).fixed.items() if name in parameters}:
+        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
+
+
+if __name__ == "__main__":
+    with plain_errors():
+        import_open_clip()
+        main()

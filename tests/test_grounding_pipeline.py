@@ -1,0 +1,345 @@
+"""The pipeline of grounding, end to end through DVC, on a tiny stream."""
+
+import csv
+import json
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
+from lpi.grounding.measures import measures
+from lpi.grounding.results import load_matrices
+from lpi.grounding.stream import BOXES, load_last
+from lpi.parameters import METHODS, Parameters
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from grounding_streams import GROUNDING, GroundingStream
+from PIL import Image
+from repository import GROUNDING_STAGES, STAGES, Checkout, GroundingRepository, declared, ran, remake, restored
+
+TRAIN = ["train@t00", "train@t01"]
+PREFIXED = ("dualprompt",)  # methods that a detector does not take
+
+
+@pytest.fixture(scope="module")
+def grounded(tmp_path_factory):
+    """A finished `dvc repro` in the folder grounding, and its output."""
+    repository = GroundingRepository(tmp_path_factory.mktemp("grounded"))
+    output = repository.dvc("repro")
+    repository.commit()
+    return repository, output
+
+
+@pytest.fixture
+def repository(grounded):
+    """The finished run; whatever a test changes is undone afterwards."""
+    made, _ = grounded
+    yield made
+    made.restore()
+
+
+def table(repository, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(repository.read(f"metrics/{name}.csv").decode().splitlines()))
+
+
+def test_every_stage_runs(grounded):
+    expected = ["validate", "fetch", "split", "features", "distances", "keys", "init", *TRAIN, "evaluate", "summarize"]
+    assert sorted(ran(grounded[1])) == sorted(expected)
+    assert "boxes: average R@1 " in grounded[1]
+
+
+def test_the_pipeline_above_is_another_one(repository):
+    assert not (repository.folder / "data" / "raw").exists()
+    assert not {"fetch", "summarize"} & {*ran(repository.dvc("--cd", "..", "repro", "--dry", "validate"))}
+    assert "up to date" in repository.dvc("repro")
+
+
+def test_summary_has_the_promised_numbers(grounded):
+    summary = grounded[0].summary()
+    cutoffs = {f"r{k}{bound}" for k in (1, 5, 10) for bound in ("", "_low", "_high")}
+    assert list(summary) == [BOXES, "frozen", "oracle", "routing_accuracy", "parameters_per_task"]
+    for entries in (summary[BOXES], summary["oracle"][BOXES]):
+        assert {
+            name for name in entries if set(entries[name] if isinstance(entries[name], dict) else ()) == cutoffs
+        } == {
+            "average_recall",
+            "last",
+            "forgetting",
+            "relative",
+        }
+    assert set(summary["frozen"][BOXES]["average_recall"]) == cutoffs
+    assert set(summary["routing_accuracy"]) == {"image", "text", "both"}
+    recall = summary[BOXES]["average_recall"]
+    assert 0 <= recall["r1"] <= recall["r5"] <= recall["r10"] <= summary[BOXES]["upper_bound"] <= 100
+    assert summary["parameters_per_task"] > 0
+    assert f"| average recall | {recall['r1']:.2f} [" in grounded[0].read("metrics/report.md").decode()
+
+
+def test_with_known_tasks_and_without_prompts_nothing_is_forgotten(grounded):
+    summary = grounded[0].summary()
+    for model in ("oracle", "frozen"):
+        assert set(summary[model][BOXES]["forgetting"].values()) == {0.0}
+    for matrix in load_matrices(grounded[0].home / "metrics/matrices")[ORACLE].named().values():
+        assert matrix[1, 0] == matrix[0, 0]
+
+
+def test_stored_ranks_and_boxes_are_those_of_the_matrices(grounded):
+    repository, _ = grounded
+    ranks = StreamRanks.load(repository.home / "data/evaluation/ranks.npz")
+    last = load_last(repository.home / "data/evaluation/last.npz")
+    matrices = load_matrices(repository.home / "metrics/matrices")
+    assert ranks.images.tolist() == [5, 5]
+    for model in (METHOD, FROZEN, ORACLE):
+        for k in (1, 5, 10):
+            found = ranks.recall(model, BOXES, k)
+            np.testing.assert_array_equal(matrices[model].recall[k], np.round(found, 4))
+        np.testing.assert_array_equal(last[model].rank, ranks.ranks[model][BOXES][-1])
+        for task in range(2):
+            mine = last[model].take(ranks.task[ranks.image[BOXES]] == task)
+            assert round(measures(mine)["mean_iou"], 4) == matrices[model].mean_iou[1, task]
+
+
+def test_figures_and_tables_are_made(grounded):
+    repository, _ = grounded
+    expected = {"boxes", "recall_matrix", "recall_over_stream", "routing", "task_similarity", "training"}
+    made = {path.stem for path in (repository.home / "metrics/plots").glob("*.png")}
+    assert made == expected
+    for name in expected:
+        with Image.open(repository.home / f"metrics/plots/{name}.png") as image:
+            assert image.width >= 600
+    assert [row["task"] for row in table(repository, "stream")] == ["tool", "sport"]
+    assert {"boxes_r1", "boxes_r1_frozen", "boxes_r1_oracle", "kept"} <= set(table(repository, "stream")[0])
+    assert {"recall", "frozen", "gain", "oracle", "oracle_low"} <= set(table(repository, "recall")[0])
+    terms = ["detection", "alignment", "task_contrast", "distillation"]
+    assert list(table(repository, "training")[0]) == ["task", "step", "epoch", "loss", *terms]
+
+
+def test_kinds_and_sizes_divide_the_expressions(grounded):
+    rows = table(grounded[0], "kinds")
+    split = [json.loads(grounded[0].read(f"data/stream/test/{task}/kinds.json")) for task in ("t00", "t01")]
+    kinds = [kind for part in split for kind in part]
+    counts = {by: {row["group"]: int(row["expressions"]) for row in rows if row["by"] == by} for by in ("kind", "size")}
+    assert counts["kind"] == {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    assert sum(counts["size"].values()) == len(kinds) == 30
+    weighted = sum(int(row["expressions"]) * float(row["mean_iou_frozen"]) for row in rows if row["by"] == "size")
+    frozen = load_last(grounded[0].home / "data/evaluation/last.npz")[FROZEN]
+    assert weighted / len(kinds) == pytest.approx(100 * float(frozen.iou.mean()), abs=1e-3)
+
+
+def test_the_stream_has_the_boxes_of_the_fetched_objects(grounded):
+    """Against the annotations as they are: the first task is the first domain, and pictures are square."""
+    repository, _ = grounded
+    refs = json.loads(repository.read("data/raw/annotations/refs_test.json"))
+    content = json.loads(repository.read("data/raw/annotations/instances_test.json"))
+    kinds = {kind["id"]: kind["supercategory"] for kind in content["categories"]}
+    side, boxes = content["images"][0]["width"], {thing["id"]: thing["bbox"] for thing in content["annotations"]}
+    expected = {
+        (sentence["sent"], *np.round(np.array([x, y, x + w, y + h]) / side, 5))
+        for ref in refs
+        for x, y, w, h in [boxes[ref["ann_id"]]]
+        for sentence in ref["sentences"]
+        if kinds[ref["category_id"]] == "tool"
+    }
+    folder = repository.home / "data/stream/test/t00"
+    captions = json.loads((folder / "captions.json").read_text())
+    rows = zip(captions, np.load(folder / "boxes.npy").astype(float), strict=True)
+    assert {(caption, *np.round(box, 5)) for caption, box in rows} == expected
+    areas = np.prod(np.load(folder / "boxes.npy")[:, 2:] - np.load(folder / "boxes.npy")[:, :2], axis=1)
+    np.testing.assert_allclose(np.load(folder / "shares.npy"), areas, rtol=1e-5)
+
+
+def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
+    first = repository.dvc("exp", "run", "-S", "rank=4")
+    assert sorted(ran(first)) == sorted(["validate", "init", *TRAIN, "evaluate", "summarize"])
+    assert "parameters_per_task" in repository.dvc("metrics", "diff")
+    back = repository.dvc("exp", "run", "-S", "rank=2")
+    assert ran(back) == []
+    assert set(TRAIN) <= set(restored(back))
+
+
+def test_finished_tasks_are_not_trained_again(repository):
+    repository.set({"seed": 1})
+    assert "train@t00" in ran(repository.dvc("repro", "train@t00"))
+    rest = ran(repository.dvc("repro", "--dry"))
+    assert "train@t01" in rest and "train@t00" not in rest
+
+
+def test_a_new_task_at_the_end_trains_only_itself_and_leaves_earlier_rows(repository):
+    before = load_matrices(repository.home / "metrics/matrices")
+    repository.set({"tasks.t02": {"prev": "t01"}})
+    assert [stage for stage in ran(repository.dvc("repro")) if stage.startswith("train")] == ["train@t02"]
+    after = load_matrices(repository.home / "metrics/matrices")
+    for model, matrices in before.items():
+        for name, matrix in matrices.named().items():
+            np.testing.assert_array_equal(after[model].named()[name][:2, :2], matrix)
+
+
+def test_a_wrong_value_is_refused_before_anything_runs(repository):
+    output = repository.dvc("exp", "run", "-S", "detector=yolo", check=False)
+    assert ran(output) == ["validate"]
+    assert "error: detector yolo: it must be " in output
+    assert "Traceback" not in output
+
+
+def test_every_stage_runs_the_code_of_its_own_checkout():
+    variables = yaml.safe_load((ROOT / "grounding" / "dvc.yaml").read_text())["vars"]
+    assert {"python": "PYTHONPATH=../src python"} in variables
+    commands = {name: stage.get("do", stage)["cmd"] for name, stage in GROUNDING_STAGES.items()}
+    assert all(command.startswith("${python} ../stages/") for command in commands.values())
+    own = {name for name, command in commands.items() if command.startswith("${python} ../stages/grounding/")}
+    assert own == {"validate", "fetch", "split", "evaluate", "summarize"}
+    assert list(commands) == [name for name in STAGES if name != "pretrain"]
+
+
+@pytest.mark.parametrize("name", [name for name in GROUNDING_STAGES if name != "validate"])
+def test_stages_need_only_what_they_declare_and_are_deterministic(repository, name):
+    stage = GROUNDING_STAGES[name].get("do", GROUNDING_STAGES[name])
+    remake(repository, stage, {"${key}": "t01", "${item.prev}": "t00", "${method}": "lpi"})
+
+
+WALK = """
+import json, runpy, shutil, sys, yaml
+from pathlib import Path
+from repository import keep_only
+
+STAGES = (("init",), ("train", "t00", "init"), ("train", "t01", "t00"), ("grounding/evaluate",))
+whole = yaml.safe_load(Path("params.yaml").read_text())
+declared = json.loads(sys.argv[1])
+for case, changes in json.loads(sys.argv[2]).items():
+    chosen = json.loads(json.dumps(whole))
+    for name, value in changes.items():
+        group, _, leaf = name.rpartition(".")
+        (chosen[group] if group else chosen)[leaf] = value
+    shutil.rmtree("data/states")
+    for stage, *arguments in STAGES:
+        Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
+        sys.argv = [f"../stages/{stage}.py", *arguments]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    models = ("", "frozen_", "oracle_")
+    result = {prefix: Path(f"metrics/matrices/{prefix}boxes_iou.csv").read_text() for prefix in models}
+    result["parameters"] = json.loads(Path("data/evaluation/facts.json").read_text())["parameters_per_task"]
+    result["kept"] = [Path(f"data/states/{task}/kept.json").exists() for task in ("t00", "t01")]
+    print("RESULT", case, json.dumps(result))
+"""
+
+
+def test_every_method_and_placement_runs(repository):
+    cases = {method: {"method": method, "epochs": 1} for method in METHODS if method not in PREFIXED}
+    cases["dcp"] |= {"interaction.rank": 0}
+    cases |= {place: {"prompts.placement": place} for place in ("insert", "kv", "add")}
+    cases |= {"better": {"keep": "better"}, "measured": {"prompts.warm_start": "measured"}}
+    stages = {name.rpartition("/")[2]: name for name in ("init", "train", "grounding/evaluate")}
+    parts = {path: GROUNDING_STAGES[name] for name, path in stages.items()}
+    names = {path: declared(stage.get("do", stage), "params") for path, stage in parts.items()}
+    done = repository.run(
+        sys.executable,
+        "-c",
+        WALK,
+        json.dumps(names),
+        json.dumps(cases),
+        environment={**repository.environment, "PYTHONPATH": f"{repository.folder / 'src'}:{ROOT / 'tests'}"},
+    )
+    lines = (line.split(" ", 2) for line in done.stdout.splitlines() if line.startswith("RESULT"))
+    results = {case: json.loads(content) for _, case, content in lines}
+    assert set(results) == set(cases)
+    for case, result in results.items():
+        assert result["frozen_"] == results["frozen"][""], case
+        assert (result[""] == result["frozen_"]) == (case == "frozen") or case == "better", case
+        assert result["parameters"] > 0 or case == "frozen"
+        assert result["kept"] == [case == "better"] * 2
+    assert len({results[place]["oracle_"] for place in ("insert", "kv", "add")}) == 3
+    assert results["insert"] == results["lpi"]
+
+
+TINY_STUDY = {
+    "settings": {"deep": {"method": "sprompts", "lr": 0.01}},
+    "groups": {
+        "methods": {
+            "streams": ["aspects"],
+            "seeds": [0],
+            "routings": ["own", "oracle"],
+            "curves": True,
+            "runs": {"lpi": {}, "deep": {"method": "deep"}},
+        },
+        "more": {"streams": ["aspects"], "seeds": [0, 1], "runs": {"lie": {"scenes.lie": 0.5}}},
+    },
+}
+TINY_SEARCH = {
+    "seed": 0,
+    "always": {"deep": {"method": "sprompts"}},
+    "lr": [0.01],
+    "own": {"deep": {"depth": [1]}, "shared": {"depth": [2]}},
+}
+
+
+@pytest.fixture
+def checkout(repository):
+    """The root of the repository with a tiny study and a tiny search, which Git does not know."""
+    root = Checkout(repository.folder)
+    shutil.copytree(ROOT / "benchmarks", root.folder / "benchmarks")
+    for name, content in (("study", TINY_STUDY), ("search", TINY_SEARCH)):
+        path = root.folder / "benchmarks" / f"grounding_{name}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+    yield root
+    for made in ("benchmarks", "docs"):
+        shutil.rmtree(root.folder / made, ignore_errors=True)
+
+
+def test_a_run_in_memory_has_the_numbers_of_the_pipeline(repository, monkeypatch):
+    """And nothing that it does not record changes it."""
+    monkeypatch.chdir(repository.home)
+    stream, summary = GroundingStream("test", Path()), repository.summary()
+    measured = stream.measure({"own": {}, "oracle": {"routing.oracle": True}})
+    for name, expected in (("own", summary[BOXES]), ("oracle", summary["oracle"][BOXES])):
+        ours = measured[name].summary
+        for entry, found in ours[BOXES].items():
+            theirs = expected[entry]
+            assert found == (theirs if isinstance(found, float) else {key: theirs[key] for key in found}), entry
+        assert ours["routing_accuracy"] == summary["routing_accuracy"]
+        assert ours["parameters_per_task"] == summary["parameters_per_task"]
+        assert measured[name].curves[BOXES][-1] == pytest.approx(expected["last"]["r1"], abs=0.01)
+    assert measured["oracle"].values == {**measured["own"].values, "routing.oracle": True}
+    read = {**measured["own"].values, **stream.data_values}
+    assert not {name for name in read if name.startswith(("l2p.", "folder.", "evaluation.split"))}
+    stream.defaults = Parameters({name: stream.defaults[name] for name in {*read, "method"}})
+    assert stream.measure({"own": {}})["own"].summary == measured["own"].summary
+
+
+def test_the_study_of_grounding_has_the_numbers_of_the_pipeline(checkout, repository):
+    command = (sys.executable, "benchmarks/study.py", "--pipeline", "grounding")
+    plan = checkout.run(*command, "--plan").stdout.splitlines()
+    assert len(plan) == 6 and all(line.startswith("-S method=") for line in plan)
+    assert "2 runs to train, 4 rows to fill" in checkout.run(*command, "--groups", "methods").stdout
+    rows = list(csv.DictReader((checkout.folder / "docs/results/grounding_study.csv").open()))
+    places = [(row["stream"], row["method"], row["routing"]) for row in rows]
+    assert places == [("aspects", method, routing) for method in ("lpi", "sprompts") for routing in ("own", "oracle")]
+    summary = repository.summary()
+    for row, boxes in zip(rows, (summary[BOXES], summary["oracle"][BOXES]), strict=False):
+        expected = {name: boxes["average_recall"][name] for name in ("r1", "r5", "r10")}
+        expected |= {
+            "gain": boxes["relative"]["r1"],
+            "mean_iou": boxes["mean_iou"],
+            "upper_bound": boxes["upper_bound"],
+        }
+        expected |= {name: boxes[name]["r1"] for name in ("forgetting", "last")}
+        expected |= {f"routing_accuracy.{by}": value for by, value in summary["routing_accuracy"].items()}
+        assert {name: float(row[name]) for name in expected} == expected
+        assert int(row["parameters_per_task"]) == summary["parameters_per_task"]
+    curves = list(csv.DictReader((checkout.folder / "docs/results/grounding_study_curves.csv").open()))
+    assert [(point["run"], point["step"]) for point in curves] == [(row["run"], step) for row in rows for step in "01"]
+    assert len(checkout.run(*command, "--plan").stdout.splitlines()) == 2
+
+
+def test_a_tiny_search_of_grounding_goes_through_all_names(checkout):
+    command = (sys.executable, "benchmarks/search.py", "--pipeline", "grounding")
+    assert checkout.run(*command).stdout.count("2 of 2 after") == 2  # the rates, then the depths
+    rows = list(csv.DictReader((checkout.folder / "docs/results/grounding_search.csv").open()))
+    tried = Counter((row["method"], row["routing"]) for row in rows)
+    assert tried == {**{("deep", name): 2 for name in GROUNDING.routings}, ("shared", "own"): 2}
+    read = {row["method"]: json.loads(row["values"]) for row in rows}
+    assert {name: values["method"] for name, values in read.items()} == {"deep": "sprompts", "shared": "shared"}
+    assert checkout.run(*command).stdout == ""
