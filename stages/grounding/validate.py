@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lpi.grounding_parameters import GROUNDING
-from lpi.methods import Room, check_room, check_sections, method_class, resolve
+from lpi.methods import Room, check_room, check_sections, fixed_by_method, resolve
 from lpi.models.detectors import load_detector
 from lpi.parameters import Parameters, check_order, load_chain, load_parameters
 from lpi.runtime.errors import plain_errors
@@ -26,10 +26,10 @@ def main() -> None:
     check_sections(parameters)
     load_chain()
     check_order(parameters)
-    check_room(resolve(parameters), room(parameters))
-    method = parameters["method"]
-    if fixed := {name: value for name, value in method_class(method).fixed.items() if name in parameters}:
-        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    used = resolve(parameters)
+    check_room(used, room(used))
+    if fixed := fixed_by_method(parameters):
+        print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 
 

@@ -43,8 +43,15 @@ def resolve(parameters: Parameters) -> Parameters:
     if "method" not in parameters:
         return parameters
     method = method_class(parameters["method"])
-    fixed = {name: value for name, value in method.fixed.items() if name in parameters}
-    return parameters.with_section(parameters["method"], method.Settings).changed(fixed)
+    return parameters.with_section(parameters["method"], method.Settings).changed(fixed_by_method(parameters))
+
+
+def fixed_by_method(parameters: Parameters) -> dict[str, Any]:
+    """Those of these parameters that their method sets, whatever their values are."""
+    method = method_class(parameters["method"])
+    other = "detector" in parameters and method.fixed_in_grounding is not None
+    fixed = method.fixed_in_grounding if other else method.fixed
+    return {name: value for name, value in (fixed or {}).items() if name in parameters}
 
 
 def keeps_better_only(parameters: Mapping[str, Any]) -> bool:
