@@ -19,7 +19,12 @@ def test_clean_removes_results_but_nothing_that_was_fetched_or_put_there(tmp_pat
     kept = ("data/own/photos/1.jpg", "data/own/captions.csv", "data/coco/train2014.zip.part", "data/flickr30k/a.json")
     kept += ("data/refcoco/mdetr_annotations.tar.gz", "grounding/data/own/photos/1.jpg", "grounding/data/own/boxes.csv")
     kept += (".venv/bin/python", ".dvc/cache/files/1")
-    removed = ("data/raw/train.zip", "data/stream/stream.json", "src/lpi/__pycache__/a.pyc", "grounding/data/raw/val.zip")
+    removed = (
+        "data/raw/train.zip",
+        "data/stream/stream.json",
+        "src/lpi/__pycache__/a.pyc",
+        "grounding/data/raw/val.zip",
+    )
     for name in kept + removed:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("content")
