@@ -188,20 +188,22 @@ def fixes_routing(method: type[Method]) -> bool:
 
 
 def methods_in_short(shown: Shown, title: str, other: dict[str, str], found: Groups) -> str:
-    """The methods of `SHORT`, in a line each; as published only where that tells most.
+    """The methods of `SHORT`, in a line each.
 
     title, other: of a further column, the gain in another place, such as {"stream": "mixed"}.
     """
-    group, lines = shown.group("methods", found), []
-    for place, rows in group.items():
-        routings = (OWN, PUBLISHED) if place.label in ("lpi", "sprompts") else (OWN,)
-        if place.stream != "aspects" or place.label not in SHORT or place.routing not in routings:
-            continue
-        elsewhere = cells(group.get(place._replace(**other), []), MEASURES[1:2])
-        lines.append(
-            [place.label, routed(shown, place, rows), *cells(rows, MEASURES), *elsewhere, *cells(rows, [PARAMETERS])]
-        )
-    return markdown(["method", "routing", *titles(MEASURES), title, PARAMETERS[0]], lines)
+    group = shown.group("methods", found)
+    lines = [
+        [
+            place.label,
+            *cells(rows, MEASURES),
+            *cells(group.get(place._replace(**other), []), MEASURES[1:2]),
+            *cells(rows, [PARAMETERS]),
+        ]
+        for place, rows in group.items()
+        if (place.stream, place.routing) == ("aspects", OWN) and place.label in SHORT
+    ]
+    return markdown(["method", *titles(MEASURES), title, PARAMETERS[0]], lines)
 
 
 def whole_methods(shown: Shown, stream: str, found: Groups) -> str:
