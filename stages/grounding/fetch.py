@@ -31,7 +31,7 @@ def main(parameters: Parameters) -> None:
         settings = StickerSettings(**{name: parameters[f"scenes.{name}"] for name in fields})
         write_stickers(OUT, load_catalogue(shipped("data/catalogue.csv"), shipped("data/domains.csv")), settings)
     elif dataset == "folder":
-        own_boxes.fetch(OUT, **folder_settings(parameters))
+        own_boxes.fetch(OUT, **folder_settings(parameters), max_broken=parameters["stream.max_broken"])
     else:
         refcoco.fetch(OUT, dataset, parameters["refcoco.test"])
 

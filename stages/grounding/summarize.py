@@ -93,7 +93,7 @@ def main(parameters: Parameters) -> None:
     trained.report_starts(METRICS)
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
     figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
-    by = parameters["routing.by"]
+    by = facts["routed_by"]
     figures.routing_confusion(confusion[by], names, PLOTS / "routing.png", f"routing by {by} (%)", results.few)
     draw_examples(found, parts, names)
     trained.tell_rejected()

@@ -47,7 +47,6 @@ class LPIReleased(LowRankPerTask):
         "loss.task": 0.125,
         "loss.task_temperature": 0.01,
         "routing.by": "image",
-        "routing.clusters": 5,
         "optimizer.name": "adamw",
         "optimizer.weight_decay": 0.05,
         "lr": 0.01,
