@@ -29,6 +29,7 @@ from torch import Tensor, nn
 GREY = (128, 128, 128)  # beside a picture that is not square
 HIDDEN = 256  # width of the box head
 NEAR = -2.25  # where its last layer starts: edges that are a tenth of the side away
+ONCE, TWICE = "clip.", "encoder.model."  # two names of the same weights, of which files have the first
 BOX_WEIGHT = 1.0  # of the box terms beside the choice of the patch
 
 
@@ -110,7 +111,8 @@ class Files:
         from safetensors.torch import save
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().half() for name, value in sorted(detector.state_dict().items())}
+        own = sorted(item for item in detector.state_dict().items() if not item[0].startswith(TWICE))
+        state = {name: value.detach().cpu().half() for name, value in own}
         state["vocabulary"] = vocabulary.to(torch.int32)
         weights = save({name: value.contiguous() for name, value in state.items()})
         (self.folder / "model.safetensors").write_bytes(weights)
@@ -133,6 +135,7 @@ class Files:
             state = load_file(self.folder / "model.safetensors")
             vocabulary = state.pop("vocabulary").long()
             detector = PatchDetector(config["model"])
+            state |= {f"{TWICE}{name[len(ONCE) :]}": value for name, value in state.items() if name.startswith(ONCE)}
             detector.load_state_dict({name: value.float() for name, value in state.items()})
         except (KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
             reason = str(error).partition("\n")[2].strip() or str(error)
