@@ -14,7 +14,7 @@ OUT = Path("data/features")
 
 
 def main() -> None:
-    parameters = load_parameters()
+    parameters = load_parameters().without("prompts")
     device = device_from_environment()
     extract_features(Path("data/stream"), OUT, load_chain(), load_system(parameters, device), device)
 

@@ -53,8 +53,8 @@ class Refcoco(Section):
     """RefCOCO, RefCOCO+ and RefCOCOg alone."""
 
     test: str = Field(
-        description="refcoco: what the split `test` is: `testA`, `testB`, `testA+testB`; refcocog: `test`; `all`: every"
-        " part that the data set has"
+        description="refcoco: what the split `test` is: `testA` (people alone), `testB` (no people), `testA+testB`;"
+        " refcocog: `test`; `all`: every part that the data set has. Every task needs test pairs"
     )
 
 

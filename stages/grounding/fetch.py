@@ -21,7 +21,8 @@ OUT = Path("data/raw")
 
 def folder_settings(parameters: Parameters) -> dict[str, Any]:
     """How a folder of boxes is read."""
-    return {name: parameters[f"folder.{name}"] for name in ("file", "box", "unit", "turned")}
+    form = {name: parameters[f"folder.{name}"] for name in ("file", "box", "unit", "turned")}
+    return {**form, "max_broken": parameters["stream.max_broken"]}
 
 
 def main(parameters: Parameters) -> None:
@@ -31,7 +32,7 @@ def main(parameters: Parameters) -> None:
         settings = StickerSettings(**{name: parameters[f"scenes.{name}"] for name in fields})
         write_stickers(OUT, load_catalogue(shipped("data/catalogue.csv"), shipped("data/domains.csv")), settings)
     elif dataset == "folder":
-        own_boxes.fetch(OUT, **folder_settings(parameters), max_broken=parameters["stream.max_broken"])
+        own_boxes.fetch(OUT, **folder_settings(parameters))
     else:
         refcoco.fetch(OUT, dataset, parameters["refcoco.test"])
 

@@ -1,5 +1,6 @@
 """Check every parameter of grounding before anything runs; every other stage waits for this one."""
 
+import sys
 from pathlib import Path
 
 from lpi.grounding_parameters import GROUNDING
@@ -16,7 +17,19 @@ def room(parameters: Parameters) -> Room:
     """How many prompts the detector takes, placed as the parameters say."""
     name, placement = parameters["detector"], parameters["prompts.placement"]
     detector = load_detector(name, placement, parameters["prompts.deep"])
-    return Room.of_detector(name, placement, detector.layers, detector.room())
+    return Room.of_detector(name, placement, detector.layers, detector.room(), detector.multiple)
+
+
+DRAWINGS = (
+    "warning: the embedded detector knows drawings only, and is of little use for photographs;"
+    " for these add -S detector=IDEA-Research/grounding-dino-tiny (its weights are downloaded)"
+)
+
+
+def warn(parameters: Parameters) -> None:
+    """Say on stderr what is possible, but hardly what was meant."""
+    if parameters["dataset"] != "openmoji" and parameters["detector"] == "embedded":
+        print(DRAWINGS, file=sys.stderr)
 
 
 def main() -> None:
@@ -30,6 +43,7 @@ def main() -> None:
     check_room(used, room(used))
     if fixed := fixed_by_method(parameters):
         print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 
 
