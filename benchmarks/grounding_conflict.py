@@ -259,7 +259,7 @@ def write_results(rows: Rows) -> list[Check]:
     write_rows(TOKENS_TABLE, tokens)
     found = checks(rows, read_rows(TOKENS_TABLE), located)
     cells = [
-        (*check[:2], f"{check[2]:.2f}" if check[2] < 1 else f"{check[2]:.1f}", "yes" if check[3] else "**no**")
+        (*check[:2], f"{check[2]:.2f}" if abs(check[2]) < 1 else f"{check[2]:.1f}", "yes" if check[3] else "**no**")
         for check in found
     ]
     write_rows(TABLE, [dict(zip(("what", "wanted", "measured", "reached"), row, strict=True)) for row in cells])

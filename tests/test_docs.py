@@ -76,6 +76,14 @@ def test_the_readme_shows_the_numbers_of_the_committed_run():
     assert re.search(rf"reaches {first['relative']['r1']:.2f} points\s+less", README)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/grounding.md"])
+def test_pages_show_the_numbers_of_the_committed_run_of_grounding(page):
+    summary = json.loads(committed.text("grounding/metrics/summary.json"))["boxes"]
+    average, gain = (summary[name]["r1"] for name in ("average_recall", "relative"))
+    line = next(line for line in documents.read(page).splitlines() if line.startswith("boxes: average R@1"))
+    assert f" {average:.2f} [" in line and f"({gain:+.2f} [" in line
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8192
 
