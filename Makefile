@@ -63,7 +63,7 @@ detector: $(INSTALLED)
 # Everything that a run made, but neither the environment, nor DVC's own folder (cache, queue, local settings), nor data
 # that was fetched or put there by hand.
 clean:
-	git clean -fdXq -e '!/.venv/' -e '!/.dvc/' -e '!/.dvc/**' $(foreach set,coco flickr30k own refcoco,-e '!/data/$(set)/' -e '!/data/$(set)/**')
+	git clean -fdXq -e '!/.venv/' -e '!/.dvc/' -e '!/.dvc/**' $(foreach kept,$(addprefix data/,coco flickr30k own refcoco) grounding/data/own,-e '!/$(kept)/' -e '!/$(kept)/**')
 
 # The environment: PYTHON makes it; torch and torchvision come from TORCH_INDEX, the address of a package index or a folder
 # of wheels, or as usual. It keeps both until another is named, and is then made anew.

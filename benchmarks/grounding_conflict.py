@@ -46,7 +46,8 @@ RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, TOKENS_TABLE = (RESULTS / f"grounding_conflict{name}.csv" for name in ("_runs", "", "_tokens"))
 SEEDS = (0, 1, 2)
 SIZES = (20, 50, 150)  # training pictures of a task that are compared at `UPDATES` updates
-UPDATES = 60
+UPDATES = 80
+TOKENS_OF_ONE = 6  # of the prompts of single tasks: enough to learn the errors of few expressions by heart
 DRAWS = 3  # of random tokens
 PICTURES = 900  # that the frozen detector is asked about
 UNSEEN = 10**7  # a seed that neither a pool nor the card has
@@ -72,7 +73,8 @@ class Trial:
         """What differs from grounding/params.yaml: settings of the study, and the trial's own."""
         method = "sprompts" if self.method == "single" else self.method
         settings = study.declaration(GROUNDING)["settings"].get(method, {})
-        return {**settings, "method": method, "seed": self.seed, "updates": self.updates}
+        own = {"depth": 1, "prompt_length": TOKENS_OF_ONE} if self.method == "single" else {}
+        return {**settings, **own, "method": method, "seed": self.seed, "updates": self.updates}
 
     @property
     def identity(self) -> dict[str, str]:
@@ -257,7 +259,7 @@ def write_results(rows: Rows) -> list[Check]:
     write_rows(TOKENS_TABLE, tokens)
     found = checks(rows, read_rows(TOKENS_TABLE), located)
     cells = [
-        (*check[:2], f"{check[2]:.2f}" if check[2] < 1 else f"{check[2]:.1f}", "yes" if check[3] else "**no**")
+        (*check[:2], f"{check[2]:.2f}" if abs(check[2]) < 1 else f"{check[2]:.1f}", "yes" if check[3] else "**no**")
         for check in found
     ]
     write_rows(TABLE, [dict(zip(("what", "wanted", "measured", "reached"), row, strict=True)) for row in cells])

@@ -49,6 +49,7 @@ PUBLISHED = "published"
 ROUTED = {PUBLISHED: "as published", "oracle": "true tasks"}
 LEVEL = 0.95  # of the intervals of paired differences
 WHOLE_METHOD = "as it is"  # among the components
+SHORT = ("lpi", "lpi-released", "frozen", "sprompts", "dcp", "shared", "joint")  # in README.md
 
 
 class Place(NamedTuple):
@@ -186,18 +187,23 @@ def fixes_routing(method: type[Method]) -> bool:
     return "routing.metric" in method.fixed
 
 
-def methods_in_short(found: Groups) -> str:
-    """Both streams in one line for each method; as published only where that tells most."""
-    group, lines = found["methods"], []
-    for place, rows in group.items():
-        control = group.get(place._replace(stream="mixed"), [])
-        routings = (OWN, PUBLISHED) if place.label in ("lpi", "sprompts") else (OWN,)
-        if place.stream != "aspects" or place.routing not in routings:
-            continue
-        measured = [*cells(rows, MEASURES), *cells(control, MEASURES[1:2]), *cells(rows, [PARAMETERS])]
-        lines.append([place.label, routed(OF_RETRIEVAL, place, rows), *measured])
-    header = ["method", "routing", *titles(MEASURES), "gain on the control", PARAMETERS[0]]
-    return markdown(header, lines)
+def methods_in_short(shown: Shown, title: str, other: dict[str, str], found: Groups) -> str:
+    """The methods of `SHORT`, in a line each.
+
+    title, other: of a further column, the gain in another place, such as {"stream": "mixed"}.
+    """
+    group = shown.group("methods", found)
+    lines = [
+        [
+            place.label,
+            *cells(rows, MEASURES),
+            *cells(group.get(place._replace(**other), []), MEASURES[1:2]),
+            *cells(rows, [PARAMETERS]),
+        ]
+        for place, rows in group.items()
+        if (place.stream, place.routing) == ("aspects", OWN) and place.label in SHORT
+    ]
+    return markdown(["method", *titles(MEASURES), title, PARAMETERS[0]], lines)
 
 
 def whole_methods(shown: Shown, stream: str, found: Groups) -> str:
@@ -431,7 +437,10 @@ def targets_table() -> str:
 
 
 OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the group that it needs, the table
-    "methods in short": ("methods", methods_in_short),
+    "methods in short": (
+        "methods",
+        partial(methods_in_short, OF_RETRIEVAL, "gain on the control", {"stream": "mixed"}),
+    ),
     **{f"methods, {stream}": ("methods", partial(whole_methods, OF_RETRIEVAL, stream)) for stream in RETRIEVAL.streams},
     **{
         f"comparison, {stream}": ("methods", partial(comparison_table, OF_RETRIEVAL, stream))
@@ -444,6 +453,10 @@ OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the grou
     "variants of the stream": (
         "variants of the stream",
         partial(crossed, OF_RETRIEVAL, "variants of the stream", "stream"),
+    ),
+    "grounding methods in short": (
+        "grounding methods",
+        partial(methods_in_short, OF_GROUNDING, "gain with true tasks", {"routing": "oracle"}),
     ),
     "grounding methods": ("grounding methods", partial(whole_methods, OF_GROUNDING, "aspects")),
     "grounding comparison": ("grounding methods", partial(comparison_table, OF_GROUNDING, "aspects")),

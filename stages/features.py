@@ -14,8 +14,9 @@ OUT = Path("data/features")
 
 
 def main() -> None:
+    parameters = load_parameters().without("prompts")
     device = device_from_environment()
-    extract_features(Path("data/stream"), OUT, load_chain(), load_system(load_parameters(), device), device)
+    extract_features(Path("data/stream"), OUT, load_chain(), load_system(parameters, device), device)
 
 
 if __name__ == "__main__":

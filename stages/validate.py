@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from lpi.methods import check, check_sections, method_class, resolve
+from lpi.methods import check, check_sections, fixed_by_method, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import GENERAL, Parameters, check_order, load_chain, load_parameters
 from lpi.runtime.errors import plain_errors
@@ -31,9 +31,8 @@ def main() -> None:
     load_chain()
     check_order(parameters)
     check(resolve(parameters), Backbone(parameters["backbone"]).config)
-    method = parameters["method"]
-    if fixed := method_class(method).fixed:
-        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    if fixed := fixed_by_method(parameters):
+        print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 

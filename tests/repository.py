@@ -45,6 +45,7 @@ GROUNDING = (
     "grounding/data/.gitignore",
     "grounding/data/own/README.md",
     "grounding/detector",
+    "grounding/detector.yaml",
     "grounding/metrics/.gitignore",
 )
 TINY_GROUNDING = {

@@ -15,7 +15,8 @@ from lpi.models.detector_training.recipe import Phase, Recipe
 from lpi.models.detector_training.student import interpolated
 from lpi.models.detector_training.texts import ask, telling, true_expression
 from lpi.models.detector_training.trainer import DetectorTrainer
-from lpi.models.detectors.embedded import Embedded, Files
+from lpi.models.detectors.embedded import Embedded, Files, patch_centres
+from lpi.models.detectors.patches import inside
 from lpi.models.pretraining import curriculum
 from lpi.models.pretraining.announcements import Announcement
 from lpi.models.pretraining.curriculum import Draws
@@ -70,13 +71,20 @@ def test_pictures_are_the_same_however_many_are_made(concepts, pictures):
 
 
 def test_boxes_lie_around_what_is_shown(pictures):
-    for scene, boxes, inside in zip(pictures.scenes, pictures.boxes, pictures.patches, strict=True):
-        assert len(boxes) == len(scene.objects) == len(inside)
+    for scene, boxes, patches in zip(pictures.scenes, pictures.boxes, pictures.patches, strict=True):
+        assert len(boxes) == len(scene.objects) == len(patches)
         assert (boxes >= 0).all() and (boxes <= 1).all() and (boxes[:, 2:] > boxes[:, :2]).all()
         for placed, (left, top, right, bottom) in zip(scene.objects, boxes.tolist(), strict=True):
             assert left - 0.02 <= placed.x <= right + 0.02 or placed.parts is None
             assert top - 0.1 <= placed.y <= bottom + 0.1
-        assert inside.any(dim=1).all()
+        assert patches.any(dim=1).all()
+
+
+def test_targets_are_patches_of_the_emoji_alone_and_objects_those_of_the_whole_sticker(pictures):
+    for boxes, patches in zip(pictures.boxes, pictures.patches, strict=True):
+        assert torch.equal(patches, inside(patch_centres(8), boxes))
+    number = pictures.stickers[0]
+    assert (pictures.objects[number] >= 0).sum() > pictures.patches[number].any(dim=0).sum()
 
 
 def test_most_pictures_have_stickers(pictures):

@@ -76,6 +76,14 @@ def test_the_readme_shows_the_numbers_of_the_committed_run():
     assert re.search(rf"reaches {first['relative']['r1']:.2f} points\s+less", README)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/grounding.md"])
+def test_pages_show_the_numbers_of_the_committed_run_of_grounding(page):
+    summary = json.loads(committed.text("grounding/metrics/summary.json"))["boxes"]
+    average, gain = (summary[name]["r1"] for name in ("average_recall", "relative"))
+    line = next(line for line in documents.read(page).splitlines() if line.startswith("boxes: average R@1"))
+    assert f" {average:.2f} [" in line and f"({gain:+.2f} [" in line
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8192
 
@@ -177,15 +185,20 @@ METHODS_FOUND = {
 
 
 def test_methods_in_short_have_both_streams_in_a_line():
-    header, *lines = lines_of("methods in short", {"methods": METHODS_FOUND})
-    assert header[:2] == ["method", "routing"]
-    assert header[2:] == ["R@1", "gain over frozen", "forgetting", "gain on the control", "parameters per task"]
+    dcp = {Place("aspects", "dcp", "own"): rows_of("dcp", [3.0, 5.0, 4.0])}
+    header, *lines = lines_of("methods in short", {"methods": METHODS_FOUND | dcp})
+    assert header == ["method", "R@1", "gain over frozen", "forgetting", "gain on the control", "parameters per task"]
     assert lines == [
-        ["lpi", "by pairs", "6.0 ± 1.0", "6.0 ± 1.0", "12.0 ± 2.0", "2.0 ± 1.4", "2,776"],
-        ["lpi", "as published", "4.0 ± 0.0", "4.0 ± 0.0", "8.0 ± 0.0", "-", "2,776"],
-        ["frozen", "-", "0.0", "0.0", "0.0", "-", "0"],
-        ["maple", "by pairs", "4.0 ± 1.0", "4.0 ± 1.0", "8.0 ± 2.0", "-", "2,776"],
+        ["lpi", "6.0 ± 1.0", "6.0 ± 1.0", "12.0 ± 2.0", "2.0 ± 1.4", "2,776"],
+        ["frozen", "0.0", "0.0", "0.0", "-", "0"],
+        ["dcp", "4.0 ± 1.0", "4.0 ± 1.0", "8.0 ± 2.0", "-", "2,776"],
     ]
+
+
+def test_methods_of_grounding_in_short_have_the_true_tasks_in_a_line():
+    header, *lines = lines_of("grounding methods in short", {"grounding methods": METHODS_FOUND})
+    assert header[4:] == ["gain with true tasks", "parameters per task"]
+    assert lines[0] == ["lpi", "6.0 ± 1.0", "6.0 ± 1.0", "12.0 ± 2.0", "9.0 ± 1.0", "2,776"]
 
 
 def test_a_stream_has_every_method_under_every_routing():

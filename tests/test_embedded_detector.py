@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 import subprocess
 import sys
 
@@ -234,7 +235,14 @@ def test_missing_files_and_weights_of_another_detector_are_named(parts, tmp_path
     other = copy.deepcopy(config)
     other["model"]["vision_cfg"]["width"] *= 2
     Files(tmp_path).save(model, vocabulary, other)
-    with pytest.raises(UserError, match="the weights are not those of this detector"):
+    with pytest.raises(UserError, match="are not those of such a detector"):
+        Files(tmp_path).load()
+    Files(tmp_path).save(model, vocabulary, config)
+    shutil.copy(ROOT / "data/backbone/open_clip_model.safetensors", tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="are not those of such a detector .*vocabulary.*; `git checkout` brings back"):
+        Files(tmp_path).load()
+    (tmp_path / "model.safetensors").write_bytes(b"half a fi")
+    with pytest.raises(UserError, match="are not those of such a detector"):
         Files(tmp_path).load()
 
 

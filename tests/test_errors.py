@@ -34,5 +34,5 @@ def test_every_stage_tells_errors_plainly(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LPI_DEVICE", "abacus")
     monkeypatch.setattr(sys, "argv", [str(path), "t00", "init"] if path.stem == "train" else [str(path)])
-    with pytest.raises(SystemExit, match=r"^error: (params\.yaml|data/pretrain\.yaml|.*data/pretrain\.yaml)"):
+    with pytest.raises(SystemExit, match=r"^error: (params\.yaml|.*data/pretrain\.yaml|.*grounding/detector\.yaml)"):
         runpy.run_path(str(path), run_name="__main__")

@@ -2,11 +2,10 @@ import math
 import subprocess
 import sys
 
-from lpi.models.backbone import BackboneError
 from lpi.models.detectors.added import corner
 from lpi.models.detectors.base import Detections
 from lpi.models.detectors.grounding_dino import PADDING, GroundingDino
-from lpi.models.detectors.pretrained import load_pretrained
+from lpi.models.detectors.pretrained import DetectorError, load_pretrained
 
 import numpy as np
 import pytest
@@ -574,16 +573,42 @@ def test_a_detector_is_loaded_from_a_folder(tmp_path, kind, images, tokens):
     assert np.array_equal(dino.tokenize(["the red cat"]), tiny_dino().tokenize(["the red cat"]))
 
 
+def test_weights_that_lack_a_part_are_refused(tmp_path):
+    model = dino_model()
+    state = {name: value for name, value in model.state_dict().items() if "input_proj" not in name}
+    model.save_pretrained(tmp_path, state_dict=state)
+    bert_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(DetectorError, match="its weights lack .*input_proj.*; they are those of another model"):
+        GroundingDino.load(str(tmp_path))
+
+
+def test_the_number_of_prompts_is_a_multiple_of_what_fills_a_token_of_the_deepest_block():
+    dino = tiny_dino()
+    for depth in range(1, dino.layers + 1):
+        few = dino.multiple(depth)
+        prompts = torch.zeros(depth, few, dino.widths[0]), torch.zeros(depth, few, dino.widths[1])
+        assert (
+            dino.detect(torch.zeros(1, 3, SIZE, SIZE), torch.from_numpy(dino.tokenize(["the red cat"])), *prompts)
+            .boxes.isfinite()
+            .all()
+        )
+
+
+def test_expressions_without_words_are_known():
+    dino = tiny_dino()
+    assert [dino.has_words(text) for text in ("the red cat", "?", " . ", "")] == [True, False, False, False]
+
+
 def test_a_detector_that_cannot_be_loaded_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(
-        BackboneError, match="(?s)cannot be loaded.*Without network, fetch the files of.*give the folder"
+        DetectorError, match="(?s)cannot be loaded.*Without network, fetch the files of.*give the folder"
     ):
         GroundingDino.load(str(tmp_path))
     tiny_detectors.owl_model().save_pretrained(tmp_path)
-    with pytest.raises(BackboneError, match="is a owlv2, not one of grounding-dino, mm-grounding-dino"):
+    with pytest.raises(DetectorError, match="is a owlv2, not one of grounding-dino, mm-grounding-dino"):
         GroundingDino.load(str(tmp_path))
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(BackboneError, match=r"needs transformers .*pip install --editable '.\[grounding\]'"):
+    with pytest.raises(DetectorError, match=r"needs transformers .*pip install --editable '.\[grounding\]'"):
         load_pretrained("IDEA-Research/grounding-dino-tiny", KINDS)
 
 

@@ -1,7 +1,7 @@
 """The parameters of grounding: which schema a file has, and what is refused."""
 
 from lpi.grounding_parameters import GROUNDING
-from lpi.methods import check_room, check_sections, method_class, resolve
+from lpi.methods import Room, check_room, check_sections, method_class, resolve
 from lpi.parameters import (
     GENERAL,
     METHODS,
@@ -106,6 +106,22 @@ def test_settings_that_the_detector_cannot_have_are_refused(shipped, room, chang
     check_room(resolve(shipped), room)
     with pytest.raises(ParameterError, match=message):
         check_room(resolve(shipped.changed(changes)), room)
+
+
+def test_numbers_of_prompts_that_do_not_fill_tokens_are_refused(shipped):
+    room = Room.of_detector("dino", "kv", 12, 256, lambda depth: 2 if depth > 2 else 1)
+    check_room(resolve(shipped.changed({"prompt_length": 3, "depth": 2})), room)
+    with pytest.raises(
+        ParameterError, match="prompt_length must be a multiple of 2 for detector dino with .*depth=4, not 3"
+    ):
+        check_room(resolve(shipped.changed({"prompt_length": 3})), room)
+
+
+def test_photographs_with_the_embedded_detector_are_warned_of(shipped, capsys):
+    validate.warn(shipped)
+    assert capsys.readouterr().err == ""
+    validate.warn(shipped.changed({"dataset": "folder"}))
+    assert "add -S detector=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", PREFIXED)

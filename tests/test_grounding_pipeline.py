@@ -189,13 +189,14 @@ def test_every_stage_runs_the_code_of_its_own_checkout():
     variables = yaml.safe_load((ROOT / "grounding" / "dvc.yaml").read_text())["vars"]
     assert {"python": "PYTHONPATH=../src python"} in variables
     commands = {name: stage.get("do", stage)["cmd"] for name, stage in GROUNDING_STAGES.items()}
+    assert commands.pop("detector") == "cd .. && PYTHONPATH=src python stages/detector.py"
     assert all(command.startswith("${python} ../stages/") for command in commands.values())
     own = {name for name, command in commands.items() if command.startswith("${python} ../stages/grounding/")}
     assert own == {"validate", "fetch", "split", "evaluate", "summarize"}
     assert list(commands) == [name for name in STAGES if name != "pretrain"]
 
 
-@pytest.mark.parametrize("name", [name for name in GROUNDING_STAGES if name != "validate"])
+@pytest.mark.parametrize("name", [name for name in GROUNDING_STAGES if name not in ("detector", "validate")])
 def test_stages_need_only_what_they_declare_and_are_deterministic(repository, name):
     stage = GROUNDING_STAGES[name].get("do", GROUNDING_STAGES[name])
     remake(repository, stage, {"${key}": "t01", "${item.prev}": "t00", "${method}": "lpi"})
@@ -215,13 +216,14 @@ for case, changes in json.loads(sys.argv[2]).items():
         group, _, leaf = name.rpartition(".")
         (chosen[group] if group else chosen)[leaf] = value
     shutil.rmtree("data/states")
-    for stage, *arguments in STAGES:
+    for stage, *arguments in STAGES + ((("grounding/summarize",),) if case == "frozen" else ()):
         Path("params.yaml").write_text(yaml.safe_dump(keep_only(chosen, declared[stage])))
         sys.argv = [f"../stages/{stage}.py", *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
     models = ("", "frozen_", "oracle_")
     result = {prefix: Path(f"metrics/matrices/{prefix}boxes_iou.csv").read_text() for prefix in models}
     result["parameters"] = json.loads(Path("data/evaluation/facts.json").read_text())["parameters_per_task"]
+    result["summary"] = json.loads(Path("metrics/summary.json").read_text())["boxes"]["average_recall"]["r1"]
     result["kept"] = [Path(f"data/states/{task}/kept.json").exists() for task in ("t00", "t01")]
     print("RESULT", case, json.dumps(result))
 """
@@ -232,7 +234,7 @@ def test_every_method_and_placement_runs(repository):
     cases["dcp"] |= {"interaction.rank": 0}
     cases |= {place: {"prompts.placement": place} for place in ("insert", "kv", "add")}
     cases |= {"better": {"keep": "better"}, "measured": {"prompts.warm_start": "measured"}}
-    stages = {name.rpartition("/")[2]: name for name in ("init", "train", "grounding/evaluate")}
+    stages = {name.rpartition("/")[2]: name for name in ("init", "train", "grounding/evaluate", "grounding/summarize")}
     parts = {path: GROUNDING_STAGES[name] for name, path in stages.items()}
     names = {path: declared(stage.get("do", stage), "params") for path, stage in parts.items()}
     done = repository.run(
@@ -253,6 +255,8 @@ def test_every_method_and_placement_runs(repository):
         assert result["kept"] == [case == "better"] * 2
     assert len({results[place]["oracle_"] for place in ("insert", "kv", "add")}) == 3
     assert results["insert"] == results["lpi"]
+    last = [float(cell) for cell in results["frozen"][""].splitlines()[-1].split(",")[1:]]
+    assert results["frozen"]["summary"] == pytest.approx(np.mean(last), abs=0.01)
 
 
 TINY_STUDY = {

@@ -1,6 +1,7 @@
 """Referring expressions become a stream: tasks, pictures of several tasks, and boxes in the stored squares."""
 
 import json
+from functools import partial
 
 from lpi.data.coco import Source
 from lpi.data.errors import DataError
@@ -128,6 +129,16 @@ def test_data_without_splits_is_divided_by_pictures(tmp_path, capsys):
     write(tmp_path, train=things, test=things)
     assert select(tmp_path).images["val"][0]
     assert "no picture is in val" in capsys.readouterr().out
+
+
+def test_expressions_without_words_are_left_out_and_said(tmp_path, capsys):
+    things = [(0, "cup", (2.0, 4.0, 6.0, 8.0), ("the cup", "?")), (1, "cat"), (3, "cup", (2.0, 4.0, 6.0, 8.0), ("??",))]
+    write(tmp_path, train=things, val=EVERYWHERE, test=EVERYWHERE)
+    readable = partial(select_referred, tmp_path, 2, Rules(), None, has_words=lambda text: not text.startswith("?"))
+    (picture,) = readable().images["train"][0]
+    assert picture.captions == ["the cup"] and picture.kinds == ["name"] and len(picture.boxes) == 1
+    told = capsys.readouterr().err
+    assert told == "warning: 2 expressions without words are left out: train/1.png: '?'; train/4.png: '??'\n"
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,19 @@ from conftest import ROOT
 
 
 def test_clean_removes_results_but_nothing_that_was_fetched_or_put_there(tmp_path):
-    (tmp_path / "data").mkdir()
-    for name in ("Makefile", ".gitignore", "data/.gitignore"):
+    for folder in ("data", "grounding/data"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("Makefile", ".gitignore", "data/.gitignore", "grounding/data/.gitignore"):
         shutil.copy(ROOT / name, tmp_path / name)
     kept = ("data/own/photos/1.jpg", "data/own/captions.csv", "data/coco/train2014.zip.part", "data/flickr30k/a.json")
-    kept += ("data/refcoco/mdetr_annotations.tar.gz",)
+    kept += ("data/refcoco/mdetr_annotations.tar.gz", "grounding/data/own/photos/1.jpg", "grounding/data/own/boxes.csv")
     kept += (".venv/bin/python", ".dvc/cache/files/1")
-    removed = ("data/raw/train.zip", "data/stream/stream.json", "src/lpi/__pycache__/a.pyc")
+    removed = (
+        "data/raw/train.zip",
+        "data/stream/stream.json",
+        "src/lpi/__pycache__/a.pyc",
+        "grounding/data/raw/val.zip",
+    )
     for name in kept + removed:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("content")

@@ -579,6 +579,13 @@ def test_dcp_couples_each_layer_to_the_one_before(make, deep):
         torch.testing.assert_close(got, expected)
 
 
+def test_prompts_of_dcp_that_no_layer_hands_on_are_whole_in_every_layer(make):
+    method = make(settings(method="dcp"))
+    assert method.new_prompts().deep == "add"
+    method.system.carries = False
+    assert method.new_prompts().deep == "replace"
+
+
 def test_dcp_starts_without_coupling(make):
     """Nothing is added to deeper layers at first, and the coupling learns from the first step on."""
     method = make(settings(method="dcp"))

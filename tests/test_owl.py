@@ -1,10 +1,10 @@
 import math
 
-from lpi.models.backbone import BackboneError
 from lpi.models.detectors.base import Detections
 from lpi.models.detectors.embedded import patch_centres
 from lpi.models.detectors.owl import Owl
 from lpi.models.detectors.patches import box_terms, inside, mass_loss, patch_distillation
+from lpi.models.detectors.pretrained import DetectorError
 
 import numpy as np
 import pytest
@@ -299,6 +299,6 @@ def test_a_detector_is_loaded_from_a_folder(tmp_path, kind, images):
 
 def test_a_detector_that_cannot_be_loaded_says_what_to_do(tmp_path):
     with pytest.raises(
-        BackboneError, match="(?s)cannot be loaded.*Without network, fetch the files of.*give the folder"
+        DetectorError, match="(?s)cannot be loaded.*Without network, fetch the files of.*give the folder"
     ):
         Owl.load(str(tmp_path))

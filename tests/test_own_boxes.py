@@ -400,6 +400,7 @@ PLACE = r"data/own/boxes.csv: line 2"
             r"the picture is said to have 30 x 25 pixels, but it has 80 x 60$",
         ),
         ("x,y,w,h,image_width,image_height", "1,2,3,4,80.5,60", r"whole numbers of pixels, not 80.5 x 60"),
+        ("x,y,w,h,image_width,image_height", "1,2,3,4,inf,60", r"whole numbers of pixels, not inf x 60"),
     ],
 )
 def test_a_box_that_cannot_be_is_refused_with_file_and_row(home, header, row, message):
@@ -410,6 +411,20 @@ def test_a_box_that_cannot_be_is_refused_with_file_and_row(home, header, row, me
 def test_pixels_under_folder_unit_relative_are_refused(home):
     table(home, XYWH, DOG)
     refused(f"{PLACE}: the box .* has numbers above 1, .*folder.unit=pixel", unit="relative")
+
+
+def test_shares_that_exceed_the_picture_by_rounding_are_cut():
+    box = Drawn((0.334, 0.5, 0.667, 0.501), relative=True)
+    left, top, width, height = in_pixels(box, 4000, 1000, "row 2")
+    assert (left, top) == pytest.approx((1336, 500))
+    assert (left + width, top + height) == pytest.approx((4000, 1000))
+    with pytest.raises(DataError, match="lies outside the picture"):
+        in_pixels(Drawn((0.5, 0.5, 0.6, 0.4), relative=True, fixed=True), 4000, 1000, "row 2")
+
+
+def test_where_the_form_is_known_no_other_is_proposed():
+    with pytest.raises(DataError, match="which are no shares of the picture$"):
+        in_pixels(Drawn((0.1, 0.2, 3.0, 0.5), relative=True, fixed=True), 40, 20, "row 2")
 
 
 def test_a_box_that_exceeds_the_picture_by_rounding_is_cut(home):
@@ -502,7 +517,8 @@ def test_a_broken_picture_is_skipped_but_not_several(home, capsys):
     )
     (home / "c.png").write_bytes(b"no picture")
     table(home, XYWH, DOG, "b.png,a cat,1,2,3,4", "c.png,a cat,1,2,3,4")
-    with pytest.raises(DataError, match=r"2 of 3 pictures are broken, which is too many: .*line 3: .*line 4: "):
+    too_many = r"2 of 3 pictures are broken, more than stream.max_broken=0.001 allows: .*line 3: .*line 4: "
+    with pytest.raises(DataError, match=too_many):
         own_boxes.fetch(Path("raw"))
     own_boxes.fetch(Path("raw"), max_broken=0.7)
     table(home, XYWH, "c.png,a cat,1,2,3,4")

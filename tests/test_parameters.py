@@ -1,6 +1,7 @@
 import json
 from importlib import import_module
 
+from lpi.grounding_parameters import GROUNDING
 from lpi.methods import check, check_sections, method_class, resolve
 from lpi.parameters import (
     GENERAL,
@@ -222,7 +223,21 @@ def test_a_method_may_fix_parameters(tmp_path):
     assert dict(resolve(load_parameters(path))) == {"method": "lpi-released", "lr": 0.05}
 
 
+def test_what_a_method_fixes_in_grounding_are_the_values_of_that_code():
+    released = load_parameters(ROOT / "grounding/params.yaml", GROUNDING).changed({"method": "lpi-released"})
+    used = resolve(released)
+    assert used["prompts.placement"] == "add"
+    assert (used["loss.alignment"], used["loss.task"]) == (0.1 / 0.8, 0.1 / 0.8)
+    assert (used["loss.alignment_form"], used["loss.alignment_temperature"]) == ("cosine", 1 / 100)
+    assert (used["loss.task_form"], used["loss.task_temperature"]) == ("released", 0.01)
+    assert (used["optimizer.name"], used["lr"], used["optimizer.weight_decay"]) == ("adamw", 0.01, 0.05)
+    assert used["batch_size"] == 16
+    assert (used["depth"], used["rank"]) == (released["depth"], released["rank"])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_fixes_is_valid(method):
     for name, value in method_class(method).fixed.items():
         assert GENERAL[name].check(name, value) == value
+    for name, value in (method_class(method).fixed_in_grounding or {}).items():
+        assert GROUNDING.parameters[name].check(name, value) == value

@@ -200,10 +200,12 @@ def beyond_missing(entry: str | dict) -> bool:
     return made != set(paths) or not all(path.startswith(("data/", "metrics/")) for path in made)
 
 
-def test_the_committed_lock_is_that_of_the_committed_code(tmp_path):
+@pytest.mark.parametrize("pipeline", [".", "grounding"])
+def test_the_committed_lock_is_that_of_the_committed_code(tmp_path, pipeline):
     """As docs/team.md promises. `dvc repro` mends it."""
     clone = cloned(ROOT, tmp_path / "clone", "")
-    status = json.loads(clone.run(sys.executable, "-m", "dvc", "status", "--json").stdout)
+    clone.below = pipeline
+    status = json.loads(clone.run(sys.executable, "-m", "dvc", "status", "--json", "dvc.yaml").stdout)
     assert set(status) == {*ALWAYS, *(f"train@{task}" for task in clone.parameters()["tasks"])}
     assert [stage for stage, entries in status.items() if any(map(beyond_missing, entries))] == []
 

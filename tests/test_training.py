@@ -8,10 +8,12 @@ from lpi.systems.retrieval import Retrieval
 import pytest
 import torch
 
+SETTINGS = {"prompt_length": 1, "prompts.modality": "both"}
+
 
 @pytest.fixture
 def method(tiny_clip, tiny_tokenizer):
-    return Frozen(Retrieval(PromptedCLIP(tiny_clip), tiny_tokenizer, torch.nn.Identity()), {"prompt_length": 1})
+    return Frozen(Retrieval(PromptedCLIP(tiny_clip), tiny_tokenizer, torch.nn.Identity()), SETTINGS)
 
 
 def test_seeds_are_honoured_and_differ_between_tasks():

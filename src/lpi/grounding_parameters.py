@@ -53,8 +53,8 @@ class Refcoco(Section):
     """RefCOCO, RefCOCO+ and RefCOCOg alone."""
 
     test: str = Field(
-        description="refcoco: what the split `test` is: `testA`, `testB`, `testA+testB`; refcocog: `test`; `all`: every"
-        " part that the data set has"
+        description="refcoco: what the split `test` is: `testA` (people alone), `testB` (no people), `testA+testB`;"
+        " refcocog: `test`; `all`: every part that the data set has. Every task needs test pairs"
     )
 
 
@@ -80,7 +80,7 @@ class Scenes(Section):
     test: int = Field(ge=1, le=10**6, description="test scenes per domain")
     expressions: int = Field(ge=1, le=100, description="expressions per scene")
     plain: Number = Field(
-        ge=0, le=1, description="share of expressions that tell an object by name, side, size, relation or place"
+        ge=0, le=1, description="share of expressions that tell an object by side, size, relation or place in a row"
     )
     lie: Number = Field(ge=0, le=1, description="chance that another one also states a made-up fact")
     lure: Number = Field(ge=0, le=1, description="chance that this fact holds for another object of that name")

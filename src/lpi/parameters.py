@@ -477,6 +477,11 @@ class Parameters(Mapping[str, Any]):
         """The same, but for some values."""
         return Parameters({**self._values, **changes}, self.source, self.schema)
 
+    def without(self, group: str) -> "Parameters":
+        """The same without the parameters of a group, for what must not depend on them."""
+        kept = {name: value for name, value in self._values.items() if not name.startswith(f"{group}.")}
+        return Parameters(kept, self.source, self.schema)
+
     def with_section(self, method: str, settings: type[Section]) -> "Parameters":
         """The same, with the values of a method's own section checked.
 

@@ -57,7 +57,11 @@ def main(parameters: Parameters) -> None:
     write_rows({**rows, FROZEN: unchanging(frozen_found(pairs, searcher), pairs.task)}, pairs, names)
     for by, counts in results[METHOD].confusion.items():
         write_matrix(OUT / f"confusion_{by}.csv", counts.astype(float), names)
-    facts = {"parameters_per_task": method.parameters_per_task, "task_threshold": parameters["loss.task_threshold"]}
+    facts = {
+        "parameters_per_task": method.parameters_per_task,
+        "routed_by": parameters["routing.by"],
+        "task_threshold": parameters["loss.task_threshold"],
+    }
     (OUT / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 

@@ -21,7 +21,8 @@ OUT = Path("data/raw")
 
 def folder_settings(parameters: Parameters) -> dict[str, Any]:
     """How a folder of boxes is read."""
-    return {name: parameters[f"folder.{name}"] for name in ("file", "box", "unit", "turned")}
+    form = {name: parameters[f"folder.{name}"] for name in ("file", "box", "unit", "turned")}
+    return {**form, "max_broken": parameters["stream.max_broken"]}
 
 
 def main(parameters: Parameters) -> None:

@@ -30,7 +30,7 @@ def main() -> None:
         return encode(lambda batch: detector.encode_text(batch.long()), detector.tokenize(expressions), device)
 
     rules = Rules(**{name: parameters[f"stream.{name}"] for name in Rules.__dataclass_fields__})
-    selection = select_referred(RAW, len(tasks), rules, embed)
+    selection = select_referred(RAW, len(tasks), rules, embed, detector.has_words)
     form = Form(lambda margin: detector.fit, detector.tokenize, partial(save_boxes, fit_box=detector.fit_box))
     print(counts_table(write_stream(selection, RAW, OUT, tasks, rules, form)))
     if shared := repeated_pictures(selection):

@@ -36,21 +36,22 @@ def draw_recall(results: Results, method: str) -> None:
     """Matrix and curve of R@1, of the method, the frozen model and the method with known tasks."""
     names, few = results.names, results.few
     assert results.oracle is not None
-    models = {method: results.recall, "tasks known": results.oracle, "frozen": results.frozen}
-    recall = {label: matrices[BOXES][1] for label, matrices in models.items()}
-    figures.recall_matrix(lower(recall[method]), names, PLOTS / "recall_matrix.png", "R@1 (%)", few)
-    draws = {label: results.draws.measures[model, BOXES, 1].seen for label, model in zip(models, ORDER, strict=True)}
+    found = {METHOD: results.recall, ORACLE: results.oracle, FROZEN: results.frozen}
+    figures.recall_matrix(lower(found[METHOD][BOXES][1]), names, PLOTS / "recall_matrix.png", "R@1 (%)", few)
+    labels = {METHOD: method, ORACLE: "tasks known", FROZEN: figures.FROZEN}
+    shown = {model: label for model, label in labels.items() if model == METHOD or label != method}
     figures.recall_over_stream(
-        {label: seen_recall(matrix) for label, matrix in recall.items()},
+        {label: seen_recall(found[model][BOXES][1]) for model, label in shown.items()},
         names,
         PLOTS / "recall_over_stream.png",
         "mean R@1 over seen tasks (%)",
-        {label: interval(seen) for label, seen in draws.items() if label != "tasks known"},
+        {
+            label: interval(results.draws.measures[model, BOXES, 1].seen)
+            for model, label in shown.items()
+            if model != ORACLE
+        },
         few,
     )
-
-
-ORDER = (METHOD, ORACLE, FROZEN)
 
 
 def draw_examples(found: dict[str, Found], parts: list[TaskData], names: list[str]) -> None:
@@ -93,7 +94,7 @@ def main(parameters: Parameters) -> None:
     trained.report_starts(METRICS)
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
     figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
-    by = parameters["routing.by"]
+    by = facts["routed_by"]
     figures.routing_confusion(confusion[by], names, PLOTS / "routing.png", f"routing by {by} (%)", results.few)
     draw_examples(found, parts, names)
     trained.tell_rejected()

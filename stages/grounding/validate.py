@@ -1,9 +1,10 @@
 """Check every parameter of grounding before anything runs; every other stage waits for this one."""
 
+import sys
 from pathlib import Path
 
 from lpi.grounding_parameters import GROUNDING
-from lpi.methods import Room, check_room, check_sections, method_class, resolve
+from lpi.methods import Room, check_room, check_sections, fixed_by_method, resolve
 from lpi.models.detectors import load_detector
 from lpi.parameters import Parameters, check_order, load_chain, load_parameters
 from lpi.runtime.errors import plain_errors
@@ -16,7 +17,19 @@ def room(parameters: Parameters) -> Room:
     """How many prompts the detector takes, placed as the parameters say."""
     name, placement = parameters["detector"], parameters["prompts.placement"]
     detector = load_detector(name, placement, parameters["prompts.deep"])
-    return Room.of_detector(name, placement, detector.layers, detector.room())
+    return Room.of_detector(name, placement, detector.layers, detector.room(), detector.multiple)
+
+
+DRAWINGS = (
+    "warning: the embedded detector knows drawings only, and is of little use for photographs;"
+    " for these add -S detector=IDEA-Research/grounding-dino-tiny (its weights are downloaded)"
+)
+
+
+def warn(parameters: Parameters) -> None:
+    """Say on stderr what is possible, but hardly what was meant."""
+    if parameters["dataset"] != "openmoji" and parameters["detector"] == "embedded":
+        print(DRAWINGS, file=sys.stderr)
 
 
 def main() -> None:
@@ -26,10 +39,11 @@ def main() -> None:
     check_sections(parameters)
     load_chain()
     check_order(parameters)
-    check_room(resolve(parameters), room(parameters))
-    method = parameters["method"]
-    if fixed := {name: value for name, value in method_class(method).fixed.items() if name in parameters}:
-        print(f"method {method} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    used = resolve(parameters)
+    check_room(used, room(used))
+    if fixed := fixed_by_method(parameters):
+        print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 
 

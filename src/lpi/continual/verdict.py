@@ -13,7 +13,7 @@ class Verdict:
     """Whether a task's prompts beat the frozen model.
 
     Attributes:
-        gain: mean over both directions of R@1 among the task's validation pairs, minus the frozen model's, in points.
+        gain: R@1 among the task's validation pairs minus the frozen model's, in points; of both directions, their mean.
         error: the standard error of that difference.
         images: the number of validation images.
     """

@@ -4,7 +4,7 @@
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -43,8 +43,15 @@ def resolve(parameters: Parameters) -> Parameters:
     if "method" not in parameters:
         return parameters
     method = method_class(parameters["method"])
-    fixed = {name: value for name, value in method.fixed.items() if name in parameters}
-    return parameters.with_section(parameters["method"], method.Settings).changed(fixed)
+    return parameters.with_section(parameters["method"], method.Settings).changed(fixed_by_method(parameters))
+
+
+def fixed_by_method(parameters: Parameters) -> dict[str, Any]:
+    """Those of these parameters that their method sets, whatever their values are."""
+    method = method_class(parameters["method"])
+    other = "detector" in parameters and method.fixed_in_grounding is not None
+    fixed = method.fixed_in_grounding if other else method.fixed
+    return {name: value for name, value in (fixed or {}).items() if name in parameters}
 
 
 def keeps_better_only(parameters: Mapping[str, Any]) -> bool:
@@ -64,6 +71,7 @@ class Room:
         tokens: the largest number of prompt tokens in a layer.
         why: what needs the other places, for messages.
         prefixes: whether it takes keys and values as prompts (`Method.prefixes`).
+        multiple: of what the number of tokens must be a multiple, by the number of prompted layers.
     """
 
     model: str
@@ -71,6 +79,7 @@ class Room:
     tokens: int
     why: str = ""
     prefixes: bool = True
+    multiple: Callable[[int], int] = lambda depth: 1
 
     @classmethod
     def of_backbone(cls, name: str, model: Mapping[str, Any]) -> "Room":
@@ -81,9 +90,12 @@ class Room:
         return cls(f"backbone {name}", layers, context - 3, why)
 
     @classmethod
-    def of_detector(cls, name: str, placement: str, layers: int, tokens: int) -> "Room":
+    def of_detector(
+        cls, name: str, placement: str, layers: int, tokens: int, multiple: Callable[[int], int] = lambda depth: 1
+    ) -> "Room":
         """That of a detector which takes so many where prompts enter at this `prompts.placement`."""
-        return cls(f"detector {name} with prompts.placement={placement}", layers, tokens, prefixes=False)
+        model = f"detector {name} with prompts.placement={placement}"
+        return cls(model, layers, tokens, prefixes=False, multiple=multiple)
 
 
 def check(parameters: Parameters, model: Mapping[str, Any]) -> None:
@@ -122,6 +134,11 @@ def check_room(parameters: Parameters, room: Room) -> None:
         several = " (several prompts of this length are inserted)" * (tokens != parameters["prompt_length"])
         why = f", {room.why}" if room.why else " for"
         raise ParameterError(f"prompt_length must be at most {room.tokens}{why} {room.model}, not {tokens}{several}")
+    if tokens % room.multiple(depth):
+        raise ParameterError(
+            f"prompt_length must be a multiple of {room.multiple(depth)} for {room.model} and depth={depth}, not"
+            f" {tokens}: a later stage of the image tower has wider tokens"
+        )
 
 
 def check_sections(parameters: Parameters) -> None:

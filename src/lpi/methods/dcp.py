@@ -80,6 +80,5 @@ class DCP(PerTask):
 
     def new_prompts(self) -> nn.Module:
         settings = self.settings
-        return CoupledPrompts(
-            settings["depth"], self.anchor, settings["prompts.scale"], self.system.heads, settings["prompts.deep"]
-        )
+        deep = settings["prompts.deep"] if self.system.carries else "replace"
+        return CoupledPrompts(settings["depth"], self.anchor, settings["prompts.scale"], self.system.heads, deep)

@@ -37,12 +37,14 @@ class System(ABC):
     Attributes:
         name: of the loss that trains prompts, in logs.
         compares: whether the pairs of a batch are compared with each other, so that a loss depends on all of them.
+        carries: whether a layer's prompts reach the next, as tokens do; else deeper ones are not added to earlier ones.
         gather: a part of a batch, (b, ...), -> the whole, (B, ...), where several processes share the batches.
         patch_dropout: share of an image's patches that are left out at random where gradients are computed.
     """
 
     name: str
     compares: bool
+    carries: bool = True
     gather: Callable[[Tensor], Tensor] = staticmethod(same)
     patch_dropout: float = 0.0
 

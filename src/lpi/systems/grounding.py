@@ -23,6 +23,7 @@ class Grounding(System):
 
     def __init__(self, detector: Detector):
         self.detector = detector
+        self.carries = detector.placement != "kv"
         self._extra: list[str] = []  # the names of what answers hold besides boxes and scores
 
     @property

@@ -68,17 +68,30 @@ def in_pixels(box: Drawn, width: int, height: int, place: str) -> Box:
     numbers = box.numbers
     told = f"{place}: the box {[round(number, 4) for number in numbers]}"
     if box.relative and max(numbers) > 1 + ROUNDING:
-        raise DataError(f"{told} has numbers above 1, which are no shares of the picture; in pixels: folder.unit=pixel")
+        hint = "" if box.fixed else "; in pixels: folder.unit=pixel"
+        raise DataError(f"{told} has numbers above 1, which are no shares of the picture{hint}")
+    box = _cut(box)
     if not box.relative and min(numbers) >= 0 and max(numbers) <= 1:
         raise DataError(f"{told} is a pixel at most; if these are shares of width and height: folder.unit=relative")
     try:
         return _checked(box, width, height, place)
     except DataError as error:
         other = replace(box, corners=not box.corners)
-        if _fits(other, width, height):
+        if not box.fixed and _fits(other, width, height):
             name, what = ("xyxy", "left, top, right, bottom") if other.corners else ("xywh", "left, top, width, height")
             raise DataError(f"{error}; if its numbers are {what}: folder.box={name}") from None
         raise
+
+
+def _cut(box: Drawn) -> Drawn:
+    """Shares that reach beyond the picture by `ROUNDING` at most end at its edge."""
+    if not box.relative:
+        return box
+    left, top, third, fourth = box.numbers
+    ends = (third, fourth) if box.corners else (left + third, top + fourth)
+    right, bottom = (1.0 if 1 < end <= 1 + ROUNDING else end for end in ends)
+    kept = (right, bottom) if box.corners else (right - left, bottom - top)
+    return replace(box, numbers=(left, top, *kept))
 
 
 def _checked(box: Drawn, width: int, height: int, place: str) -> Box:

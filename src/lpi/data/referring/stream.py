@@ -1,9 +1,10 @@
 """Make the stream of referring expressions: objects become tasks, and a task has the pictures of its objects."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lpi.data.clusters import Embed, cluster_items
@@ -17,6 +18,7 @@ from lpi.data.split import Rules, Selection
 import numpy as np
 
 Box = tuple[float, float, float, float]
+SHOWN = 5  # expressions in a warning
 FitBox = Callable[[Box, int, int], Box]  # left, top, right, bottom in pixels, width, height -> in the stored square
 
 
@@ -52,6 +54,21 @@ def pictures(things: Iterable[Referred]) -> list[Picture]:
     return list(found.values())
 
 
+def with_words(parts: Parts, has_words: Callable[[str], bool]) -> tuple[Parts, list[str]]:
+    """The objects with those of their expressions that have words, and what was left out, for messages."""
+    kept: Parts = {}
+    lost: list[str] = []
+    for split, things in parts.items():
+        kept[split] = []
+        for thing in things:
+            good = [number for number, text in enumerate(thing.expressions) if has_words(text)]
+            lost += [f"{thing.file_name}: {text!r}" for text in thing.expressions if not has_words(text)]
+            texts = tuple(thing.expressions[number] for number in good)
+            kinds = tuple(thing.kinds[number] for number in good) if thing.kinds else ()
+            kept[split] += [replace(thing, expressions=texts, kinds=kinds)] if good else []
+    return kept, lost
+
+
 def tasks_of(parts: Parts, groups: list[str], rule: str, count: int, embed: Embed) -> tuple[list[str], TaskOf]:
     """The names of all tasks, and the task of an object.
 
@@ -73,7 +90,9 @@ def tasks_of(parts: Parts, groups: list[str], rule: str, count: int, embed: Embe
     return names, found.__getitem__
 
 
-def select_referred(raw: Path, count: int, rules: Rules, embed: Embed) -> Selection:
+def select_referred(
+    raw: Path, count: int, rules: Rules, embed: Embed, has_words: Callable[[str], bool] = bool
+) -> Selection:
     """Decide which expressions become which task; a picture is in every task that one of its objects belongs to.
 
     Args:
@@ -81,11 +100,16 @@ def select_referred(raw: Path, count: int, rules: Rules, embed: Embed) -> Select
         count: number of tasks.
         rules: how objects become tasks; `test_cap` is of pictures.
         embed: see `tasks_of`.
+        has_words: whether the detector can read an expression; others are left out, and said.
 
     Raises:
         DataError: fewer tasks than wanted, or a task without pairs in a split; see also `read_referred`.
     """
-    source, parts = Source.load(raw), {split: read_referred(raw, split) for split in SPLITS}
+    source = Source.load(raw)
+    parts, lost = with_words({split: read_referred(raw, split) for split in SPLITS}, has_words)
+    if lost:
+        told = f"{'; '.join(lost[:SHOWN])}{' ...' * (len(lost) > SHOWN)}"
+        print(f"warning: {len(lost)} expressions without words are left out: {told}", file=sys.stderr)
     rule = source.assignment if rules.assignment == "default" else rules.assignment
     groups = list(dict.fromkeys(kind.group for kind in read_categories(raw, "train")))
     names, task_of = tasks_of(parts, groups, rule, count, embed)

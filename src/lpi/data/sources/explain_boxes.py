@@ -8,7 +8,7 @@ from lpi.data.coco import SPLITS
 from lpi.data.referring.division import FROM_TRAIN, completed, incomplete, lacks_val
 from lpi.data.referring.format import Referred
 from lpi.data.selection import too_few
-from lpi.data.sources.own_boxes import OwnBoxes, read_boxes
+from lpi.data.sources.own_boxes import MAX_BROKEN, OwnBoxes, read_boxes
 from lpi.data.sources.own_objects import Objects, counts
 from lpi.data.tables.boxes import BoxForm
 
@@ -22,6 +22,7 @@ def explain_boxes(
     unit: str = "pixel",
     turned: bool = True,
     tasks: int | None = None,
+    max_broken: float = MAX_BROKEN,
 ) -> str:
     """How a folder is understood: form, columns, pairs by task and split, the first boxes, and every warning.
 
@@ -29,7 +30,7 @@ def explain_boxes(
 
     Args:
         folder: the folder, or one file in it.
-        file, box, unit, turned: see `lpi.data.sources.own_boxes.fetch`.
+        file, box, unit, turned, max_broken: see `lpi.data.sources.own_boxes.fetch`.
         tasks: how many are wanted; None if that is not known.
 
     Raises:
@@ -37,7 +38,7 @@ def explain_boxes(
     """
     if folder.is_file():
         folder, file = folder.parent, folder.name
-    data = read_boxes(folder, file, BoxForm(box, unit), turned)
+    data = read_boxes(folder, file, BoxForm(box, unit), turned, max_broken)
     objects = data.objects
     everything = [(split, thing) for split in SPLITS for thing in objects.parts[split]]
     lines = [f"{what + ':':<{12}}{how}" for what, how in data.facts]

@@ -166,5 +166,6 @@ def _tolerated(broken: Sequence[str], count: int, max_broken: float) -> list[str
     if not broken:
         return []
     if len(broken) > max(1, max_broken * count) or len(broken) == count:
-        raise DataError(f"{len(broken)} of {count} pictures are broken, which is too many: {'; '.join(broken[:5])}")
+        more = "" if len(broken) == count else f", more than stream.max_broken={max_broken} allows"
+        raise DataError(f"{len(broken)} of {count} pictures are broken{more}: {'; '.join(broken[:5])}")
     return [f"{len(broken)} of {count} pictures are broken and skipped: {'; '.join(broken)}"]

@@ -1,5 +1,6 @@
 """A table of boxes: its columns, and its rows as one expression and one box each."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,11 +55,13 @@ class Drawn:
         numbers: four.
         corners: whether they are left, top, right and bottom; else left, top, width and height.
         relative: whether they are shares of the picture's width and height; else pixels.
+        fixed: whether that is known from the kind of file, whatever the parameters say.
     """
 
     numbers: tuple[float, ...]
     corners: bool = False
     relative: bool = False
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def size_in(values: Mapping[str, Any], box: Sequence[str], place: str) -> tuple[
         if width in box or not {width, height} <= values.keys():
             continue
         found = [number_in(values[name] or 0, name, place) for name in (width, height)]
-        if any(number < 0 or number != int(number) for number in found):
+        if any(not math.isfinite(number) or number < 0 or number != int(number) for number in found):
             raise DataError(f"{place}: a picture has whole numbers of pixels, not {found[0]:g} x {found[1]:g}")
         if all(found):  # programs write 0 where they do not know it
             return int(found[0]), int(found[1])

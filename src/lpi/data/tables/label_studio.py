@@ -92,7 +92,7 @@ def _rows(region: list[Result], image: str, place: str) -> Iterator[BoxRow]:
     facts = facts_in({"category": labels[0] if labels else None, **named(chosen, place)}, place)
     size = size_in(named(first, place), ("box",), place)
     for expression in expressions_in(texts, place):
-        yield BoxRow(place, image, expression, Drawn(numbers, relative=True), size, **facts)
+        yield BoxRow(place, image, expression, Drawn(numbers, relative=True, fixed=True), size, **facts)
 
 
 def _listed(result: Result, name: str) -> list[Any]:

@@ -37,6 +37,7 @@ class Method(nn.Module, ABC):
     Attributes:
         Settings: the parameters that the method alone reads, a section of params.yaml with the method's name.
         fixed: parameters that the method sets whatever params.yaml says, by dotted name.
+        fixed_in_grounding: those of the second pipeline, where they are others; None: `fixed`, as far as it has them.
         keepable: a task's prompts are its own, so they can be left out where they do not help (`reject_last`).
         least_depth: the smallest number of prompted layers that the method can have.
         routed: the prompts of a query depend on the task that it is routed to.
@@ -55,6 +56,7 @@ class Method(nn.Module, ABC):
 
     Settings: type[Section] = Section
     fixed: Mapping[str, Any] = {}
+    fixed_in_grounding: Mapping[str, Any] | None = None
     keepable = False
     least_depth = 1
     routed = True

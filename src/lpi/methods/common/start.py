@@ -11,7 +11,7 @@ class Start:
     """What was measured for a task before its training, and where it starts.
 
     Attributes:
-        losses: retrieval loss of the task's own training pairs under each finished task's prompts, and without prompts.
+        losses: loss of the task's own training pairs under each finished task's prompts, and without prompts.
         task: the finished task from whose prompts it starts; None: anew.
     """
 

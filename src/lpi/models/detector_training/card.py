@@ -6,7 +6,18 @@ from pathlib import Path
 
 from lpi.data.openmoji.facts import PARTS
 from lpi.data.openmoji.stickers import FactSettings
-from lpi.models.detector_training.probe import PLAIN, Subject, about, inserted, plain, single, unseen
+from lpi.models.detector_training.probe import (
+    NEUTRAL,
+    PLAIN,
+    STRENGTH,
+    TOKENS,
+    Subject,
+    about,
+    inserted,
+    plain,
+    single,
+    unseen,
+)
 from lpi.models.detector_training.trainer import DetectorTrainer
 from lpi.runtime.devices import describe
 
@@ -24,7 +35,8 @@ with a box, and its embedding is compared with that of the expression. {paramete
 {vocabulary} pieces of words among them; other words are spelled in bytes.
 
 * **Data**: {pictures:,} rendered pictures, {stickers:.0%} of them of stickers (an emoji on a card, with a ring, a bar
-  and a dot), and true expressions of all kinds; none of the pictures of the task stream. OpenMoji 17.0.0, CC BY-SA 4.0.
+  and a dot), and expressions of all kinds, true ones in the first phases, also with made-up facts in the last two; none
+  of the pictures of the task stream. OpenMoji 17.0.0, CC BY-SA 4.0.
 * **Training**: {steps:,} steps as `grounding/detector.yaml` says; {minutes:.0f} minutes, rendering not counted, on
   {where}, torch {torch}.
 * **Announcements**: inserted tokens of a fixed direction per part (card, ring, bar, dot) tell both towers about which
@@ -37,8 +49,9 @@ object with a rival, and a made-up fact of another part, which holds for the riv
 
 {parts}
 
-*one true fact*: the same, without the made-up fact and without tokens. Mean IoU where the right object is chosen:
-{located:.2f}. Plain expressions, without tokens:
+*one true fact*: the same, without the made-up fact and without tokens. Zero and random tokens: {tokens} in each tower,
+random ones with a standard deviation of {neutral}. Parts: two tokens in a fixed direction, with a deviation of
+{strength:.2g}. Mean IoU where the right object is chosen: {located:.2f}. Plain expressions, without tokens:
 
 {kinds}
 
@@ -113,6 +126,9 @@ def write_card(trainer: DetectorTrainer, path: Path, pictures: int = PICTURES) -
             hit=0.5,
             asked=len(about(subject.pictures, "card", FACTS).texts),
             lure=FACTS.lure,
+            tokens=TOKENS,
+            neutral=NEUTRAL,
+            strength=STRENGTH * recipe.inserted.deviation / 2,
             parts=table_of(parts),
             located=located,
             kinds=table_of(recall_by_kind(subject)),

@@ -33,8 +33,9 @@ class Pictures:
         images: (n, S, S, 3) uint8.
         scenes: n.
         boxes: n times (objects, 4): left, top, right, bottom relative to the side; of a sticker, those of its emoji.
-        patches: n times (objects, P): which patches have their centre in the object, with its card, ring and bar.
-        objects: (n, P) the number of the smallest object that a patch is of; -1 where there is none.
+        patches: n times (objects, P): which patches have their centre in the box, the nearest one if none has.
+        objects: (n, P) the number of the smallest object that a patch is of, with card, ring and bar; -1 where there is
+            none.
         around: (n, P, 4) that object's box; zeros where there is none.
     """
 
@@ -95,10 +96,11 @@ def render_pictures(
         scenes += own_scenes
         boxes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_boxes]
         wholes += [torch.tensor(corners(each), dtype=torch.float32) / side for each in own_wholes]
-    within = [inside(patch_centres(patches), own) for own in wholes]
-    objects = torch.stack([smallest_of(*own) for own in zip(boxes, within, strict=True)])
+    centres = patch_centres(patches)
+    covered = [inside(centres, own) for own in wholes]
+    objects = torch.stack([smallest_of(*own) for own in zip(boxes, covered, strict=True)])
     around = torch.stack([own[number] * (number >= 0)[:, None] for own, number in zip(boxes, objects, strict=True)])
-    return Pictures(np.concatenate(images), scenes, boxes, within, objects, around)
+    return Pictures(np.concatenate(images), scenes, boxes, [inside(centres, own) for own in boxes], objects, around)
 
 
 def smallest_of(boxes: Tensor, patches: Tensor) -> Tensor:

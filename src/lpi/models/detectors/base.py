@@ -71,6 +71,14 @@ class Detector(nn.Module, ABC):
     def room(self) -> int:
         """The largest number of prompt tokens in a layer."""
 
+    def multiple(self, depth: int) -> int:
+        """Of what the number of prompt tokens must be a multiple, where so many layers have prompts."""
+        return 1
+
+    def has_words(self, expression: str) -> bool:
+        """Whether anything is left of an expression when it is tokenized."""
+        return True
+
     @abstractmethod
     def anchor(self, length: int) -> tuple[Tensor, Tensor]:
         """First-layer prompts that leave the frozen model almost alone: (N, d_v) and (N, d_t)."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 GREY = (128, 128, 128)  # beside a picture that is not square
 HIDDEN = 256  # width of the box head
 NEAR = -2.25  # where its last layer starts: edges that are a tenth of the side away
+ONCE, TWICE = "clip.", "encoder.model."  # two names of the same weights, of which files have the first
 BOX_WEIGHT = 1.0  # of the box terms beside the choice of the patch
 
 
@@ -110,7 +111,8 @@ class Files:
         from safetensors.torch import save
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().half() for name, value in sorted(detector.state_dict().items())}
+        own = sorted(item for item in detector.state_dict().items() if not item[0].startswith(TWICE))
+        state = {name: value.detach().cpu().half() for name, value in own}
         state["vocabulary"] = vocabulary.to(torch.int32)
         weights = save({name: value.contiguous() for name, value in state.items()})
         (self.folder / "model.safetensors").write_bytes(weights)
@@ -122,20 +124,25 @@ class Files:
         Raises:
             UserError: a file is missing, or the weights are those of another model.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         for name in ("config.json", "model.safetensors"):
             if not (self.folder / name).exists():
                 raise UserError(f"{self.folder / name} is missing; `make detector` makes it")
-        config = json.loads((self.folder / "config.json").read_text("utf-8"))
-        state = load_file(self.folder / "model.safetensors")
-        vocabulary = state.pop("vocabulary").long()
-        detector = PatchDetector(config["model"])
         try:
+            config = json.loads((self.folder / "config.json").read_text("utf-8"))
+            state = load_file(self.folder / "model.safetensors")
+            vocabulary = state.pop("vocabulary").long()
+            detector = PatchDetector(config["model"])
+            state |= {f"{TWICE}{name[len(ONCE) :]}": value for name, value in state.items() if name.startswith(ONCE)}
             detector.load_state_dict({name: value.float() for name, value in state.items()})
-        except RuntimeError as error:
+        except (KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
             reason = str(error).partition("\n")[2].strip() or str(error)
-            raise UserError(f"{self.folder}: the weights are not those of this detector: {reason}") from None
+            raise UserError(
+                f"{self.folder}: config.json and model.safetensors are not those of such a detector ({reason});"
+                " `git checkout` brings back the committed one, `make detector` makes it anew"
+            ) from None
         return freeze(detector), vocabulary, config  # type: ignore[return-value]
 
 
@@ -208,8 +215,8 @@ class Embedded(Detector):
         return (self.model.encoder.visual.output_dim,) * 2
 
     def room(self) -> int:
-        """Inserted tokens must leave places for three of the expression; others only cost time."""
-        return self.model.encoder.context_length - 3 if self.placement == "insert" else 256
+        """Inserted tokens must leave places for three of the expression; others as many as there are patches."""
+        return self.model.encoder.context_length - 3 if self.placement == "insert" else len(self.model.centres)
 
     def anchor(self, length: int) -> tuple[Tensor, Tensor]:
         """Zeros: the detector was trained to be the same with tokens of zeros."""
@@ -271,8 +278,7 @@ class Embedded(Detector):
 def corner_places(length: int, side: int) -> Tensor:
     """Positions of N tokens, after the class token, that make up the picture's upper left corner, row by row.
 
-    As released: floor(sqrt(N)) rows (GROUNDING code of LPI, image tower); the last ones are beyond the last row where N
-    is no product of rows and columns.
+    As released (grounding code of LPI, image tower): floor(sqrt(N)) columns down, as many across as are needed.
     """
     rows = math.isqrt(length)
     columns = -(-length // rows)

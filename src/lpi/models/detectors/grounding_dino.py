@@ -113,7 +113,7 @@ class GroundingDino(Detector):
             placement, size: as for the class.
 
         Raises:
-            BackboneError: it cannot be loaded; says what to do.
+            DetectorError: it cannot be loaded; says what to do.
         """
         return cls(*load_pretrained(name, KINDS), placement, size)
 
@@ -175,6 +175,10 @@ class GroundingDino(Detector):
             return self.context
         return int(min(self.context, *(side * 2**stage for stage, side in enumerate(self._maps()))))
 
+    def multiple(self, depth: int) -> int:
+        """Prompts of Swin's first width have to fill whole tokens of the deepest prompted block."""
+        return int(self._blocks[depth - 1].attention.q_proj.in_features) // self.widths[0]
+
     def anchor(self, length: int) -> tuple[Tensor, Tensor]:
         """Zeros: nothing is added, or keys and values without content."""
         vision, text = (torch.zeros(length, width, device=self.model.device) for width in self.widths)
@@ -190,12 +194,19 @@ class GroundingDino(Detector):
         """
         rows = np.full((len(expressions), self.context), PAD, dtype=np.int32)
         for row, expression in zip(rows, expressions, strict=True):
-            ids = self.tokenizer(expression.lower(), add_special_tokens=False, verbose=False)["input_ids"]
-            words = [i for i in ids if i not in MARKS][: self.context - 3]
+            words = self._words_of(expression)[: self.context - 3]
             if not words:
                 raise ValueError(f"the expression {expression!r} has no words; leave it out")
             row[: len(words) + 3] = [CLS, *words, STOP, SEP]
         return rows
+
+    def has_words(self, expression: str) -> bool:
+        return bool(self._words_of(expression))
+
+    def _words_of(self, expression: str) -> list[int]:
+        """Token ids without marks."""
+        ids = self.tokenizer(expression.lower(), add_special_tokens=False, verbose=False)["input_ids"]
+        return [i for i in ids if i not in MARKS]
 
     def fit(self, image: Image.Image) -> Image.Image:
         return fit_square(image, self.size, PADDING)

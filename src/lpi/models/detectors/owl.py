@@ -67,7 +67,7 @@ class Owl(Detector):
             placement: as for the class.
 
         Raises:
-            BackboneError: it cannot be loaded; says what to do.
+            DetectorError: it cannot be loaded; says what to do.
         """
         return cls(*load_pretrained(name, KINDS), placement)
 
@@ -130,12 +130,20 @@ class Owl(Detector):
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         rows = np.zeros((len(expressions), self.context), dtype=np.int32)
         for row, expression in zip(rows, expressions, strict=True):
-            ids = self.tokenizer(expression.strip(), add_special_tokens=False, verbose=False)["input_ids"]
-            words = [i for i in ids if i not in (start, end)][: self.context - 2]
+            words = self._words_of(expression)[: self.context - 2]
             if not words:
                 raise ValueError(f"the expression {expression!r} has no words; leave it out")
             row[: len(words) + 2] = [start, *words, end]
         return rows
+
+    def has_words(self, expression: str) -> bool:
+        return bool(self._words_of(expression))
+
+    def _words_of(self, expression: str) -> list[int]:
+        """Token ids without start and end."""
+        marks = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        ids = self.tokenizer(expression.strip(), add_special_tokens=False, verbose=False)["input_ids"]
+        return [i for i in ids if i not in marks]
 
     def fit(self, image: Image.Image) -> Image.Image:
         return fit_square(image, self.size, PADDING)
