@@ -6,6 +6,7 @@ from lpi.models.detectors.added import corner
 from lpi.models.detectors.base import Detections
 from lpi.models.detectors.grounding_dino import PADDING, GroundingDino
 from lpi.models.detectors.pretrained import DetectorError, load_pretrained
+from lpi.systems.grounding import Grounding
 
 import numpy as np
 import pytest
@@ -584,14 +585,19 @@ def test_weights_that_lack_a_part_are_refused(tmp_path):
 
 def test_the_number_of_prompts_is_a_multiple_of_what_fills_a_token_of_the_deepest_block():
     dino = tiny_dino()
+    picture, tokens = torch.zeros(1, 3, SIZE, SIZE), torch.from_numpy(dino.tokenize(["the red cat"]))
+    assert [dino.multiple(depth) for depth in range(1, dino.layers + 1)] == [1, 1, 2, 2]  # of two blocks in each stage
     for depth in range(1, dino.layers + 1):
         few = dino.multiple(depth)
-        prompts = torch.zeros(depth, few, dino.widths[0]), torch.zeros(depth, few, dino.widths[1])
-        assert (
-            dino.detect(torch.zeros(1, 3, SIZE, SIZE), torch.from_numpy(dino.tokenize(["the red cat"])), *prompts)
-            .boxes.isfinite()
-            .all()
-        )
+        vision, text = (torch.zeros(depth, few, width) for width in dino.widths)
+        assert dino.detect(picture, tokens, vision, text).boxes.isfinite().all()
+    with pytest.raises(ValueError, match="do not fill tokens of width"):
+        dino.detect(picture, tokens, torch.zeros(3, 1, dino.widths[0]))
+
+
+@pytest.mark.parametrize(("placement", "carries"), [("kv", False), ("add", True)])
+def test_keys_and_values_do_not_reach_the_next_layer(placement, carries):
+    assert Grounding(tiny_dino(placement)).carries is carries
 
 
 def test_expressions_without_words_are_known():
