@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from lpi.methods import check, check_sections, fixed_by_method, resolve
+from lpi.methods import check, checked
 from lpi.models.backbone import Backbone
-from lpi.parameters import GENERAL, Parameters, check_order, load_chain, load_parameters
+from lpi.parameters import RETRIEVAL, Parameters, load_parameters
 from lpi.runtime.errors import plain_errors
 
 OUT = Path("data/parameters.txt")
@@ -24,15 +24,8 @@ def warn(parameters: Parameters) -> None:
 
 
 def main() -> None:
-    parameters = load_parameters()
-    for name in GENERAL:
-        parameters[name]  # raises when it is missing
-    check_sections(parameters)
-    load_chain()
-    check_order(parameters)
-    check(resolve(parameters), Backbone(parameters["backbone"]).config)
-    if fixed := fixed_by_method(parameters):
-        print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    parameters = checked(load_parameters(schema=RETRIEVAL))
+    check(parameters, Backbone(parameters["backbone"]).config)
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 

@@ -1,5 +1,6 @@
 """Scenes of stickers: what differs between rivals, what expressions state, and the pixels of an emoji alone."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.facts import PARTS
 from lpi.data.openmoji.scenes import COLOURS, Parts, Placed, Renderer, Scene
+from lpi.data.openmoji.sticker_stream import StickerScenes, StickerSettings, write_stickers
 from lpi.data.openmoji.stickers import (
     FactSettings,
     made_up_part,
@@ -16,6 +18,7 @@ from lpi.data.openmoji.stickers import (
     sample_sticker_scene,
     true_part,
 )
+from lpi.data.referring.format import run_lengths
 
 import numpy as np
 import pytest
@@ -117,6 +120,42 @@ def test_what_covers_a_sticker_covers_its_emoji(concepts):
     covered, cover = renderer.masks(Scene((card, before)), emoji_only=True)
     assert np.array_equal(covered, alone & ~cover)
     assert set(COLOURS) >= set(colours(card))
+
+
+STICKERS = StickerSettings(
+    image_size=64, train=9, val=3, test=3, expressions=4, plain=1.0, lie=1.0, lure=0.85, noise=0.0, seed=1
+)
+
+
+def test_plain_expressions_are_of_all_kinds_and_of_objects_without_rivals_too(concepts):
+    scenes = StickerScenes(concepts, STICKERS)
+    examples = [scenes.example("train", domain, number) for domain in range(4) for number in range(9)]
+    kinds = Counter(kind for example in examples for said in example.said for kind, _ in said)
+    assert {"name", "side", "relation", "size"} <= set(kinds)
+    for example in examples:
+        for index, said in enumerate(example.said):
+            assert all(not rivals(example.scene, index) for kind, _ in said if kind == "name")
+
+
+def test_masks_are_written_as_run_lengths_of_what_shows_of_the_emoji(concepts, tmp_path):
+    settings = replace(STICKERS, plain=0.0, train=1, val=1, test=1)
+    write_stickers(tmp_path, concepts, settings)
+    content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
+    scenes = StickerScenes(concepts, settings)
+    example = scenes.example("train", 0, 0)
+    first = [mask for mask, said in zip(example.masks, example.said, strict=True) if said]
+    for thing, mask in zip(content["annotations"], first, strict=False):
+        counts, size = thing["segmentation"]["counts"], thing["segmentation"]["size"]
+        pixels = np.concatenate([np.full(count, number % 2 == 1) for number, count in enumerate(counts)])
+        assert np.array_equal(pixels.reshape(size[::-1]).T, mask)
+        assert thing["area"] == mask.sum() and size == [64, 64]
+        left, top, width, height = map(int, thing["bbox"])
+        assert mask[top : top + height, left : left + width].sum() == mask.sum()
+
+
+def test_run_lengths_begin_with_what_is_not_of_the_object():
+    assert run_lengths(np.array([[True, False], [True, True]])) == (0, 2, 1, 1)
+    assert run_lengths(np.array([[False, True], [False, True]])) == (2, 2)
 
 
 def test_noise_makes_the_other_fact_wrong_too(scenes):

@@ -10,7 +10,7 @@ from lpi.data.coco import ImageStore, Item, Source, read_items
 from lpi.data.errors import DataError, ImageError
 from lpi.data.selection import FROM_TRAIN, capped, divide, task_order
 from lpi.data.split import Rules, _save_images, select, split_stream
-from lpi.data.stream import TaskData
+from lpi.data.stream import TaskData, portion
 from lpi.parameters import GENERAL
 
 import numpy as np
@@ -173,6 +173,13 @@ def test_stream_holds_every_image_and_caption_of_its_task(tmp_path, zipped):
     assert data.captions[2:4] == ["caption 0 of 3", "caption 1 of 3"]
     assert data.owners.tolist() == [0, 0, 1, 1, 2, 2]
     assert data.tokens.shape == (6, 2)
+
+
+def test_fewer_large_pictures_are_taken_at_a_time():
+    pictures = np.broadcast_to(np.uint8(0), (500, 20, 10, 3))
+    assert portion(pictures, 256, 200 * 7 + 1) == 7
+    assert portion(pictures, 5, 200 * 7) == 5 and portion(pictures, 256, 100) == 1
+    assert portion(np.zeros((500, 77), np.int32), 256, 1) == 256
 
 
 def test_concatenated_tasks_keep_their_captions(tmp_path):

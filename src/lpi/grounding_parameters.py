@@ -80,7 +80,9 @@ class Scenes(Section):
     test: int = Field(ge=1, le=10**6, description="test scenes per domain")
     expressions: int = Field(ge=1, le=100, description="expressions per scene")
     plain: Number = Field(
-        ge=0, le=1, description="share of expressions that tell an object by side, size, relation or place in a row"
+        ge=0,
+        le=1,
+        description="share of expressions that tell an object by name, side, size, relation or place in a row",
     )
     lie: Number = Field(ge=0, le=1, description="chance that another one also states a made-up fact")
     lure: Number = Field(ge=0, le=1, description="chance that this fact holds for another object of that name")

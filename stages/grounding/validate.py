@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from lpi.grounding_parameters import GROUNDING
-from lpi.methods import Room, check_room, check_sections, fixed_by_method, resolve
+from lpi.methods import Room, check_room, checked
 from lpi.models.detectors import load_detector
-from lpi.parameters import Parameters, check_order, load_chain, load_parameters
+from lpi.parameters import Parameters, load_parameters
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
@@ -33,16 +33,8 @@ def warn(parameters: Parameters) -> None:
 
 
 def main() -> None:
-    parameters = load_parameters(schema=GROUNDING)
-    for name in GROUNDING.parameters:
-        parameters[name]  # raises when it is missing
-    check_sections(parameters)
-    load_chain()
-    check_order(parameters)
-    used = resolve(parameters)
-    check_room(used, room(used))
-    if fixed := fixed_by_method(parameters):
-        print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    parameters = checked(load_parameters(schema=GROUNDING))
+    check_room(parameters, room(parameters))
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 

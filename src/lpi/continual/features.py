@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lpi.data.coco import SPLITS
-from lpi.data.stream import TaskData
+from lpi.data.stream import TaskData, portion
 from lpi.systems.base import System
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-BATCH = 256
+BATCH = 256  # inputs at a time, if their pixels are not more than ...
+PIXELS = BATCH * 224 * 224
 
 
 @torch.inference_mode()
@@ -23,9 +24,9 @@ def encode(
     function: Callable[[Tensor], Tensor], inputs: npt.NDArray[Any], device: torch.device
 ) -> npt.NDArray[np.float32]:
     """Apply `function` to batches of (n, ...) -> (n, E) float32."""
-    parts = []
-    for start in range(0, len(inputs), BATCH):
-        batch = torch.from_numpy(np.array(inputs[start : start + BATCH])).to(device)
+    parts, size = [], portion(inputs, BATCH, PIXELS)
+    for start in range(0, len(inputs), size):
+        batch = torch.from_numpy(np.array(inputs[start : start + size])).to(device)
         parts.append(function(batch).float().cpu().numpy())
     return np.concatenate(parts)
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lpi.data.errors import DataError
 
@@ -85,3 +86,14 @@ def load_features(folder: Path, split: str, task: str) -> dict[str, npt.NDArray[
         return {modality: np.load(folder / split / f"{task}_{modality}.npy") for modality in MODALITIES}
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; `dvc repro features` makes it") from None
+
+
+def portion(inputs: npt.NDArray[Any], most: int, pixels: int) -> int:
+    """How many of the inputs (n, ...) to take at a time.
+
+    Args:
+        inputs: pictures (n, H, W, 3), or anything else.
+        most: how many at most.
+        pixels: that pictures taken together may have; one is taken in any case.
+    """
+    return max(1, min(most, pixels // (inputs.shape[1] * inputs.shape[2]))) if inputs.ndim == 4 else most

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lpi.data.stream import TaskData
+from lpi.data.stream import TaskData, portion
 from lpi.grounding.judging import judge
 from lpi.grounding.measures import Found
 from lpi.systems.base import Answers, Batch, System
@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 
 Rows = npt.NDArray[np.integer[Any]]
-BATCH = 64  # pairs that are looked at together
+BATCH = 64  # pairs that are looked at together, if their pixels are not more than ...
+PIXELS = 16 * 448 * 448
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Searcher:
             rows: (k,) of the pairs.
             answers: what the model says of a batch.
         """
-        parts = np.array_split(rows, -(-len(rows) // BATCH))
+        parts = np.array_split(rows, -(-len(rows) // portion(data.images, BATCH, PIXELS)))
         return Found.join([self._judged(self.batch(data, part), answers) for part in parts])
 
     def frozen(self, data: TaskData) -> Found:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from lpi.methods.common.base import Method
-from lpi.parameters import METHODS, ParameterError, Parameters, leaves
+from lpi.parameters import METHODS, ParameterError, Parameters, check_order, leaves, load_chain
 from lpi.systems.base import System
 
 
@@ -96,6 +96,24 @@ class Room:
         """That of a detector which takes so many where prompts enter at this `prompts.placement`."""
         model = f"detector {name} with prompts.placement={placement}"
         return cls(model, layers, tokens, prefixes=False, multiple=multiple)
+
+
+def checked(parameters: Parameters) -> Parameters:
+    """The parameters as their method uses them; each that the pipeline has is there and possible by itself.
+
+    Says what the method fixes. What is not possible together is found by `check_room`.
+
+    Raises:
+        ParameterError: one is missing, or a section, the chain of tasks or their order is wrong.
+    """
+    for name in parameters.schema.parameters:
+        parameters[name]  # raises when it is missing
+    check_sections(parameters)
+    load_chain()
+    check_order(parameters)
+    if fixed := fixed_by_method(parameters):
+        print(f"method {parameters['method']} fixes " + ", ".join(f"{name}={value}" for name, value in fixed.items()))
+    return resolve(parameters)
 
 
 def check(parameters: Parameters, model: Mapping[str, Any]) -> None:

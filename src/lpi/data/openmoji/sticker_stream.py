@@ -1,7 +1,7 @@
 """The embedded data set of referring expressions: scenes of stickers, a domain each, in the form of RefCOCO.
 
 An expression of a task names the object, states the truth about one part, which the domain decides, and mostly a
-made-up fact of another part. Others are plain: they tell the object by its name, side, size, relation or place in a
+made-up fact of another part. Others are plain: they tell any object by its name, side, size, relation or place in a
 row. Every scene is a function of (seed, split, domain, number), so a larger split only adds scenes.
 """
 
@@ -16,9 +16,10 @@ from lpi.data.openmoji.expressions import kinds_and_expressions
 from lpi.data.openmoji.facts import ASPECTS, PARTS, aspect_of
 from lpi.data.openmoji.scenes import Renderer, Scene
 from lpi.data.openmoji.stickers import LOOK, FactSettings, part_expression, rivals, sample_sticker_scene
-from lpi.data.referring.format import Category, Referred, write_referred
+from lpi.data.referring.format import Category, Referred, run_lengths, write_referred
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 ATTRIBUTE = "attribute"  # the kind of the expressions that state facts
@@ -35,7 +36,7 @@ class StickerSettings:
         image_size: side in pixels.
         train, val, test: scenes of every domain.
         expressions: of every scene.
-        plain: share of the expressions that are plain, where the object has such.
+        plain: share of the expressions that are plain, where the scene has such.
         lie: chance that another states a made-up fact, too.
         lure: chance that this fact holds for a rival.
         noise: chance that the fact of a training expression that should be true is made up, too.
@@ -61,11 +62,18 @@ def part_of(domain: Domain) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """A scene, its picture, and per object its box (left, top, width, height) and its expressions with their kinds."""
+    """A scene and its picture.
+
+    Attributes:
+        boxes: of every object's emoji, left, top, width, height.
+        masks: (objects, S, S) bool, the pixels of every object's emoji that show.
+        said: of every object, its expressions with their kinds.
+    """
 
     scene: Scene
     image: Image.Image
     boxes: list[list[int]]
+    masks: npt.NDArray[np.bool_]
     said: list[list[tuple[str, str]]]
 
 
@@ -103,18 +111,28 @@ class StickerScenes:
             pass
         scene, boxes = drawn
         part = part_of(self._own[domain][0].domain)
-        said: list[list[tuple[str, str]]] = [[] for _ in scene.objects]
-        for index in _asked(rng, scene, self.settings.expressions):
-            said[index].append(self._expression(rng, scene, index, part, split))
-        return Example(scene, self._renderer.image(scene), boxes, said)
-
-    def _expression(self, rng: np.random.Generator, scene: Scene, index: int, part: str, split: str) -> tuple[str, str]:
-        """A kind and an expression for an object."""
-        if rng.random() < self.settings.plain and (plain := kinds_and_expressions(rng, scene, index)):
-            return plain[0]
         noise = self.settings.noise if split == "train" else 0.0
         facts = FactSettings(self.settings.lie, self.settings.lure, noise)
-        return ATTRIBUTE, part_expression(rng, scene, index, part, facts)
+        said: list[list[tuple[str, str]]] = [[] for _ in scene.objects]
+        for index in _asked(rng, scene, self.settings.expressions):
+            if rng.random() < self.settings.plain and (plain := plain_expression(rng, scene)):
+                said[plain[0]].append(plain[1])
+            else:
+                said[index].append((ATTRIBUTE, part_expression(rng, scene, index, part, facts)))
+        masks = self._renderer.masks(scene, emoji_only=True)
+        return Example(scene, self._renderer.image(scene), boxes, masks, said)
+
+
+def plain_expression(rng: np.random.Generator, scene: Scene) -> tuple[int, tuple[str, str]] | None:
+    """Any object, a kind and an expression of it without facts; all kinds that the scene has are equally likely."""
+    by_kind: dict[str, list[tuple[int, tuple[str, str]]]] = {}
+    for index in range(len(scene.objects)):
+        for entry in kinds_and_expressions(rng, scene, index):
+            by_kind.setdefault(entry[0], []).append((index, entry))
+    if not by_kind:
+        return None
+    entries = by_kind[sorted(by_kind)[rng.integers(len(by_kind))]]
+    return entries[rng.integers(len(entries))]
 
 
 def draw_boxed(
@@ -153,9 +171,11 @@ def _write_split(folder: Path, scenes: StickerScenes, split: str) -> Iterator[Re
             example, image_id = scenes.example(split, *key), scenes.image_id(split, *key)
             name = file_name(split, image_id)
             add_image(name, example.image)
-            for placed, box, said in zip(example.scene.objects, example.boxes, example.said, strict=True):
+            things = zip(example.scene.objects, example.boxes, example.masks, example.said, strict=True)
+            for placed, box, mask, said in things:
                 if said:
                     kinds, texts = zip(*said, strict=True)
                     category = Category(placed.concept.noun, placed.concept.domain.name)
                     left, top, width, height = map(float, box)
-                    yield Referred(image_id, name, side, side, (left, top, width, height), category, texts, kinds)
+                    place = (left, top, width, height)
+                    yield Referred(image_id, name, side, side, place, category, texts, kinds, run_lengths(mask))

@@ -10,6 +10,9 @@ from typing import Any
 from lpi.data.coco import check_caption, read_json
 from lpi.data.errors import DataError
 
+import numpy as np
+import numpy.typing as npt
+
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 SLACK = 1.0  # pixels by which a box may lie outside its picture, as rounding leads to
 
@@ -35,6 +38,7 @@ class Referred:
         category: what kind of object it is.
         expressions: at least one, each names this object only.
         kinds: what each expression tells the object by, such as "name"; empty where that is not known.
+        mask: which pixels are the object's, as COCO's run lengths (`run_lengths`); empty where that is not known.
     """
 
     image_id: int
@@ -45,6 +49,15 @@ class Referred:
     category: Category
     expressions: tuple[str, ...]
     kinds: tuple[str, ...] = ()
+    mask: tuple[int, ...] = ()
+
+
+def run_lengths(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    """A mask (H, W) as COCO's uncompressed run lengths: of no, yes, no, ... column by column."""
+    pixels = mask.flatten(order="F")
+    changes = np.flatnonzero(np.diff(pixels)) + 1
+    runs = np.diff([0, *changes, len(pixels)]).tolist()
+    return tuple([0, *runs] if pixels[0] else runs)
 
 
 def check_box(box: Sequence[object], width: int, height: int, place: str) -> Box:
@@ -85,8 +98,9 @@ def write_referred(folder: Path, split: str, objects: Iterable[Referred], first:
         images.setdefault(thing.image_id, {"id": thing.image_id, "file_name": thing.file_name, **size})
         category = categories.setdefault(thing.category, len(categories) + 1)
         common = {"image_id": thing.image_id, "category_id": category}
-        area = thing.box[2] * thing.box[3]
-        instances.append({"id": number, **common, "bbox": list(thing.box), "area": area, "iscrowd": 0})
+        area = sum(thing.mask[1::2]) if thing.mask else thing.box[2] * thing.box[3]
+        shape = {"segmentation": {"counts": list(thing.mask), "size": [*size.values()]}} if thing.mask else {}
+        instances.append({"id": number, **common, "bbox": list(thing.box), "area": area, "iscrowd": 0, **shape})
         said = _sentences(thing, sentences)
         sentences += len(said)
         refs.append({"ref_id": number, "ann_id": number, **common, "file_name": thing.file_name, "sentences": said})

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 from lpi.data.clusters import Embed, cluster_items
@@ -61,11 +62,12 @@ def with_words(parts: Parts, has_words: Callable[[str], bool]) -> tuple[Parts, l
     for split, things in parts.items():
         kept[split] = []
         for thing in things:
-            good = [number for number, text in enumerate(thing.expressions) if has_words(text)]
-            lost += [f"{thing.file_name}: {text!r}" for text in thing.expressions if not has_words(text)]
-            texts = tuple(thing.expressions[number] for number in good)
-            kinds = tuple(thing.kinds[number] for number in good) if thing.kinds else ()
-            kept[split] += [replace(thing, expressions=texts, kinds=kinds)] if good else []
+            good = [has_words(text) for text in thing.expressions]
+            lost += [
+                f"{thing.file_name}: {text!r}" for text, has in zip(thing.expressions, good, strict=True) if not has
+            ]
+            texts, kinds = (tuple(compress(entries, good)) for entries in (thing.expressions, thing.kinds))
+            kept[split] += [replace(thing, expressions=texts, kinds=kinds)] if texts else []
     return kept, lost
 
 

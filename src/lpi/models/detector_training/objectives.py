@@ -245,9 +245,9 @@ class Facts(Objective):
         scores = self.scores(self.student.detector, asked, patches, texts)
         lexicon = self.lexicon(asked.rows)
         phrases = self.phrases(asked.rows, patches, lexicon)
-        loss = mass_loss(scores, asked.patches).mean() + mean_loss(phrases, self.phase.weights)
         loss = (
-            loss
+            mass_loss(scores, asked.patches).mean()
+            + mean_loss(phrases, self.phase.weights)
             + BOX_WEIGHT * self.box_loss(asked, patches)
             + KINDS * self.kinds(asked.rows, patches, lexicon, asked, texts)
         )

@@ -278,7 +278,7 @@ class Embedded(Detector):
 def corner_places(length: int, side: int) -> Tensor:
     """Positions of N tokens, after the class token, that make up the picture's upper left corner, row by row.
 
-    As released (grounding code of LPI, image tower): floor(sqrt(N)) columns down, as many across as are needed.
+    As released (grounding code of LPI, image tower): floor(sqrt(N)) rows, with as many columns as are needed.
     """
     rows = math.isqrt(length)
     columns = -(-length // rows)

@@ -244,8 +244,8 @@ def _spread(said: list[Announcement], parts: list[slice]) -> list[Announcement]:
 def bare(draws: Draws, said: list[Announcement]) -> Flags:
     """Which rows get no tokens: some of those that announce nothing by having tokens without a direction."""
     silent = np.array([not announcement.names for announcement in said])
-    bare: Flags = silent & (draws.rng.random(len(said)) < BARE)
-    return bare
+    without: Flags = silent & (draws.rng.random(len(said)) < BARE)
+    return without
 
 
 def _kind_loss(student: Student, kinds: Kinds, features: tuple[Tensor, Tensor], scenes: list[Scene]) -> Tensor:
