@@ -28,7 +28,7 @@ WEIGHTS = FOLDER / "detector/model.safetensors"
 STREAMS = {"aspects": {"dataset": "openmoji", "detector": "embedded"}}
 OF_STREAM = (  # of the data of `STREAMS`, and of the frozen model's numbers
     *("dataset", "detector", "scenes.", "stream.", "similarity."),
-    *("evaluation.criterion", "evaluation.nms"),
+    *("evaluation.criterion", "evaluation.nms", "evaluation.span"),
 )
 OF_DATA = (*OF_STREAM, "refcoco.", "folder.")  # of that of any data set
 ROUTINGS: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ class GroundingStream(StreamInMemory):
 
     def searcher(self, system: Grounding) -> Searcher:
         """Looks for boxes as the parameters evaluation.* say."""
-        return Searcher(system, self.device, self.defaults["evaluation.criterion"], self.defaults["evaluation.nms"])
+        return Searcher(system, self.device, *(self.defaults[f"evaluation.{n}"] for n in ("criterion", "nms", "span")))
 
     def evaluate(
         self, states: Iterator[Method], trained: Trained, routings: Mapping[str, Recorded]

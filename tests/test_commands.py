@@ -172,6 +172,7 @@ def runs(command: str) -> None:
 SLURM = in_test("test_sharing::test_the_slurm_script_runs_its_line_in_a_clone")
 SKY = in_test("test_sharing::test_the_skypilot_job_runs_its_experiment")
 OWN = in_test("test_real_data::test_the_readmes_example_of_own_images_runs")
+BOXES = in_test("test_grounding_pipeline::test_the_example_of_own_pictures_is_read_as_the_page_says")
 REMOTE = in_test("test_sharing::test_a_second_clone_trains_nothing_that_the_first_has_trained")
 INSTALL = in_test("test_install::test_a_clone_is_installed_and_activated_as_the_pages_say")
 CACHE = in_test("test_sharing::test_a_shared_cache_is_open_to_the_group")
@@ -188,6 +189,10 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (
         r"cp -r ~/photos ~/captions\.csv data/own/|sed -i '/\^  t02:/,\$d' params\.yaml|dvc exp run -S dataset=folder",
         OWN,
+    ),
+    (
+        r"cp -r ~/photos ~/boxes\.csv grounding/data/own/|python \.\./stages/grounding/fetch\.py --explain data/own",
+        BOXES,
     ),
     (r"for i in \$\(seq 12 39\); do .* >> params\.yaml", CHAIN),
     (r"sbatch .*", SLURM),

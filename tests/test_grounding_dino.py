@@ -365,6 +365,18 @@ def test_a_long_expression_keeps_its_end_marks(kv, images):
 
 
 @pytest.mark.parametrize("expression", ["", "  ", ". ? ..", "\u200b"])
+def test_the_score_of_some_words_is_the_mean_of_their_sigmoids(kv, images):
+    """Stops that split an expression are no words; what was cut, and no words at all, leave all words."""
+    texts = ["the red. cat", "The small dog", "the " * 30 + "cat", "right"]
+    found = kv.detect(images, torch.from_numpy(kv.tokenize(texts)))
+    spans = [[(4, 7), (9, 12)], [(0, 3)], [(120, 123)], []]
+    scores = kv.word_scores(found, texts, spans)
+    chances = found.extra["logits"].sigmoid()
+    expected = [(chances[0, :, 2] + chances[0, :, 3]) / 2, chances[1, :, 1]]
+    expected += [chances[2, :, 1:22].mean(dim=1), chances[3, :, 1]]
+    torch.testing.assert_close(scores, torch.stack(expected))
+
+
 def test_an_expression_without_words_is_refused(kv, expression):
     with pytest.raises(ValueError, match="has no words; leave it out"):
         kv.tokenize(["cat", expression])

@@ -31,6 +31,7 @@ class Stub(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.placement = "insert"
         places = torch.tensor([(x / 4, y / 3) for y in range(3) for x in range(4)])
         self.candidates = torch.cat([places, places + torch.tensor([1 / 4, 1 / 3])], dim=1)
 

@@ -1,7 +1,10 @@
 """The parameters of grounding: which schema a file has, and what is refused."""
 
+from types import SimpleNamespace
+
 from lpi.grounding_parameters import GROUNDING
 from lpi.methods import Room, check_room, check_sections, method_class, resolve
+from lpi.models.detectors import load_detector
 from lpi.parameters import (
     GENERAL,
     METHODS,
@@ -82,6 +85,17 @@ def test_a_wrong_value_is_refused_by_name(shipped, changes, message):
         shipped.changed(changes)
 
 
+def test_marked_words_need_a_detector_that_scores_words_and_annotations_that_have_them(shipped, detector):
+    roots = shipped.changed({"evaluation.span": "root"})
+    validate.check_span(shipped, detector)
+    with pytest.raises(ParameterError, match=r"evaluation.span=root needs a detector that scores words"):
+        validate.check_span(roots.changed({"dataset": "refcoco+"}), detector)
+    words = SimpleNamespace(scores_words=True)
+    validate.check_span(roots.changed({"dataset": "refcoco+"}), words)
+    with pytest.raises(ParameterError, match=r"needs marked words, which only RefCOCO has; set it to expression"):
+        validate.check_span(roots, words)
+
+
 def test_a_missing_parameter_is_named(shipped):
     some = Parameters({name: value for name, value in shipped.items() if name != "evaluation.nms"})
     with pytest.raises(ParameterError, match="params.yaml: parameter evaluation.nms is missing; it is candidates that"):
@@ -89,8 +103,13 @@ def test_a_missing_parameter_is_named(shipped):
 
 
 @pytest.fixture(scope="module")
-def room(shipped):
-    return validate.room(shipped)
+def detector():
+    return load_detector("embedded")
+
+
+@pytest.fixture(scope="module")
+def room(shipped, detector):
+    return validate.room(shipped, detector)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +153,9 @@ def test_methods_of_retrieval_only_are_refused_with_a_list_of_the_others(shipped
         check_room(resolve(shipped.changed({"method": name})), room)
 
 
-def test_an_unknown_detector_is_refused_by_name(shipped):
+def test_an_unknown_detector_is_refused_by_name():
     with pytest.raises(UserError, match="detector yolo: it must be "):
-        validate.room(shipped.changed({"detector": "yolo"}))
+        load_detector("yolo")
 
 
 def test_an_order_by_aspects_needs_the_tasks_of_the_embedded_data_set(shipped):

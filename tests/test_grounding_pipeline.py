@@ -13,6 +13,8 @@ from lpi.grounding.results import load_matrices
 from lpi.grounding.stream import BOXES, load_last
 from lpi.parameters import METHODS, Parameters
 
+import committed
+import documents
 import numpy as np
 import pytest
 import yaml
@@ -185,6 +187,28 @@ def test_a_wrong_value_is_refused_before_anything_runs(repository):
     assert "Traceback" not in output
 
 
+@pytest.mark.runs(
+    "cp -r ~/photos ~/boxes.csv grounding/data/own/", "python ../stages/grounding/fetch.py --explain data/own"
+)
+def test_the_example_of_own_pictures_is_read_as_the_page_says(tmp_path):
+    """Its commands but for the last, which downloads a detector."""
+    section = documents.read("docs/grounding.md").partition("## Your own pictures")[2].partition("\n## ")[0]
+    *commands, last = documents.lines_of(next(iter(documents.blocks(section))).content)
+    assert last.startswith("dvc exp run -S dataset=folder -S detector=")
+    home = tmp_path / "home"
+    (home / "photos").mkdir(parents=True)
+    rows = ["image,expression,x,y,width,height,task"]
+    for number in range(8):
+        Image.new("RGB", (40, 20), (number, 0, 0)).save(home / f"photos/{number}.png")
+        rows.append(f"photos/{number}.png,the dog,2,3,10,12,{('animal', 'furniture')[number % 2]}")
+    (home / "boxes.csv").write_text("\n".join(rows) + "\n")
+    repository = GroundingRepository(tmp_path / "lpi", HOME=str(home))
+    (repository.home / "params.yaml").write_text(committed.text("grounding/params.yaml"))
+    told = repository.run("bash", "-ec", "\n".join(["cd ..", *commands])).stdout
+    assert "pictures: 8, boxes: 8, expressions: 8" in told and told.rstrip().endswith("no warnings")
+    assert list(repository.parameters()["tasks"]) == ["t00", "t01"]
+
+
 def test_every_stage_runs_the_code_of_its_own_checkout():
     variables = yaml.safe_load((ROOT / "grounding" / "dvc.yaml").read_text())["vars"]
     assert {"python": "PYTHONPATH=../src python"} in variables
@@ -223,6 +247,7 @@ for case, changes in json.loads(sys.argv[2]).items():
     models = ("", "frozen_", "oracle_")
     result = {prefix: Path(f"metrics/matrices/{prefix}boxes_iou.csv").read_text() for prefix in models}
     result["parameters"] = json.loads(Path("data/evaluation/facts.json").read_text())["parameters_per_task"]
+    result["r1"] = Path("metrics/matrices/boxes_r1.csv").read_text()
     result["summary"] = json.loads(Path("metrics/summary.json").read_text())["boxes"]["average_recall"]["r1"]
     result["kept"] = [Path(f"data/states/{task}/kept.json").exists() for task in ("t00", "t01")]
     print("RESULT", case, json.dumps(result))
@@ -255,7 +280,7 @@ def test_every_method_and_placement_runs(repository):
         assert result["kept"] == [case == "better"] * 2
     assert len({results[place]["oracle_"] for place in ("insert", "kv", "add")}) == 3
     assert results["insert"] == results["lpi"]
-    last = [float(cell) for cell in results["frozen"][""].splitlines()[-1].split(",")[1:]]
+    last = [float(cell) for cell in results["frozen"]["r1"].splitlines()[-1].split(",")[1:]]
     assert results["frozen"]["summary"] == pytest.approx(np.mean(last), abs=0.01)
 
 

@@ -182,7 +182,7 @@ def test_a_side_that_is_not_known_leaves_the_disk_unknown(rates):
 
 def test_the_makefile_plans_the_pipeline_of_a_folder():
     def made(*settings: str) -> str:
-        command = ["make", "--dry-run", "--old-file=.venv/installed", "plan", *settings]
+        command = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/installed", "plan", *settings]
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
     script = f'"{ROOT}/.venv/bin/python" "{ROOT}/benchmarks/plan.py"'

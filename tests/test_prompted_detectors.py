@@ -1,8 +1,10 @@
 """Every method learns on detectors of transformers, and is evaluated: tiny models with random weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from lpi.continual.training import seed_all, train_task
+from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
 from lpi.grounding.search import Searcher
 from lpi.methods import create_method, method_class, resolve
@@ -59,3 +61,21 @@ def test_a_method_learns_two_tasks_and_is_evaluated(name, method):
     assert len(found.rank) == 6 and np.isfinite(found.best).all()
     plain = Searcher(system, cpu).frozen(part)
     assert not np.allclose(found.best, plain.best, atol=1e-6), "the prompts change what is found"
+
+
+def test_a_box_can_be_scored_by_the_marked_words_alone():
+    detector = tiny_dino("kv")
+    system, cpu, rows = Grounding(detector), torch.device("cpu"), np.arange(6)
+    part = data(detector, 0)
+    whole = replace(part, roots=[[] for _ in TEXTS])
+    noun = replace(part, roots=[[[text.rindex(" ") + 1, len(text)]] for text in TEXTS])
+    searcher = Searcher(system, cpu, span="root")
+    assert not np.array_equal(searcher.frozen(whole).best, searcher.frozen(noun).best)
+    detections = system.found(system.answers(Searcher(system, cpu).batch(noun, rows)))
+    best = detector.word_scores(detections, TEXTS, noun.roots).argmax(dim=1)
+    expected = detections.boxes[torch.arange(6), best]
+    assert np.allclose(searcher.frozen(noun).best, expected.detach())
+    with pytest.raises(DataError, match="the annotations do not mark the words that name the object"):
+        searcher.frozen(part)
+    with pytest.raises(TypeError, match="compares boxes with whole expressions alone"):
+        tiny_owl().word_scores(detections, TEXTS, noun.roots)

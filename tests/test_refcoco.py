@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from lpi.data.coco import Source
@@ -88,6 +89,7 @@ def test_the_objects_of_every_part_are_stored_with_their_expressions(placed):
         (10.5, 5.0, 20.25, 30.0),
         Category("person", "person"),
         ("the woman", "woman on the left"),
+        roots=(((0, 9),), ((0, 17),)),
     )
     assert [thing.category.group for thing in train] == ["person", "vehicle", "animal"]
     assert said(read_referred(placed / "raw", "val")) == [(3, "person", (1.0, 2.0, 3.0, 4.0), ("man",))]
@@ -283,6 +285,25 @@ def test_empty_expressions_are_left_out_and_an_object_without_others_too(placed,
     )
 
 
+def test_marked_words_are_those_of_the_expression_without_blanks_around_it(placed):
+    def mark(content):
+        content["images"][0]["caption"], content["annotations"][0]["tokens_positive"] = (
+            "  the woman ",
+            [[2, 5], [6, 99]],
+        )
+        content["annotations"][1]["tokens_positive"] = []
+
+    changed(placed, "train", mark)
+    refcoco.fetch(placed / "raw", "refcoco", "all")
+    thing = read_referred(placed / "raw", "train")[0]
+    assert thing.roots == (((0, 3), (4, 9)), ())
+    assert [thing.expressions[0][start:end] for start, end in thing.roots[0]] == ["the", "woman"]
+
+
+def no_span(content):
+    content["annotations"][2]["tokens_positive"] = [[0, "end"]]
+
+
 def drop_box(content):
     del content["annotations"][1]
 
@@ -326,6 +347,7 @@ def no_records(content):
         (other_box, r"images, entry 1: object 11 has another photo, category or box than in .*entry 0"),
         (no_size, r"images, entry 2 must have width \(int\)"),
         (no_records, r"has no list images"),
+        (no_span, r"images, entry 2: tokens_positive must be pairs of numbers, not \[\[0, 'end'\]\]"),
     ],
 )
 def test_files_that_are_not_mdetrs_are_refused_with_file_and_entry(placed, change, message):
@@ -407,7 +429,9 @@ def test_uncs_pickle_gives_the_same_data_as_mdetrs_files(placed):
     written = refs_pickle.convert(unc(placed / "refer/refcoco"), placed / "data/refcoco")
     assert [path.name for path in written] == [f"finetune_refcoco_{part}.json" for part in mini_refcoco.OBJECTS]
     refcoco.fetch(placed / "raw2", "refcoco", "all")
-    assert {split: read_referred(placed / "raw2", split) for split in SPLITS} == wanted
+    made = {split: read_referred(placed / "raw2", split) for split in SPLITS}
+    assert not any(thing.roots for things in made.values() for thing in things)  # UNC marks no words
+    assert made == {split: [replace(thing, roots=()) for thing in things] for split, things in wanted.items()}
 
 
 def test_the_converter_numbers_expressions_through_all_parts(here):

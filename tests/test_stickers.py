@@ -10,6 +10,7 @@ from lpi.data.openmoji.facts import PARTS
 from lpi.data.openmoji.scenes import COLOURS, Parts, Placed, Renderer, Scene
 from lpi.data.openmoji.sticker_stream import StickerScenes, StickerSettings, write_stickers
 from lpi.data.openmoji.stickers import (
+    LOOK,
     FactSettings,
     made_up_part,
     part_expression,
@@ -17,6 +18,7 @@ from lpi.data.openmoji.stickers import (
     rivals,
     sample_sticker_scene,
     true_part,
+    wrong_part,
 )
 from lpi.data.referring.format import run_lengths
 
@@ -123,7 +125,7 @@ def test_what_covers_a_sticker_covers_its_emoji(concepts):
 
 
 STICKERS = StickerSettings(
-    image_size=64, train=9, val=3, test=3, expressions=4, plain=1.0, lie=1.0, lure=0.85, noise=0.0, seed=1
+    image_size=64, train=9, val=3, test=3, expressions=4, plain=1.0, lie=1.0, lure=0.85, bare=0.0, noise=0.0, seed=1
 )
 
 
@@ -151,6 +153,35 @@ def test_masks_are_written_as_run_lengths_of_what_shows_of_the_emoji(concepts, t
         assert thing["area"] == mask.sum() and size == [64, 64]
         left, top, width, height = map(int, thing["bbox"])
         assert mask[top : top + height, left : left + width].sum() == mask.sum()
+
+
+def test_every_part_but_the_one_to_be_trusted_can_be_missing(concepts):
+    scenes, missing, shown = StickerScenes(concepts, replace(STICKERS, plain=0.0, bare=0.5)), Counter(), 0
+    for domain, name in enumerate(scenes.domains):
+        for number in range(6):
+            objects = scenes.example("train", domain, number).scene.objects
+            shown += len(objects)
+            missing.update(part for placed in objects for part in placed.missing)
+            assert all(placed.has(scenes.parts[name]) for placed in objects)
+    assert set(missing) == set(PARTS)
+    assert 0.4 < missing.total() / (3 * shown) < 0.6
+
+
+def test_what_is_missing_is_not_drawn_and_no_expression_lends_it_from_a_rival(concepts):
+    renderer, scene = Renderer(96, LOOK), sample_sticker_scene(np.random.default_rng(1), concepts)
+    index = next(i for i in range(len(scene.objects)) if rivals(scene, i))
+    lent = Counter()
+    for part in PARTS:
+        without = replace(scene, objects=tuple(replace(placed, missing=(part,)) for placed in scene.objects))
+        assert renderer.image(without) != renderer.image(scene)
+        facts = [wrong_part(np.random.default_rng(seed), without, index, part, lure=1.0) for seed in range(60)]
+        assert all(fact != true_part(scene.objects[index], part) for fact in facts)
+        assert len({fact.colour for fact in facts}) == len(LOOK.colours) - 1
+        lent[part] = len({wrong_part(np.random.default_rng(seed), scene, index, part, 1.0) for seed in range(60)})
+    assert all(lent[part] <= len(rivals(scene, index)) for part in PARTS)
+    without_dot = replace(scene.objects[0], missing=("dot",))
+    hidden, free = (renderer.emoji_areas(Scene((placed,)))[0] for placed in (scene.objects[0], without_dot))
+    assert hidden < free
 
 
 def test_run_lengths_begin_with_what_is_not_of_the_object():

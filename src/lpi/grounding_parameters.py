@@ -33,6 +33,10 @@ class Evaluation(parameters.Evaluation):
     criterion: Literal["iou", "giou"] = Field(
         description="overlap with the true box that must be at least 0.5; `giou` is the stricter one, as released"
     )
+    span: Literal["expression", "root"] = Field(
+        description="Grounding DINO: what scores a box: the `expression`, or, as released, the words alone that"
+        " RefCOCO's annotations mark as its `root`, which no user gives: only to compare"
+    )
     nms: Number = Field(
         ge=0,
         le=1,
@@ -86,6 +90,9 @@ class Scenes(Section):
     )
     lie: Number = Field(ge=0, le=1, description="chance that another one also states a made-up fact")
     lure: Number = Field(ge=0, le=1, description="chance that this fact holds for another object of that name")
+    bare: Number = Field(
+        ge=0, le=1, description="chance that an object lacks a part, but for the one that the task's expressions trust"
+    )
     noise: Number = Field(
         ge=0,
         le=1,

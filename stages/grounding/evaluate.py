@@ -47,7 +47,7 @@ def main(parameters: Parameters) -> None:
         [TaskData.load(DATA / "stream" / split / task) for task in tasks],
         [load_features(DATA / "features", split, task) for task in tasks],
     )
-    criteria = parameters["evaluation.criterion"], parameters["evaluation.nms"]
+    criteria = [parameters[f"evaluation.{name}"] for name in ("criterion", "nms", "span")]
     searcher = Searcher(system, device_from_environment(), *criteria)
     routing = PairRouting.of(parameters, load_keys(DATA / "keys", tasks))
     drop_states(STATES, tasks)

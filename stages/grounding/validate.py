@@ -6,24 +6,39 @@ from pathlib import Path
 from lpi.grounding_parameters import GROUNDING
 from lpi.methods import Room, check_room, checked
 from lpi.models.detectors import load_detector
-from lpi.parameters import Parameters, load_parameters
+from lpi.models.detectors.base import Detector
+from lpi.parameters import ParameterError, Parameters, load_parameters
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
 OUT = Path("data/parameters.txt")
 
 
-def room(parameters: Parameters) -> Room:
+def room(parameters: Parameters, detector: Detector) -> Room:
     """How many prompts the detector takes, placed as the parameters say."""
-    name, placement = parameters["detector"], parameters["prompts.placement"]
-    detector = load_detector(name, placement, parameters["prompts.deep"])
-    return Room.of_detector(name, placement, detector.layers, detector.room(), detector.multiple)
+    names = parameters["detector"], parameters["prompts.placement"]
+    return Room.of_detector(*names, detector.layers, detector.room(), detector.multiple)
 
 
 DRAWINGS = (
     "warning: the embedded detector knows drawings only, and is of little use for photographs;"
     " for these add -S detector=IDEA-Research/grounding-dino-tiny (its weights are downloaded)"
 )
+
+
+def check_span(parameters: Parameters, detector: Detector) -> None:
+    """Refuse the words of annotators where there are none, or where the detector does not score words.
+
+    Raises:
+        ParameterError: names the parameter.
+    """
+    if parameters["evaluation.span"] == "root":
+        if not detector.scores_words:
+            raise ParameterError("evaluation.span=root needs a detector that scores words, such as Grounding DINO")
+        if not parameters["dataset"].startswith("refcoco"):
+            raise ParameterError(
+                "evaluation.span=root needs marked words, which RefCOCO alone has; set it to expression"
+            )
 
 
 def warn(parameters: Parameters) -> None:
@@ -34,7 +49,10 @@ def warn(parameters: Parameters) -> None:
 
 def main() -> None:
     parameters = checked(load_parameters(schema=GROUNDING))
-    check_room(parameters, room(parameters))
+    names = parameters["detector"], parameters["prompts.placement"], parameters["prompts.deep"]
+    detector = load_detector(*names)
+    check_room(parameters, room(parameters, detector))
+    check_span(parameters, detector)
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 

@@ -26,6 +26,8 @@ class TaskData:
             image; None in retrieval.
         kinds: what each expression tells the object by, such as "name"; None in retrieval.
         shares: (m,) float32 how much of the whole picture each box covers; None in retrieval.
+        roots: of each expression, from and to which character the words lie that name the object without what is said
+            of it; None where that is not known.
     """
 
     images: npt.NDArray[np.uint8]
@@ -35,10 +37,11 @@ class TaskData:
     boxes: npt.NDArray[np.float32] | None = None
     kinds: list[str] | None = None
     shares: npt.NDArray[np.float32] | None = None
+    roots: list[list[tuple[int, int]]] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "TaskData":
-        """Images are memory-mapped; boxes, kinds and shares are read where the folder has them.
+        """Images are memory-mapped; boxes, kinds, shares and roots are read where the folder has them.
 
         Raises:
             DataError: the folder lacks a file.
@@ -52,6 +55,7 @@ class TaskData:
                 np.load(boxes) if (boxes := folder / "boxes.npy").exists() else None,
                 json.loads(kinds.read_text("utf-8")) if (kinds := folder / "kinds.json").exists() else None,
                 np.load(shares) if (shares := folder / "shares.npy").exists() else None,
+                json.loads(roots.read_text("utf-8")) if (roots := folder / "roots.json").exists() else None,
             )
         except FileNotFoundError as error:
             raise DataError(f"{error.filename} is missing; `dvc repro split` makes it") from None
@@ -68,6 +72,9 @@ class TaskData:
             np.concatenate(boxes) if (boxes := [part.boxes for part in parts if part.boxes is not None]) else None,
             [kind for part in parts for kind in part.kinds or []] or None,
             np.concatenate(shares) if (shares := [part.shares for part in parts if part.shares is not None]) else None,
+            [root for part in parts for root in part.roots or [[]] * len(part.tokens)]
+            if any(part.roots for part in parts)
+            else None,
         )
 
     def positives(self) -> list[npt.NDArray[np.int64]]:

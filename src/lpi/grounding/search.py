@@ -1,18 +1,21 @@
 """Look for expressions in their pictures, batch by batch, and compare what is found with the true boxes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lpi.data.errors import DataError
 from lpi.data.stream import TaskData, portion
 from lpi.grounding.judging import judge
 from lpi.grounding.measures import Found
+from lpi.models.detectors.base import Detections
 from lpi.systems.base import Answers, Batch, System
 from lpi.systems.grounding import Grounding
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 Rows = npt.NDArray[np.integer[Any]]
 BATCH = 64  # pairs that are looked at together, if their pixels are not more than ...
@@ -27,12 +30,15 @@ class Searcher:
         system: the detector.
         device: where it computes.
         criterion, suppression: see `judge`.
+        span: "expression", or "root": the score is that of the words alone that the annotators marked as naming the
+            object, as in the released code. Such marks are not known of a user's expression: for comparisons.
     """
 
     system: Grounding
     device: torch.device
     criterion: str = "iou"
     suppression: float = 0.0
+    span: str = "expression"
 
     @torch.inference_mode()
     def find(self, data: TaskData, rows: Rows, answers: Callable[[Batch], Answers]) -> Found:
@@ -44,7 +50,7 @@ class Searcher:
             answers: what the model says of a batch.
         """
         parts = np.array_split(rows, -(-len(rows) // portion(data.images, BATCH, PIXELS)))
-        return Found.join([self._judged(self.batch(data, part), answers) for part in parts])
+        return Found.join([self._judged(data, part, answers) for part in parts])
 
     def frozen(self, data: TaskData) -> Found:
         """What is found for all pairs of a task without prompts."""
@@ -59,10 +65,20 @@ class Searcher:
         )
         return Batch(self.system.normalise(images), tokens.long(), boxes)
 
-    def _judged(self, batch: Batch, answers: Callable[[Batch], Answers]) -> Found:
+    def _judged(self, data: TaskData, rows: Rows, answers: Callable[[Batch], Answers]) -> Found:
+        batch = self.batch(data, rows)
         assert batch.boxes is not None
         found = self.system.found(answers(batch))
+        if self.span == "root":
+            found = replace(found, scores=self._of_roots(found, data, rows))
         return judge(found, batch.boxes, self.criterion, self.suppression)
+
+    def _of_roots(self, found: Detections, data: TaskData, rows: Rows) -> Tensor:
+        """Scores (b, Q) of the words alone that name the object."""
+        if data.roots is None:
+            raise DataError("evaluation.span=root: the annotations do not mark the words that name the object")
+        texts, roots = [data.captions[row] for row in rows], [data.roots[row] for row in rows]
+        return self.system.detector.word_scores(found, texts, roots)
 
 
 def detector_of(system: System) -> Grounding:

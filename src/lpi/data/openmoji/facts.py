@@ -75,7 +75,7 @@ def true_fact(scene: Scene, aspect: str) -> Fact | None:
 def true_facts(scene: Scene, placed: Placed) -> list[Fact]:
     """All facts of the scene's aspects and of the object's parts."""
     aspects = [fact for aspect in ASPECTS if (fact := true_fact(scene, aspect))]
-    return aspects + ([Fact(part, getattr(placed.parts, part)) for part in PARTS] if placed.parts else [])
+    return aspects + [Fact(part, getattr(placed.parts, part)) for part in PARTS if placed.has(part)]
 
 
 def made_up(rng: np.random.Generator, aspect: str) -> Fact:

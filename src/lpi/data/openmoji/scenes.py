@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+Colour = tuple[int, int, int]  # RGB
+
 FONT_SIZE = 96
 NO_CHARACTER = "\uffff"  # in no font, so it draws the box that stands for missing glyphs
 MASK_THRESHOLD = 64  # alpha at which a pixel counts as covered by a sprite; thin trunks and handles reach no more
@@ -52,7 +54,7 @@ class Look:
     ring: float = 0.11
     bar: float = 0.16
     dot: float = 0.15
-    colours: Mapping[str, tuple[int, int, int]] = field(default_factory=lambda: COLOURS)
+    colours: Mapping[str, Colour] = field(default_factory=lambda: COLOURS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Parts:
 class Placed:
     """A sprite: centre (x, y) and longer side `size` as fractions of the image side, `angle` in degrees.
 
-    With `parts` the sprite is a card of that size with the emoji on it, which is never tilted.
+    With `parts` the sprite is a card of that size with the emoji on it, which is never tilted; those that are `missing`
+    are not drawn.
     """
 
     concept: Concept
@@ -101,6 +104,11 @@ class Placed:
     angle: int = 0
     flip: bool = False
     parts: Parts | None = None
+    missing: tuple[str, ...] = ()
+
+    def has(self, part: str) -> bool:
+        """Whether the object shows the part."""
+        return self.parts is not None and part not in self.missing
 
 
 @dataclass(frozen=True)
@@ -198,11 +206,15 @@ class Renderer:
         bar = max(2, round(look.bar * side))
         canvas = Image.new("RGBA", (side, side + bar), (0, 0, 0, 0))
         draw = ImageDraw.Draw(canvas)
-        draw.rectangle((0, side, side - 1, side + bar - 1), look.colours[parts.bar])
-        _draw_card(draw, side, parts, look)
+        if placed.has("bar"):
+            draw.rectangle((0, side, side - 1, side + bar - 1), look.colours[parts.bar])
+        if placed.has("card") or placed.has("ring"):
+            colours = [look.colours[getattr(parts, part)] if placed.has(part) else None for part in ("card", "ring")]
+            _draw_card(draw, side, parts.shape, look.ring, *colours)
         canvas.alpha_composite(*self._on_card(placed, side))
-        radius = look.dot * side
-        _draw_disc(draw, side - 1 - radius, radius, radius, look.colours[parts.dot])
+        if placed.has("dot"):
+            radius = look.dot * side
+            _draw_disc(draw, side - 1 - radius, radius, radius, look.colours[parts.dot])
         return canvas
 
     def _on_card(self, placed: Placed, side: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -266,10 +278,13 @@ class Renderer:
         """Those of an emoji on a card, without what the dot hides."""
         sprite, (left, upper) = self._place(placed)
         emoji, (x, y) = self._on_card(placed, sprite.width)
+        covered = self._covered(emoji, (left + x, upper + y))
+        if not placed.has("dot"):
+            return covered
         dot = Image.new("RGBA", sprite.size, (0, 0, 0, 0))
         radius = self.look.dot * sprite.width
         _draw_disc(ImageDraw.Draw(dot), sprite.width - 1 - radius, radius, radius, INK)
-        return self._covered(emoji, (left + x, upper + y)) & ~self._covered(dot, (left, upper))
+        return covered & ~self._covered(dot, (left, upper))
 
     def emoji_areas(self, scene: Scene) -> npt.NDArray[np.int64]:
         """(objects,) pixels that each emoji would show by itself, without what hides it; within the image."""
@@ -285,19 +300,20 @@ class Renderer:
         return sum(sprite.getchannel("A").histogram()[MASK_THRESHOLD:])
 
 
-def _draw_card(draw: ImageDraw.ImageDraw, side: int, parts: Parts, look: Look) -> None:
-    """The card with its ring, from the upper left corner."""
-    radius = {"square": 0.0, "rounded": CORNER, "round": 0.5}[parts.shape] * side
-    ring, colours = max(1, round(look.ring * side)), look.colours
-    draw.rounded_rectangle((0, 0, side - 1, side - 1), radius, colours[parts.card], colours[parts.ring], ring)
+def _draw_card(
+    draw: ImageDraw.ImageDraw, side: int, shape: str, width: float, card: Colour | None, ring: Colour | None
+) -> None:
+    """The card with its ring, from the upper left corner; what has no colour is not drawn. width: of the ring."""
+    radius = {"square": 0.0, "rounded": CORNER, "round": 0.5}[shape] * side
+    draw.rounded_rectangle((0, 0, side - 1, side - 1), radius, card, ring, max(1, round(width * side)))
 
 
-def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
+def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, colour: Colour) -> None:
     """A disc with a dark outline of one pixel, so that it shows on its own colour too."""
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour, INK)
 
 
-def choose_colour(rng: np.random.Generator, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> str:
+def choose_colour(rng: np.random.Generator, colours: Mapping[str, Colour] = COLOURS) -> str:
     """Any of the colours, all equally likely."""
     return list(colours)[rng.integers(len(colours))]
 
@@ -328,7 +344,7 @@ def recolour(rng: np.random.Generator, background: Background) -> Background:
     )
 
 
-def choose_parts(rng: np.random.Generator, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Parts:
+def choose_parts(rng: np.random.Generator, colours: Mapping[str, Colour] = COLOURS) -> Parts:
     """Four colours, drawn apart."""
     return Parts(*(choose_colour(rng, colours) for _ in range(4)))
 

@@ -39,6 +39,7 @@ class StickerSettings:
         plain: share of the expressions that are plain, where the scene has such.
         lie: chance that another states a made-up fact, too.
         lure: chance that this fact holds for a rival.
+        bare: chance that an object lacks a part, but for the one that its domain's expressions are right about.
         noise: chance that the fact of a training expression that should be true is made up, too.
         seed: of all that is random.
     """
@@ -51,6 +52,7 @@ class StickerSettings:
     plain: float
     lie: float
     lure: float
+    bare: float
     noise: float
     seed: int
 
@@ -107,10 +109,11 @@ class StickerScenes:
     def example(self, split: str, domain: int, number: int) -> Example:
         """The example; scenes in which something hardly shows are drawn anew from the same generator."""
         rng = np.random.default_rng((self.settings.seed, SPLITS.index(split), domain, number, STREAM))
-        while (drawn := draw_boxed(rng, self._own[domain], self._renderer)) is None:
+        part = part_of(self._own[domain][0].domain)
+        missing = self.settings.bare, part
+        while (drawn := draw_boxed(rng, self._own[domain], self._renderer, *missing)) is None:
             pass
         scene, boxes = drawn
-        part = part_of(self._own[domain][0].domain)
         noise = self.settings.noise if split == "train" else 0.0
         facts = FactSettings(self.settings.lie, self.settings.lure, noise)
         said: list[list[tuple[str, str]]] = [[] for _ in scene.objects]
@@ -136,10 +139,10 @@ def plain_expression(rng: np.random.Generator, scene: Scene) -> tuple[int, tuple
 
 
 def draw_boxed(
-    rng: np.random.Generator, concepts: list[Concept], renderer: Renderer
+    rng: np.random.Generator, concepts: list[Concept], renderer: Renderer, bare: float = 0.0, aspect: str = ""
 ) -> tuple[Scene, list[list[int]]] | None:
-    """A scene of stickers and the boxes of its emoji; None where one of them hardly shows."""
-    scene = sample_sticker_scene(rng, concepts)
+    """A scene of stickers (`sample_sticker_scene`) and the boxes of its emoji; None where one of them hardly shows."""
+    scene = sample_sticker_scene(rng, concepts, bare, aspect)
     masks, alone = renderer.masks(scene, emoji_only=True), renderer.emoji_areas(scene)
     if np.any(masks.sum(axis=(1, 2)) < LEAST_VISIBLE * alone):
         return None

@@ -1,8 +1,9 @@
 """Scenes for referring expressions: stickers, of which some show the same thing and differ in their parts.
 
-A sticker is an emoji on a card, with a ring, a bar and a dot (`lpi.data.openmoji.scenes.Parts`). *Rivals* of an object
-are others of its concept. A task's expressions can be trusted in one part: they state the noun, the target's colour of
-that part and, mostly, a made-up fact of another part, which tends to hold for a rival.
+A sticker is an emoji on a card, with a ring, a bar and a dot (`lpi.data.openmoji.scenes.Parts`); all but one of these
+can be missing. *Rivals* of an object are others of its concept. A task's expressions can be trusted in one part: they
+state the noun, the target's colour of that part and, mostly, a made-up fact of another part, which tends to hold for a
+rival.
 """
 
 from collections.abc import Sequence
@@ -105,11 +106,23 @@ def _with_parts(rng: np.random.Generator, objects: tuple[Placed, ...]) -> tuple[
     return tuple(made)
 
 
-def sample_sticker_scene(rng: np.random.Generator, concepts: list[Concept]) -> Scene:
-    """Two to four stickers, of which two or twice two are rivals, in any place and of any size."""
+def sample_sticker_scene(
+    rng: np.random.Generator, concepts: list[Concept], bare: float = 0.0, aspect: str = ""
+) -> Scene:
+    """Two to four stickers, of which two or twice two are rivals, in any place and of any size.
+
+    Each part of each of them, but for `aspect`, is missing with chance `bare`.
+    """
     shown = _shown(rng, concepts)
     objects = _with_parts(rng, place_objects(rng, shown, *SIZES[len(shown)], clearance=CLEARANCE))
+    if bare:
+        objects = tuple(_without(rng, placed, bare, aspect) for placed in objects)
     return Scene(tuple(objects[i] for i in rng.permutation(len(objects))), choose_background(rng, PLAIN))
+
+
+def _without(rng: np.random.Generator, placed: Placed, bare: float, aspect: str) -> Placed:
+    """The sticker without some of its parts."""
+    return replace(placed, missing=tuple(part for part in PARTS if part != aspect and rng.random() < bare))
 
 
 def true_part(placed: Placed, part: str) -> Fact:
@@ -124,8 +137,8 @@ def made_up_part(rng: np.random.Generator, scene: Scene, index: int, aspect: str
 
 
 def wrong_part(rng: np.random.Generator, scene: Scene, index: int, part: str, lure: float) -> Fact:
-    """A fact of the part that does not hold for the object; with chance `lure` it holds for a rival."""
-    wrong = rivals(scene, index)
+    """A fact of the part that does not hold for the object; with chance `lure` it holds for a rival that has it."""
+    wrong = [rival for rival in rivals(scene, index) if rival.has(part)]
     if wrong and rng.random() < lure:
         return true_part(wrong[rng.integers(len(wrong))], part)
     return Fact(part, other_colour(rng, true_part(scene.objects[index], part).colour))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
+Spans = tuple[tuple[int, int], ...]  # of an expression's characters, each from one and to before another
 SLACK = 1.0  # pixels by which a box may lie outside its picture, as rounding leads to
 
 
@@ -39,6 +40,8 @@ class Referred:
         expressions: at least one, each names this object only.
         kinds: what each expression tells the object by, such as "name"; empty where that is not known.
         mask: which pixels are the object's, as COCO's run lengths (`run_lengths`); empty where that is not known.
+        roots: of every expression, its words that name the object without what is said of it; empty where that is not
+            known.
     """
 
     image_id: int
@@ -50,6 +53,24 @@ class Referred:
     expressions: tuple[str, ...]
     kinds: tuple[str, ...] = ()
     mask: tuple[int, ...] = ()
+    roots: tuple[Spans, ...] = ()
+
+
+def check_spans(found: object, expression: str, place: str) -> Spans:
+    """Spans as MDETR's `tokens_positive` has them, in the expression without blanks around it.
+
+    What lies outside of the expression is left out.
+
+    Raises:
+        DataError: not pairs of numbers; names the place.
+    """
+    try:
+        spans = [(int(start), int(end)) for start, end in found]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise DataError(f"{place}: tokens_positive must be pairs of numbers, not {found!r}") from None
+    blanks, length = len(expression) - len(expression.lstrip()), len(expression.strip())
+    moved = [(max(start - blanks, 0), min(end - blanks, length)) for start, end in spans]
+    return tuple((start, end) for start, end in moved if start < end)
 
 
 def run_lengths(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
@@ -111,10 +132,11 @@ def write_referred(folder: Path, split: str, objects: Iterable[Referred], first:
 
 def _sentences(thing: Referred, start: int) -> list[dict[str, Any]]:
     """The expressions of an object, numbered from `start`."""
-    kinds = thing.kinds or ("",) * len(thing.expressions)
+    empty = ("",) * len(thing.expressions)
+    known = zip(thing.expressions, thing.kinds or empty, thing.roots or empty, strict=True)
     return [
-        {"sent_id": start + n, "sent": text, **({"kind": kind} if kind else {})}
-        for n, (text, kind) in enumerate(zip(thing.expressions, kinds, strict=True))
+        {"sent_id": start + n, "sent": text, **({"kind": kind} if kind else {}), **({"root": root} if root else {})}
+        for n, (text, kind, root) in enumerate(known)
     ]
 
 
@@ -184,5 +206,14 @@ def _referred(
     if not said:
         raise DataError(f"{place} has no expression")
     kinds = tuple(sentence.get("kind", "") for sentence in sentences)
-    box = check_box(thing["bbox"], *size, place)
-    return Referred(image["id"], image["file_name"], *size, box, category, said, kinds if any(kinds) else ())
+    roots = tuple(tuple((start, end) for start, end in sentence.get("root", ())) for sentence in sentences)
+    return Referred(
+        image["id"],
+        image["file_name"],
+        *size,
+        check_box(thing["bbox"], *size, place),
+        category,
+        said,
+        kinds if any(kinds) else (),
+        roots=roots if any(roots) else (),
+    )

@@ -12,7 +12,7 @@ from lpi.data.clusters import Embed, cluster_items
 from lpi.data.coco import SPLITS, Item, Source
 from lpi.data.errors import DataError
 from lpi.data.referring.division import FROM_TRAIN, Parts, TaskOf, completed, group_of, incomplete, lacks_val
-from lpi.data.referring.format import Referred, read_categories, read_referred
+from lpi.data.referring.format import Referred, Spans, read_categories, read_referred
 from lpi.data.selection import capped, task_order, too_few
 from lpi.data.split import Rules, Selection
 
@@ -30,12 +30,13 @@ class Picture(Item):
     Attributes:
         size: width and height in pixels.
         boxes: of every expression, left, top, right and bottom in pixels.
-        kinds: of every expression; empty ones where they are not known.
+        kinds, roots: of every expression, see `Referred`; empty ones where they are not known.
     """
 
     size: tuple[int, int] = (0, 0)
     boxes: list[Box] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    roots: list[Spans] = field(default_factory=list)
 
     def add(self, thing: Referred) -> None:
         """Add the expressions of an object."""
@@ -44,6 +45,7 @@ class Picture(Item):
         self.captions += thing.expressions
         self.boxes += [(left, top, left + width, top + height)] * count
         self.kinds += thing.kinds or ("",) * count
+        self.roots += thing.roots or ((),) * count
 
 
 def pictures(things: Iterable[Referred]) -> list[Picture]:
@@ -67,7 +69,8 @@ def with_words(parts: Parts, has_words: Callable[[str], bool]) -> tuple[Parts, l
                 f"{thing.file_name}: {text!r}" for text, has in zip(thing.expressions, good, strict=True) if not has
             ]
             texts, kinds = (tuple(compress(entries, good)) for entries in (thing.expressions, thing.kinds))
-            kept[split] += [replace(thing, expressions=texts, kinds=kinds)] if texts else []
+            roots = tuple(compress(thing.roots, good))
+            kept[split] += [replace(thing, expressions=texts, kinds=kinds, roots=roots)] if texts else []
     return kept, lost
 
 
@@ -146,7 +149,7 @@ def repeated_pictures(selection: Selection) -> dict[str, int]:
 
 
 def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
-    """Write boxes.npy, kinds.json and shares.npy, as `TaskData.load` reads them.
+    """Write boxes.npy, kinds.json, shares.npy and, where roots are known, roots.json, as `TaskData.load` reads them.
 
     Args:
         folder: of a task.
@@ -160,6 +163,9 @@ def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
     np.save(folder / "shares.npy", np.array(shares, np.float32))
     kinds = [kind for item in found for kind in item.kinds]
     (folder / "kinds.json").write_text(json.dumps(kinds, indent=0, ensure_ascii=False), "utf-8")
+    roots = [root for item in found for root in item.roots]
+    if any(roots):
+        (folder / "roots.json").write_text(json.dumps(roots), "utf-8")
 
 
 def _area(box: Box) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lpi.data.errors import DataError
-from lpi.data.referring.format import Category
+from lpi.data.referring.format import Category, Spans, check_spans
 from lpi.data.tables.text import unpacked
 
 import ijson
@@ -23,6 +23,7 @@ class Pair:
         category_id: of its category in the file.
         box: left, top, width, height in pixels, as the file has them.
         expression: as the file has it; may be empty.
+        root: from and to which character the words lie that name the object, `tokens_positive`; may be empty.
     """
 
     place: str
@@ -34,6 +35,7 @@ class Pair:
     category_id: int
     box: tuple[float, ...]
     expression: str
+    root: Spans = ()
 
 
 def read_mdetr(path: Path) -> tuple[list[Pair], dict[int, Category]]:
@@ -104,6 +106,7 @@ def _pair(record: dict[str, Any], boxes: dict[int, dict[str, Any]], place: str) 
         thing["category_id"],
         tuple(thing["bbox"]),
         record["caption"],
+        check_spans(thing.get("tokens_positive", []), record["caption"], place),
     )
 
 

@@ -123,7 +123,8 @@ def objects_of(pairs: Sequence[Pair], categories: Mapping[int, Category], unused
         if texts:
             said_of = tuple(check_caption(text, place, "expression") for text, place in texts)
             photo, category = (own[0].image_id, f"{PHOTOS}/{own[0].file_name}"), categories[own[0].category_id]
-            found.append(Referred(*photo, own[0].width, own[0].height, box, category, said_of))
+            roots = tuple(pair.root for pair in own if pair.expression.strip())
+            found.append(Referred(*photo, own[0].width, own[0].height, box, category, said_of, roots=roots))
     return found
 
 

@@ -1,6 +1,7 @@
 """What every frozen detector offers: it finds the object that an expression names, with or without prompts."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 Box = tuple[float, float, float, float]
+Spans = Sequence[Sequence[int]]  # of an expression's characters, each from one and to before another
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class Detector(nn.Module, ABC):
             "insert", as tokens; "kv", as keys and values that attention sees besides its tokens; "add", added to the
             tokens that are there (the released code).
         placement: the one that this detector uses.
+        scores_words: whether candidates are compared with each word of an expression, see `word_scores`.
     """
 
     placements: ClassVar[tuple[str, ...]]
     placement: str
+    scores_words: ClassVar[bool] = False
 
     def train(self, mode: bool = True) -> Self:
         """Nothing but evaluation mode: a frozen detector drops nothing at random, whatever is asked for."""
@@ -129,6 +133,19 @@ class Detector(nn.Module, ABC):
         Raises:
             ValueError: prompts of a wrong shape; names the shape that is taken.
         """
+
+    def word_scores(self, found: Detections, expressions: Sequence[str], spans: Sequence[Spans]) -> Tensor:
+        """How well the candidates fit some words of their expressions alone, (B, Q).
+
+        Args:
+            found: of B pairs, as `detect` gave it.
+            expressions: as they were given to `tokenize`.
+            spans: of every expression, from and to which character the words lie; empty for all words.
+
+        Raises:
+            TypeError: the detector compares candidates with whole expressions alone.
+        """
+        raise TypeError(f"{type(self).__name__} compares boxes with whole expressions alone")
 
     @abstractmethod
     def loss(self, found: Detections, boxes: Tensor) -> Tensor:

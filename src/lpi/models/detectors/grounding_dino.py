@@ -17,12 +17,13 @@ layer l. Nothing of the library is edited; where its own way would not do, this 
   does depend on the batch: the fusion of the modalities subtracts the largest score of the whole batch.)
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from lpi.encoder import freeze, per_sample
 from lpi.models.detectors.added import added, to_corner, to_first
-from lpi.models.detectors.base import Box, Detections, Detector
+from lpi.models.detectors.base import Box, Detections, Detector, Spans
 from lpi.models.detectors.extra_keys import extra_keys, install
 from lpi.models.detectors.patches import patch_distillation
 from lpi.models.detectors.pretrained import load_pretrained
@@ -80,6 +81,7 @@ class GroundingDino(Detector):
     """
 
     placements = ("kv", "add")
+    scores_words = True
 
     def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = SIDE):
         super().__init__()
@@ -205,8 +207,14 @@ class GroundingDino(Detector):
 
     def _words_of(self, expression: str) -> list[int]:
         """Token ids without marks."""
-        ids = self.tokenizer(expression.lower(), add_special_tokens=False, verbose=False)["input_ids"]
-        return [i for i in ids if i not in MARKS]
+        return [word for word, _, _ in self._placed_words(expression)]
+
+    def _placed_words(self, expression: str) -> list[tuple[int, int, int]]:
+        """Token ids without marks, and from and to which character each lies."""
+        how = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        found = self.tokenizer(expression.lower(), **how)
+        placed = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        return [(word, *place) for word, place in placed if word not in MARKS]
 
     def fit(self, image: Image.Image) -> Image.Image:
         return fit_square(image, self.size, PADDING)
@@ -301,6 +309,21 @@ class GroundingDino(Detector):
         if prompts.shape[2] > self.room():
             raise ValueError(f"{prompts.shape[2]} prompts in a layer are too many; there is room for {self.room()}")
         return list(prompts.unbind(1))
+
+    def word_scores(self, found: Detections, expressions: Sequence[str], spans: Sequence[Spans]) -> Tensor:
+        """The mean over the words' tokens of the sigmoids of a query's logits, as in the released code.
+
+        Of words that were cut from a long expression nothing is known; if none is left, all tokens of the expression
+        count.
+        """
+        logits, words = found.extra["logits"], found.extra["words"]
+        chosen = torch.zeros_like(words)
+        for row, expression, own in zip(chosen, expressions, spans, strict=True):
+            places = self._placed_words(expression)[: self.context - 3]
+            inside = [any(start < to and since < end for start, end in own) for _, since, to in places]
+            row[1 : len(inside) + 1] = torch.tensor(inside, device=row.device)
+        chosen = torch.where(chosen.any(dim=1, keepdim=True), chosen, words)[:, None]
+        return (logits.sigmoid() * chosen).sum(dim=2) / chosen.sum(dim=2)
 
     def loss(self, found: Detections, boxes: Tensor) -> Tensor:
         """2 focal + 5 L1 + 2 (1 - GIoU), (B,), as the library's loss of one picture with one box.
