@@ -37,7 +37,7 @@ def check_span(parameters: Parameters, detector: Detector) -> None:
             raise ParameterError("evaluation.span=root needs a detector that scores words, such as Grounding DINO")
         if not parameters["dataset"].startswith("refcoco"):
             raise ParameterError(
-                "evaluation.span=root needs marked words, which RefCOCO alone has; set it to expression"
+                "evaluation.span=root needs marked words, which only RefCOCO has; set it to expression"
             )
 
 
