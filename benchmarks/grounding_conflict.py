@@ -45,7 +45,11 @@ from workers import Workers
 RESULTS, FIGURES = Path("docs/results"), Path("docs/figures")
 RUNS, TABLE, TOKENS_TABLE = (RESULTS / f"grounding_conflict{name}.csv" for name in ("_runs", "", "_tokens"))
 SEEDS = (0, 1, 2)
-SEEDS_OF_ONE = (*SEEDS, 3, 4)  # of prompts of single tasks: one task in a wrong direction moves a mean of three by a point
+SEEDS_OF_ONE = (
+    *SEEDS,
+    3,
+    4,
+)  # of prompts of single tasks: one task in a wrong direction moves a mean of three by a point
 SIZES = (20, 50, 150)  # training pictures of a task that are compared at `UPDATES` updates
 UPDATES = 160
 TOKENS_OF_ONE = 6  # of the prompts of single tasks: enough to learn the errors of few expressions by heart

@@ -9,7 +9,7 @@ from lpi.data.clusters import cluster_names
 from lpi.data.coco import ImageStore, Item, Source, read_items
 from lpi.data.errors import DataError, ImageError
 from lpi.data.selection import FROM_TRAIN, capped, divide, task_order
-from lpi.data.split import Rules, _save_images, select, split_stream
+from lpi.data.split import Form, Rules, _save_images, select, split_stream, write_stream
 from lpi.data.stream import TaskData, portion
 from lpi.parameters import GENERAL
 
@@ -288,6 +288,21 @@ def damage(folder, split, names):
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in content.items():
             archive.writestr(name, data[:40] if name in names else data)
+
+
+def test_texts_that_fill_the_models_context_are_counted(tmp_path, capsys):
+    write_all(tmp_path / "raw")
+
+    def tokenize(captions):
+        return np.array([[len(caption), 7 if caption == "caption 1 of 3" else 0] for caption in captions], np.int32)
+
+    for how, told in ((tokenize, True), (lambda captions: 0 * tokenize(captions), False)):
+        form = Form(lambda margin: lambda image: image.resize((4, 4)), how)
+        raw, rules = tmp_path / "raw", Rules()
+        selection = select(raw, Source.load(raw), 2, rules, embed)
+        write_stream(selection, raw, tmp_path / str(told), ["t00", "t01"], rules, form)
+        message = "warning: 3 texts have as many tokens as the model reads, or more, which are cut from their end"
+        assert (f"{message}, such as 'caption 1 of 3'" in capsys.readouterr().err) == told
 
 
 def test_broken_images_are_named_and_skipped_up_to_a_share(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,6 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 BLOCK = 256  # images that are decoded, by several threads, before they are written
+SHORT = "a"  # a text that fills no model's context
+LONGEST_SHOWN = 200  # characters of a text in a message
 SAMPLE = 32  # images whose decoding is timed for the estimate
 Transform = Callable[[Image.Image], Image.Image]
 Tokenize = Callable[[list[str]], npt.NDArray[np.int32]]
@@ -167,6 +171,7 @@ def _save(
 ) -> dict[str, Any]:
     """Write all tasks; returns their names and the numbers of images and captions by split."""
     stream: dict[str, Any] = {"names": selection.names, "images": {}, "captions": {}}
+    full: list[str] = []
     for split, parts in selection.images.items():
         transform = form.resize(rules.margin if split == "train" else 0)
         counts = []
@@ -175,8 +180,13 @@ def _save(
             folder = out / split / task
             folder.mkdir(parents=True, exist_ok=True)
             good = _save_images(folder / "images.npy", items, store, transform, rules.max_broken, title)
-            counts.append(_save_captions(folder, good, form))
+            captions = [caption for item in good for caption in item.captions]
+            full += _save_captions(folder, good, captions, form)
+            counts.append((len(good), len(captions)))
         stream["images"][split], stream["captions"][split] = (list(kind) for kind in zip(*counts, strict=True))
+    if full:
+        most = f"{len(full)} texts have as many tokens as the model reads, or more, which are cut from their end"
+        print(f"warning: {most}, such as {textwrap.shorten(full[0], LONGEST_SHOWN)!r}", file=sys.stderr)
     return stream
 
 
@@ -213,14 +223,15 @@ def _decoded(item: Item, store: ImageStore, transform: Transform) -> npt.NDArray
         return error
 
 
-def _save_captions(folder: Path, items: list[Item], form: Form) -> tuple[int, int]:
-    """Write what `TaskData.load` reads besides the images; returns the numbers of images and captions."""
-    captions = [caption for item in items for caption in item.captions]
-    np.save(folder / "tokens.npy", form.tokenize(captions))
+def _save_captions(folder: Path, items: list[Item], captions: list[str], form: Form) -> list[str]:
+    """Write what `TaskData.load` reads besides the images; returns the captions that fill the model's context."""
+    tokens = form.tokenize(captions)
+    np.save(folder / "tokens.npy", tokens)
     np.save(folder / "owners.npy", np.repeat(np.arange(len(items)), [len(item.captions) for item in items]))
     (folder / "captions.json").write_text(json.dumps(captions, indent=0, ensure_ascii=False), "utf-8")
     form.more(folder, items)
-    return len(items), len(captions)
+    padding = form.tokenize([SHORT])[0, -1]
+    return [captions[row] for row in np.flatnonzero(tokens[:, -1] != padding)]
 
 
 def _save_images(
