@@ -1,12 +1,22 @@
 """The parts of Diff-Prompt, each beside a naive version: sizes, schedule, order of states, adapters, and noise."""
 
+import copy
 import itertools
+import json
 import math
 
+from lpi.data.errors import DataError
+from lpi.data.referring.format import Category, Referred, read_referred, run_lengths, write_referred
+from lpi.data.referring.stream import pictures, save_boxes
 from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
+from lpi.diffusion.conditions import OfClip, OfDetector
 from lpi.diffusion.dit import PAPER, Block, Condition, MaskDiT, Sizes, TimestepEmbedder, position_embedding
+from lpi.diffusion.masks import from_runs, load_masks, of_box, placed
 from lpi.diffusion.sampling import BETAS, STEPS, draw, noise_of, schedule_of, states_of_layers, target_of
+from lpi.diffusion.training import Generator, GeneratorTrainer, Pairs, Recipe, VaeTrainer, reconstruction
 from lpi.diffusion.vae import KL_WEIGHT, VaeSizes, build_vae, decode, encode, mask_iou, vae_loss
+from lpi.models.backbone import Backbone
+from lpi.models.detectors import load_detector
 
 import numpy as np
 import pytest
@@ -263,3 +273,164 @@ def test_an_items_own_prompts_come_first():
     assert joined(None, common) is common and joined(own, None) is own and joined(None, None) is None
     torch.manual_seed(0)
     assert float(GlobalPrompts(9, 4, 500)().std()) == pytest.approx(math.sqrt(0.5), rel=0.02)
+
+
+# --- training
+
+
+def squares(count=12, side=8):
+    masks = torch.zeros(count, 1, side, side)
+    for number in range(count):
+        masks[number, 0, number % 4 : number % 4 + 3, number % 5 : number % 5 + 4] = 1
+    return masks
+
+
+def vae_trainer(folder, **changes):
+    torch.manual_seed(0)
+    recipe = Recipe("mask_vae", **{"steps": 6, "batch": 4, "lr": 1e-2, **changes})
+    return VaeTrainer(build_vae(VaeSizes((4, 8), 1, 2, 2)), squares(), recipe, folder / "vae.pt", torch.device("cpu"))
+
+
+def generator_trainer(folder, steps=6, lr=1e-2, kind="linear", words=3):
+    """Twelve expressions of six objects in three pictures."""
+    torch.manual_seed(0)
+    made = torch.Generator().manual_seed(1)
+    shapes = (6, 2, 4, 4), (3, 8), (3, 5, 3, 3), (12, 6), (12, words, 7)
+    means, images, patches, texts, tokens = (torch.randn(shape, generator=made) for shape in shapes)
+    rows = torch.arange(12)
+    spoken = torch.ones(12, words, dtype=torch.bool)
+    pairs = Pairs(means, 0.1 * torch.ones_like(means), images, patches, texts, tokens, spoken, rows // 4, rows // 2)
+    generator = Generator(MaskDiT(TOKENS, 8, 6, 5, 7))
+    recipe = Recipe("generator", steps=steps, batch=8, lr=lr)
+    return GeneratorTrainer(generator, schedule_of(kind), pairs, recipe, folder / "generator.pt", torch.device("cpu"))
+
+
+def test_an_autoencoder_learns_masks(tmp_path):
+    trainer = vae_trainer(tmp_path, steps=150)
+    before = reconstruction(trainer.model, squares())
+    trainer.run()
+    after = reconstruction(trainer.model, squares(), batch=5)
+    assert after.shape == (12,) and float(after.mean()) > max(0.8, float(before.mean()) + 0.3)
+
+
+def test_a_generator_learns_and_its_mean_follows(tmp_path):
+    trainer = generator_trainer(tmp_path, steps=150)
+    rows = torch.arange(12)
+    errors = []
+    for network in (copy.deepcopy(trainer.generator.mean), None):
+        if network is None:
+            trainer.run()
+            network = trainer.generator.mean
+        asked = trainer.pairs.condition(rows, torch.device("cpu"))
+        noise = noise_of(0, [bytes([n]) for n in range(12)], (2, 4, 4))
+        with torch.no_grad():
+            drawn = draw(lambda x, t, n=network, a=asked: n(x, t, a), trainer.schedule, noise, 4)[-1]
+        errors.append(float((drawn - trainer.pairs.means[rows // 2]).pow(2).mean()))
+    assert errors[1] < 0.5 * errors[0]
+    own, mean = (next(part.blocks[0].mlp.parameters()) for part in (trainer.generator.network, trainer.generator.mean))
+    assert not torch.equal(own, mean) and torch.allclose(own, mean, atol=0.1)
+    assert torch.equal(trainer.generator.network.pos_embed, trainer.generator.mean.pos_embed)
+
+
+@pytest.mark.parametrize("make", [vae_trainer, generator_trainer])
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, make, monkeypatch):
+    whole = make(tmp_path / "whole")
+    whole.run()
+    monkeypatch.setattr("lpi.models.pretraining.curriculum.CHECKPOINT_EVERY", 2)
+    first = make(tmp_path / "parts")
+    step = first._step
+
+    def stops(draws, number):
+        if number == 5:
+            raise KeyboardInterrupt
+        return step(draws, number)
+
+    first._step = stops
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = make(tmp_path / "parts")
+    second.resume()
+    assert second.step == 4
+    second.run()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    with pytest.raises(ValueError, match="comes from another recipe"):
+        make(tmp_path / "parts", lr=0.5).resume()
+
+
+def test_the_mean_moves_by_its_decay():
+    generator = Generator(MaskDiT(SMALL, 8, 8))
+    before = copy.deepcopy(generator.mean.state_dict())
+    for own in generator.network.parameters():
+        own.data += 1
+    generator.follow(0.75)
+    for name, value in generator.mean.state_dict().items():
+        torch.testing.assert_close(value, before[name] + 0.25)
+
+
+# --- conditions and masks
+
+
+def test_the_embedded_detector_and_clip_describe_pairs_of_any_batch(in_the_repository):
+    made = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    images, texts = torch.from_numpy(made), ["the dog on a red card", "cat"]
+    cpu = torch.device("cpu")
+    for conditions in (OfDetector(load_detector("embedded")), OfClip(Backbone("embedded"), cpu)):
+        with torch.no_grad():
+            both, one = conditions(images, texts), conditions(images[:1], texts[:1])
+        shapes = [part.shape[1] for part in (both.image, both.text, both.patches)]
+        assert (*shapes, both.words.shape[2]) == conditions.widths
+        length = one.words.shape[1]
+        assert one.spoken.all() and both.spoken.sum(dim=1).tolist() == [length, 3]
+        for ours, theirs in ((one.image, both.image), (one.text, both.text), (one.patches, both.patches)):
+            torch.testing.assert_close(ours[0], theirs[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one.words[0], both.words[0, :length], atol=1e-5, rtol=1e-4)
+
+
+def test_a_mask_lies_where_its_picture_lies_in_the_square():
+    """A picture of 4 x 8 pixels at the top of a square of 8; half of it is the object's."""
+    mask = np.zeros((4, 8), bool)
+    mask[:, :4] = True
+    square = placed(mask, (0.0, 0.0, 1.0, 0.5), 8)
+    expected = torch.zeros(8, 8)
+    expected[:4, :4] = 1
+    assert torch.equal(square, expected)
+    larger = placed(mask, (0.0, 0.0, 1.0, 0.5), 16)  # with a soft edge
+    assert torch.equal(larger.ge(0.5).float(), expected.repeat_interleave(2, 0).repeat_interleave(2, 1))
+    half = placed(mask, (0.0, 0.0, 1.0, 0.5), 4)
+    assert half.ge(0.5).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]] and half.sum() == 4
+    assert np.array_equal(from_runs(list(run_lengths(mask)), 4, 8), mask)
+
+
+def test_the_mask_of_a_box_has_a_pixel_at_least():
+    square = of_box(np.array([0.25, 0.5, 0.75, 1.0]), 8)
+    assert square[4:, 2:6].all() and square.sum() == 16
+    assert of_box(np.array([0.51, 0.51, 0.52, 0.52]), 4).nonzero().tolist() == [[2, 2]]
+
+
+def test_masks_of_a_task_are_read_as_the_split_wrote_them(tmp_path):
+    mask = np.zeros((8, 8), bool)
+    mask[2:4, 1:5] = True
+    common = {"width": 8, "height": 8, "category": Category("cup", "kitchen")}
+    things = [
+        Referred(1, "a.png", box=(1.0, 2.0, 4.0, 2.0), expressions=("one", "two"), mask=run_lengths(mask), **common),
+        Referred(1, "a.png", box=(0.0, 4.0, 4.0, 4.0), expressions=("three",), **common),
+    ]
+    save_boxes(tmp_path, pictures(things), lambda box, width, height: tuple(edge / 8 for edge in box))
+    found = load_masks(tmp_path, np.load(tmp_path / "boxes.npy"), 8)
+    assert found.objects.tolist() == [0, 0, 1] and found.boxed == 1
+    assert torch.equal(found.masks[0, 0].bool(), torch.from_numpy(mask))
+    assert found.masks[1, 0, 4:, :4].all() and found.masks[1].sum() == 16
+    write_referred(tmp_path, "train", things)
+    assert [thing.mask for thing in read_referred(tmp_path, "train")] == [run_lengths(mask), ()]
+
+
+@pytest.mark.parametrize(("counts", "message"), [([16], "is empty"), ([0, 16], "covers the whole picture")])
+def test_a_mask_that_says_nothing_is_refused(tmp_path, counts, message):
+    entry = {"counts": counts, "size": [4, 4], "frame": [0, 0, 1, 1]}
+    (tmp_path / "masks.json").write_text(json.dumps([entry]))
+    with pytest.raises(DataError, match="objects.npy is missing"):
+        load_masks(tmp_path, np.zeros((1, 4)), 4)
+    np.save(tmp_path / "objects.npy", np.array([0]))
+    with pytest.raises(DataError, match=f"masks.json: the mask of object 0 {message}"):
+        load_masks(tmp_path, np.zeros((1, 4)), 4)

@@ -7,6 +7,8 @@ repository, so that published weights load.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 FREQUENCIES = 256  # of the sinusoids of a time step
 PERIOD = 10000.0  # the longest of them
+ZERO = ("adaLN_modulation.", "cross.out_proj.", "final_layer.linear.")  # what starts with zeros
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(width, num_heads=heads, qkv_bias=True)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(width, 4 * width, act_layer=lambda: nn.GELU(approximate="tanh"))
+        self.mlp = Mlp(width, 4 * width, act_layer=partial(nn.GELU, approximate="tanh"))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(condition, 6 * width))
         self.cross = nn.MultiheadAttention(width, heads, kdim=words, vdim=words, batch_first=True) if words else None
         self.norm3 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6) if words else None
@@ -132,7 +135,8 @@ class Block(nn.Module):
         x = x + gate[:, None] * self.attn(modulate(self.norm1(x), shift, scale))
         if self.cross is not None and self.norm3 is not None:
             x = x + self.cross(self.norm3(x), words, words, key_padding_mask=silent, need_weights=False)[0]
-        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        changed: Tensor = x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return changed
 
 
 class FinalLayer(nn.Module):
@@ -194,16 +198,14 @@ class MaskDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        patches = self.x_embedder.proj
+        patches: Any = self.x_embedder.proj
         nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
         nn.init.zeros_(patches.bias)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(layer.weight, std=0.02)
-        zeros = [block.adaLN_modulation[1] for block in self.blocks]
-        zeros += [block.cross.out_proj for block in self.blocks if block.cross is not None]
-        for layer in (*zeros, self.final_layer.adaLN_modulation[1], self.final_layer.linear):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for name, value in self.named_parameters():
+            if name.startswith("t_embedder.") and name.endswith("weight"):
+                nn.init.normal_(value, std=0.02)
+            elif any(part in name for part in ZERO):
+                nn.init.zeros_(value)
 
     def forward(self, latents: Tensor, steps: Tensor, condition: Condition) -> Tensor:
         """What is predicted of latents (B, C, s, s) at time steps (B,): (B, C, s, s)."""
@@ -220,12 +222,13 @@ class MaskDiT(nn.Module):
             x, silent = x + grid.flatten(2).transpose(1, 2), ~spoken
         for block in self.blocks:
             x = block(x, asked, condition.words, silent)
-        return self._cells(self.final_layer(x, asked))[:, : self.sizes.channels]
+        predicted: Tensor = self._cells(self.final_layer(x, asked))[:, : self.sizes.channels]
+        return predicted
 
     def _cells(self, tokens: Tensor) -> Tensor:
         """(B, N, p * p * c) -> (B, c, s, s)."""
         grid, patch = self.sizes.grid, self.sizes.patch
-        cells = tokens.unflatten(1, (grid, grid)).unflatten(3, (patch, patch, -1))
+        cells: Tensor = tokens.unflatten(1, (grid, grid)).unflatten(3, (patch, patch, -1))
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
