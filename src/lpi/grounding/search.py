@@ -30,8 +30,8 @@ class Searcher:
         system: the detector.
         device: where it computes.
         criterion, suppression: see `judge`.
-        span: "expression", or "root": the score is that of the words alone that the annotations mark as naming the object
-            (`Detector.word_scores`), as the released code does. No user marks words: for comparisons.
+        span: "expression", or "root": the score is that of the words alone that annotations mark as naming the object
+            (`Detector.word_scores`), as in the released code. No user marks words: for comparisons.
     """
 
     system: Grounding
