@@ -35,7 +35,7 @@ class Evaluation(parameters.Evaluation):
     )
     span: Literal["expression", "root"] = Field(
         description="Grounding DINO: what scores a box: the largest logit with any token of the `expression`, or the"
-        " mean over the `root` words alone that MDETR's files of RefCOCO mark (by a parser; often the whole expression),"
+        " mean over the `root` words alone that MDETR's files of RefCOCO mark (by a parser; often all of them),"
         " which no user does: only to compare"
     )
     nms: Number = Field(
