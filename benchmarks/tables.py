@@ -116,7 +116,7 @@ OF_RETRIEVAL = Shown(
 OF_GROUNDING = Shown(
     GROUNDING,
     "grounding ",
-    "by text",
+    f"by {GROUNDING.defaults()['routing.by']}",
     [
         *MEASURES,
         ("R@5", "r5", 1),

@@ -338,11 +338,11 @@ def test_methods_of_grounding_have_boxes_and_one_stream():
     measures = ["R@1", "gain over frozen", "forgetting", "R@5", "R@10", "mean IoU", "upper bound", "last R@1"]
     assert header == ["method", "routing", "seeds", *measures, "parameters per task"]
     assert [line[:4] + line[-1:] for line in lines[:2]] == [
-        ["lpi", "by both", "3", "6.0 ± 1.0", "2,776"],
+        ["lpi", tables.OF_GROUNDING.own, "3", "6.0 ± 1.0", "2,776"],
         ["lpi", "as published", "3", "4.0 ± 0.0", "2,776"],
     ]
     compared = tables.render("comparison, aspects", {"methods": METHODS_FOUND})
-    assert tables.render("grounding comparison", found) == compared.replace("by pairs", "by both")
+    assert tables.render("grounding comparison", found) == compared.replace("by pairs", tables.OF_GROUNDING.own)
 
 
 def test_routings_of_grounding_are_right_by_image_text_and_both():
@@ -357,10 +357,11 @@ def test_pictures_of_grounding_are_crossed_with_methods():
         Place("aspects", "lpi, 5", "own"): rows_of("lpi", [5.0]),
         Place("aspects", "lpi, 5", "oracle"): rows_of("lpi", [6.0]),
     }
+    own = tables.OF_GROUNDING.own
     for name, first in (("pictures", "pictures per task"), ("variants", "stream")):
         found = {"grounding pictures": group, "grounding variants of the stream": group}
         header, line = lines_of(f"grounding {name}", found)
-        assert header == [first, "lpi, by both", "lpi, true tasks", "gain: lpi minus sprompts, by both"]
+        assert header == [first, f"lpi, {own}", "lpi, true tasks", f"gain: lpi minus sprompts, {own}"]
         assert line == ["5", "5.0 / 10.0", "6.0 / 12.0", "-"]
 
 

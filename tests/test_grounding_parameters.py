@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from lpi.grounding_parameters import GROUNDING
-from lpi.methods import Room, check_room, check_sections, method_class, resolve
+from lpi.methods import Room, check_room, check_sections, checked, method_class, resolve
 from lpi.models.detectors import load_detector
 from lpi.parameters import (
     GENERAL,
@@ -92,8 +92,17 @@ def test_marked_words_need_a_detector_that_scores_words_and_annotations_that_hav
         validate.check_span(roots.changed({"dataset": "refcoco+"}), detector)
     words = SimpleNamespace(scores_words=True)
     validate.check_span(roots.changed({"dataset": "refcoco+"}), words)
-    with pytest.raises(ParameterError, match=r"needs marked words, which only RefCOCO has; set it to expression"):
+    with pytest.raises(ParameterError, match=r"needs the words that files of RefCOCO mark; set it to expression"):
         validate.check_span(roots, words)
+
+
+def test_both_pipelines_check_all_of_their_parameters(shipped, capsys, in_the_repository):
+    assert checked(shipped.changed({"method": "lpi-released"}))["prompts.placement"] == "add"
+    assert "method lpi-released fixes " in capsys.readouterr().out
+    assert checked(shipped)["method"] == "lpi"
+    lacking = Parameters({n: value for n, value in shipped.items() if n != "evaluation.span"}, schema=shipped.schema)
+    with pytest.raises(ParameterError, match="parameter evaluation.span is missing"):
+        checked(lacking)
 
 
 def test_a_missing_parameter_is_named(shipped):

@@ -1,12 +1,14 @@
 """Referring expressions become a stream: tasks, pictures of several tasks, and boxes in the stored squares."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 from lpi.data.coco import Source
 from lpi.data.errors import DataError
 from lpi.data.referring.format import Category, Referred, write_referred
 from lpi.data.referring.stream import repeated_pictures, save_boxes, select_referred
+from lpi.data.runs import run_lengths
 from lpi.data.split import Form, Rules, write_stream
 from lpi.data.stream import TaskData
 
@@ -93,6 +95,36 @@ def test_the_stream_holds_every_pair_of_its_task(tmp_path):
     np.testing.assert_allclose(data.shares, 48 / 800)
     both = TaskData.concatenate([data, data])
     assert len(both.boxes) == len(both.shares) == len(both.kinds) == 4
+
+
+def test_marked_words_and_masks_stay_with_their_expressions(tmp_path):
+    """Expressions that are left out take theirs with them; a task without any marks has none."""
+    mask = np.zeros((20, 40), bool)
+    mask[4:12, 2:8] = True
+    cup = replace(
+        referred(0, "cup", said=("cup", "?", "a red cup")),
+        roots=(((0, 3),), ((0, 1),), ((2, 5), (6, 9))),
+        mask=run_lengths(mask),
+    )
+    things = [cup, referred(1, "fork"), referred(2, "cat")]
+    write(tmp_path, train=EVERYWHERE, val=EVERYWHERE, test=EVERYWHERE)
+    for split in ("train", "val", "test"):
+        write_referred(tmp_path, split, [replace(t, file_name=f"train/{t.image_id}.png") for t in things])
+    content = json.loads((tmp_path / "annotations/instances_train.json").read_text())
+    assert content["annotations"][0]["segmentation"] == {"counts": list(run_lengths(mask)), "size": [20, 40]}
+    assert content["annotations"][0]["area"] == 48 and "segmentation" not in content["annotations"][1]
+    form = Form(
+        lambda margin: lambda image: image.resize((SIDE, SIDE)),
+        lambda texts: np.array([[len(text), 0] for text in texts], np.int32),
+        partial(save_boxes, fit_box=lambda box, width, height: box),
+    )
+    selection = select_referred(tmp_path, 2, Rules(), None, lambda text: text != "?")
+    write_stream(selection, tmp_path, tmp_path / "out", ["t00", "t01"], Rules(), form)
+    kitchen, animal = (TaskData.load(tmp_path / "out/train" / task) for task in ("t00", "t01"))
+    assert kitchen.captions == ["cup", "a red cup", "the fork 1"]
+    assert kitchen.roots == [[[0, 3]], [[2, 5], [6, 9]], []] and animal.roots is None
+    assert TaskData.concatenate([animal, kitchen]).roots == [[], *kitchen.roots]
+    assert TaskData.concatenate([animal, animal]).roots is None
 
 
 def test_orders_and_the_cap_are_of_pictures(tmp_path):

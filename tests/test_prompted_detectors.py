@@ -1,7 +1,6 @@
 """Every method learns on detectors of transformers, and is evaluated: tiny models with random weights."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from lpi.continual.training import seed_all, train_task
 from lpi.data.errors import DataError
@@ -26,7 +25,7 @@ SMALL = {"depth": 2, "prompt_length": 2, "rank": 2, "epochs": 1, "batch_size": 3
 
 def settings(method: str, placement: str):
     tree = yaml.safe_load(committed.text("grounding/params.yaml"))
-    place = {"detector": str(Path("tiny")), "method": method, "prompts.placement": placement}
+    place = {"detector": "tiny", "method": method, "prompts.placement": placement}
     return resolve(parse_parameters(tree).changed({**SMALL, **place}))
 
 

@@ -20,7 +20,7 @@ from lpi.data.openmoji.stickers import (
     true_part,
     wrong_part,
 )
-from lpi.data.referring.format import run_lengths
+from lpi.data.runs import run_lengths
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def test_plain_expressions_are_of_all_kinds_and_of_objects_without_rivals_too(co
     scenes = StickerScenes(concepts, STICKERS)
     examples = [scenes.example("train", domain, number) for domain in range(4) for number in range(9)]
     kinds = Counter(kind for example in examples for said in example.said for kind, _ in said)
-    assert {"name", "side", "relation", "size"} <= set(kinds)
+    assert {"name", "side", "relation", "size", "ordinal"} <= set(kinds)
     for example in examples:
         for index, said in enumerate(example.said):
             assert all(not rivals(example.scene, index) for kind, _ in said if kind == "name")
@@ -146,7 +146,8 @@ def test_masks_are_written_as_run_lengths_of_what_shows_of_the_emoji(concepts, t
     scenes = StickerScenes(concepts, settings)
     example = scenes.example("train", 0, 0)
     first = [mask for mask, said in zip(example.masks, example.said, strict=True) if said]
-    for thing, mask in zip(content["annotations"], first, strict=False):
+    picture = content["annotations"][0]["image_id"]
+    for thing, mask in zip((t for t in content["annotations"] if t["image_id"] == picture), first, strict=True):
         counts, size = thing["segmentation"]["counts"], thing["segmentation"]["size"]
         pixels = np.concatenate([np.full(count, number % 2 == 1) for number, count in enumerate(counts)])
         assert np.array_equal(pixels.reshape(size[::-1]).T, mask)

@@ -301,8 +301,9 @@ def test_texts_that_fill_the_models_context_are_counted(tmp_path, capsys):
         raw, rules = tmp_path / "raw", Rules()
         selection = select(raw, Source.load(raw), 2, rules, embed)
         write_stream(selection, raw, tmp_path / str(told), ["t00", "t01"], rules, form)
-        message = "warning: 3 texts have as many tokens as the model reads, or more, which are cut from their end"
-        assert (f"{message}, such as 'caption 1 of 3'" in capsys.readouterr().err) == told
+        message = "warning: 3 texts fill all token positions of the model; longer ones lose their end"
+        found = capsys.readouterr().err
+        assert (message in found) == ("take up further positions, such as 'caption 1 of 3'" in found) == told
 
 
 def test_broken_images_are_named_and_skipped_up_to_a_share(tmp_path, capsys):

@@ -34,8 +34,9 @@ class Evaluation(parameters.Evaluation):
         description="overlap with the true box that must be at least 0.5; `giou` is the stricter one, as released"
     )
     span: Literal["expression", "root"] = Field(
-        description="Grounding DINO: what scores a box: the `expression`, or, as released, the words alone that"
-        " RefCOCO's annotations mark as its `root`, which no user gives: only to compare"
+        description="Grounding DINO: what scores a box: the largest logit with any token of the `expression`, or the"
+        " mean over the `root` words alone that MDETR's files of RefCOCO mark (by a parser; often all of them),"
+        " which no user does: only to compare"
     )
     nms: Number = Field(
         ge=0,

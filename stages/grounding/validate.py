@@ -27,7 +27,7 @@ DRAWINGS = (
 
 
 def check_span(parameters: Parameters, detector: Detector) -> None:
-    """Refuse the words of annotators where there are none, or where the detector does not score words.
+    """Refuse to score marked words where there are none, or where the detector does not score words.
 
     Raises:
         ParameterError: names the parameter.
@@ -37,7 +37,7 @@ def check_span(parameters: Parameters, detector: Detector) -> None:
             raise ParameterError("evaluation.span=root needs a detector that scores words, such as Grounding DINO")
         if not parameters["dataset"].startswith("refcoco"):
             raise ParameterError(
-                "evaluation.span=root needs marked words, which only RefCOCO has; set it to expression"
+                "evaluation.span=root needs the words that files of RefCOCO mark; set it to expression"
             )
 
 

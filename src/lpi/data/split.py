@@ -185,8 +185,11 @@ def _save(
             counts.append((len(good), len(captions)))
         stream["images"][split], stream["captions"][split] = (list(kind) for kind in zip(*counts, strict=True))
     if full:
-        most = f"{len(full)} texts have as many tokens as the model reads, or more, which are cut from their end"
-        print(f"warning: {most}, such as {textwrap.shorten(full[0], LONGEST_SHOWN)!r}", file=sys.stderr)
+        many = (
+            f"{len(full)} texts fill all token positions of the model; longer ones lose their end, and inserted prompts"
+        )
+        shown = textwrap.shorten(full[0], LONGEST_SHOWN)
+        print(f"warning: {many} take up further positions, such as {shown!r}", file=sys.stderr)
     return stream
 
 

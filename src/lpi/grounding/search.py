@@ -19,7 +19,7 @@ from torch import Tensor
 
 Rows = npt.NDArray[np.integer[Any]]
 BATCH = 64  # pairs that are looked at together, if their pixels are not more than ...
-PIXELS = 16 * 448 * 448
+PIXELS = 16 * 448 * 448  # sixteen of Grounding DINO's pictures
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Searcher:
         system: the detector.
         device: where it computes.
         criterion, suppression: see `judge`.
-        span: "expression", or "root": the score is that of the words alone that the annotators marked as naming the
-            object, as in the released code. Such marks are not known of a user's expression: for comparisons.
+        span: "expression", or "root": the score is that of the words alone that annotations mark as naming the object
+            (`Detector.word_scores`), as in the released code. No user marks words: for comparisons.
     """
 
     system: Grounding
@@ -77,7 +77,10 @@ class Searcher:
     def _of_roots(self, found: Detections, data: TaskData, rows: Rows) -> Tensor:
         """Scores (b, Q) of the words alone that name the object."""
         if data.roots is None:
-            raise DataError("evaluation.span=root: the annotations do not mark the words that name the object")
+            raise DataError(
+                "evaluation.span=root: the annotations do not mark the words that name the object; set"
+                " evaluation.span=expression"
+            )
         texts, roots = [data.captions[row] for row in rows], [data.roots[row] for row in rows]
         return self.system.detector.word_scores(found, texts, roots)
 

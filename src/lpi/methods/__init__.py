@@ -166,9 +166,9 @@ def check_sections(parameters: Parameters) -> None:
         ParameterError: a section has a wrong value or an unknown name, or lacks a parameter.
     """
     for name in METHODS:
-        checked = parameters.with_section(name, method_class(name).Settings)
+        whole = parameters.with_section(name, method_class(name).Settings)
         for parameter, _ in leaves(method_class(name).Settings, f"{name}."):
-            checked[parameter]
+            whole[parameter]
 
 
 def create_method(parameters: Parameters, system: System) -> Method:

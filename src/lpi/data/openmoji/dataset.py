@@ -23,6 +23,7 @@ from lpi.data.openmoji.expressions import EXPRESSIONS_PER_OBJECT, referring_expr
 from lpi.data.openmoji.facts import ASPECT_OF_DOMAIN, aspect_caption, aspect_of
 from lpi.data.openmoji.language import is_bigger
 from lpi.data.openmoji.scenes import Placed, Renderer, Scene, choose_background, choose_setting, place_objects
+from lpi.data.runs import run_lengths
 
 import numpy as np
 import numpy.typing as npt
@@ -252,12 +253,8 @@ def _elsewhere(concepts: list[Concept], domain: Domain) -> list[Concept]:
 
 
 def encode_rle(mask: Masks) -> Entry:
-    """COCO's uncompressed run lengths of a mask (H, W): column by column, beginning with the pixels outside."""
-    pixels = mask.T.ravel()
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    edges = np.concatenate([[0], changes, [len(pixels)]])
-    counts = (edges[1:] - edges[:-1]).tolist()
-    return {"counts": [0, *counts] if pixels[0] else counts, "size": list(mask.shape)}
+    """COCO's form of a mask (H, W), uncompressed."""
+    return {"counts": list(run_lengths(mask)), "size": list(mask.shape)}
 
 
 def bounding_box(mask: Masks) -> list[int]:

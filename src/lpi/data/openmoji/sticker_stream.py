@@ -16,7 +16,8 @@ from lpi.data.openmoji.expressions import kinds_and_expressions
 from lpi.data.openmoji.facts import ASPECTS, PARTS, aspect_of
 from lpi.data.openmoji.scenes import Renderer, Scene
 from lpi.data.openmoji.stickers import LOOK, FactSettings, part_expression, rivals, sample_sticker_scene
-from lpi.data.referring.format import Category, Referred, run_lengths, write_referred
+from lpi.data.referring.format import Category, Referred, write_referred
+from lpi.data.runs import run_lengths
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class StickerSettings:
         expressions: of every scene.
         plain: share of the expressions that are plain, where the scene has such.
         lie: chance that another states a made-up fact, too.
-        lure: chance that this fact holds for a rival.
+        lure: chance that this fact holds for a rival, where one has the part.
         bare: chance that an object lacks a part, but for the one that its domain's expressions are right about.
         noise: chance that the fact of a training expression that should be true is made up, too.
         seed: of all that is random.
@@ -110,15 +111,15 @@ class StickerScenes:
         """The example; scenes in which something hardly shows are drawn anew from the same generator."""
         rng = np.random.default_rng((self.settings.seed, SPLITS.index(split), domain, number, STREAM))
         part = part_of(self._own[domain][0].domain)
-        missing = self.settings.bare, part
-        while (drawn := draw_boxed(rng, self._own[domain], self._renderer, *missing)) is None:
+        own, bare = self._own[domain], self.settings.bare
+        while (drawn := draw_boxed(rng, own, self._renderer, bare=bare, aspect=part)) is None:
             pass
         scene, boxes = drawn
         noise = self.settings.noise if split == "train" else 0.0
         facts = FactSettings(self.settings.lie, self.settings.lure, noise)
         said: list[list[tuple[str, str]]] = [[] for _ in scene.objects]
         for index in _asked(rng, scene, self.settings.expressions):
-            if rng.random() < self.settings.plain and (plain := plain_expression(rng, scene)):
+            if rng.random() < self.settings.plain and (plain := plain_of_any(rng, scene)):
                 said[plain[0]].append(plain[1])
             else:
                 said[index].append((ATTRIBUTE, part_expression(rng, scene, index, part, facts)))
@@ -126,8 +127,8 @@ class StickerScenes:
         return Example(scene, self._renderer.image(scene), boxes, masks, said)
 
 
-def plain_expression(rng: np.random.Generator, scene: Scene) -> tuple[int, tuple[str, str]] | None:
-    """Any object, a kind and an expression of it without facts; all kinds that the scene has are equally likely."""
+def plain_of_any(rng: np.random.Generator, scene: Scene) -> tuple[int, tuple[str, str]] | None:
+    """Any object, a kind and an expression of it without facts; all kinds that were found are equally likely."""
     by_kind: dict[str, list[tuple[int, tuple[str, str]]]] = {}
     for index in range(len(scene.objects)):
         for entry in kinds_and_expressions(rng, scene, index):

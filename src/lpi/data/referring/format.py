@@ -10,9 +10,6 @@ from typing import Any
 from lpi.data.coco import check_caption, read_json
 from lpi.data.errors import DataError
 
-import numpy as np
-import numpy.typing as npt
-
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 Spans = tuple[tuple[int, int], ...]  # of an expression's characters, each from one and to before another
 SLACK = 1.0  # pixels by which a box may lie outside its picture, as rounding leads to
@@ -39,7 +36,8 @@ class Referred:
         category: what kind of object it is.
         expressions: at least one, each names this object only.
         kinds: what each expression tells the object by, such as "name"; empty where that is not known.
-        mask: which pixels are the object's, as COCO's run lengths (`run_lengths`); empty where that is not known.
+        mask: which pixels are the object's, as `lpi.data.runs.run_lengths`; empty where that is not known. For other
+            programs: `read_referred` leaves it out.
         roots: of every expression, its words that name the object without what is said of it; empty where that is not
             known.
     """
@@ -54,31 +52,6 @@ class Referred:
     kinds: tuple[str, ...] = ()
     mask: tuple[int, ...] = ()
     roots: tuple[Spans, ...] = ()
-
-
-def check_spans(found: object, expression: str, place: str) -> Spans:
-    """Spans as MDETR's `tokens_positive` has them, in the expression without blanks around it.
-
-    What lies outside of the expression is left out.
-
-    Raises:
-        DataError: not pairs of numbers; names the place.
-    """
-    try:
-        spans = [(int(start), int(end)) for start, end in found]  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        raise DataError(f"{place}: tokens_positive must be pairs of numbers, not {found!r}") from None
-    blanks, length = len(expression) - len(expression.lstrip()), len(expression.strip())
-    moved = [(max(start - blanks, 0), min(end - blanks, length)) for start, end in spans]
-    return tuple((start, end) for start, end in moved if start < end)
-
-
-def run_lengths(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-    """A mask (H, W) as COCO's uncompressed run lengths: of no, yes, no, ... column by column."""
-    pixels = mask.flatten(order="F")
-    changes = np.flatnonzero(np.diff(pixels)) + 1
-    runs = np.diff([0, *changes, len(pixels)]).tolist()
-    return tuple([0, *runs] if pixels[0] else runs)
 
 
 def check_box(box: Sequence[object], width: int, height: int, place: str) -> Box:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lpi.data.errors import DataError
-from lpi.data.referring.format import Category, Spans, check_spans
+from lpi.data.referring.format import Category, Spans
 from lpi.data.tables.text import unpacked
 
 import ijson
@@ -108,6 +108,23 @@ def _pair(record: dict[str, Any], boxes: dict[int, dict[str, Any]], place: str) 
         record["caption"],
         check_spans(thing.get("tokens_positive", []), record["caption"], place),
     )
+
+
+def check_spans(found: object, expression: str, place: str) -> Spans:
+    """Spans as MDETR's `tokens_positive` has them, in the expression without blanks around it.
+
+    What lies outside of the expression is left out.
+
+    Raises:
+        DataError: not pairs of numbers; names the place.
+    """
+    try:
+        spans = [(int(start), int(end)) for start, end in found]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise DataError(f"{place}: tokens_positive must be pairs of numbers, not {found!r}") from None
+    blanks, length = len(expression) - len(expression.lstrip()), len(expression.strip())
+    moved = [(max(start - blanks, 0), min(end - blanks, length)) for start, end in spans]
+    return tuple((start, end) for start, end in moved if start < end)
 
 
 def by_object(pairs: Iterable[Pair]) -> list[list[Pair]]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 Box = tuple[float, float, float, float]
-Spans = Sequence[Sequence[int]]  # of an expression's characters, each from one and to before another
+Spans = Sequence[Sequence[int]]  # those of `lpi.data.referring.format`, also as JSON has them
 
 
 @dataclass(frozen=True)

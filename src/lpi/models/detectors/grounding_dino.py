@@ -71,7 +71,7 @@ class GroundingDino(Detector):
 
     Args:
         model: a `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection` of transformers.
-        tokenizer: of bert-base-uncased; a tokenizer of transformers.
+        tokenizer: of bert-base-uncased; a fast tokenizer of transformers.
         placement: see above.
         size: side of the input in pixels.
 
