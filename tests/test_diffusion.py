@@ -6,8 +6,9 @@ import json
 import math
 
 from lpi.data.errors import DataError
-from lpi.data.referring.format import Category, Referred, read_referred, run_lengths, write_referred
+from lpi.data.referring.format import Category, Referred, read_referred, write_referred
 from lpi.data.referring.stream import pictures, save_boxes
+from lpi.data.runs import run_lengths
 from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
 from lpi.diffusion.conditions import OfClip, OfDetector
 from lpi.diffusion.dit import PAPER, Block, Condition, MaskDiT, Sizes, TimestepEmbedder, position_embedding

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
+from lpi.methods.common.base import MODALITIES
 from lpi.parameters import ParameterError, Parameters, Section
 from lpi.systems.base import Prompts
 
@@ -36,7 +37,7 @@ class DrawnPrompts(nn.Module):
         super().__init__()
         (inputs, side), half = drawn, length // 2
         self.adapters, self.common = nn.ModuleDict(), nn.ModuleDict()
-        for modality, width in zip(("vision", "text"), widths, strict=True):
+        for modality, width in zip(MODALITIES, widths, strict=True):
             if settings.specific in ("both", modality):
                 self.adapters[modality] = MaskAdapter(side, half, width, settings.adapter, inputs)
             if settings.common in ("both", modality):
@@ -44,14 +45,13 @@ class DrawnPrompts(nn.Module):
 
     def forward(self, drawn: Tensor) -> Prompts:
         """(B, D, c, S, S) -> vision and text prompts, (B, D, N, d) each; None for a modality without any."""
-        vision, text = (
-            joined(*(part[modality](*given) if modality in part else None for part, given in self._parts(drawn)))
-            for modality in ("vision", "text")
-        )
+        vision, text = (self._of(modality, drawn) for modality in MODALITIES)
         return vision, text
 
-    def _parts(self, drawn: Tensor) -> tuple[tuple[nn.ModuleDict, tuple[Tensor, ...]], ...]:
-        return (self.adapters, (drawn,)), (self.common, ())
+    def _of(self, modality: str, drawn: Tensor) -> Tensor | None:
+        specific = self.adapters[modality](drawn) if modality in self.adapters else None
+        common = self.common[modality]() if modality in self.common else None
+        return joined(specific, common)
 
 
 def check_length(parameters: Parameters) -> None:
