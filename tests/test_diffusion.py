@@ -13,8 +13,9 @@ from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
 from lpi.diffusion.conditions import OfClip, OfDetector
 from lpi.diffusion.dit import PAPER, Block, Condition, MaskDiT, Sizes, TimestepEmbedder, position_embedding
 from lpi.diffusion.masks import from_runs, load_masks, of_box, placed
+from lpi.diffusion.quality import judged
 from lpi.diffusion.sampling import BETAS, STEPS, draw, noise_of, schedule_of, states_of_layers, target_of
-from lpi.diffusion.training import Generator, GeneratorTrainer, Pairs, Recipe, VaeTrainer, reconstruction
+from lpi.diffusion.training import Generator, GeneratorTrainer, Items, Pairs, Recipe, VaeTrainer, reconstruction
 from lpi.diffusion.vae import KL_WEIGHT, VaeSizes, build_vae, decode, encode, mask_iou, vae_loss
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
@@ -300,7 +301,8 @@ def generator_trainer(folder, steps=6, lr=1e-2, kind="linear", words=3):
     means, images, patches, texts, tokens = (torch.randn(shape, generator=made) for shape in shapes)
     rows = torch.arange(12)
     spoken = torch.ones(12, words, dtype=torch.bool)
-    pairs = Pairs(means, 0.1 * torch.ones_like(means), images, patches, texts, tokens, spoken, rows // 4, rows // 2)
+    items = Items(images, patches, texts, tokens, spoken, rows // 4)
+    pairs = Pairs(items, rows // 2, means, 0.1 * torch.ones_like(means))
     generator = Generator(MaskDiT(TOKENS, 8, 6, 5, 7))
     recipe = Recipe("generator", steps=steps, batch=8, lr=lr)
     return GeneratorTrainer(generator, schedule_of(kind), pairs, recipe, folder / "generator.pt", torch.device("cpu"))
@@ -322,7 +324,7 @@ def test_a_generator_learns_and_its_mean_follows(tmp_path):
         if network is None:
             trainer.run()
             network = trainer.generator.mean
-        asked = trainer.pairs.condition(rows, torch.device("cpu"))
+        asked = trainer.pairs.items.condition(rows, torch.device("cpu"))
         noise = noise_of(0, [bytes([n]) for n in range(12)], (2, 4, 4))
         with torch.no_grad():
             drawn = draw(lambda x, t, n=network, a=asked: n(x, t, a), trainer.schedule, noise, 4)[-1]
@@ -435,3 +437,15 @@ def test_a_mask_that_says_nothing_is_refused(tmp_path, counts, message):
     np.save(tmp_path / "objects.npy", np.array([0]))
     with pytest.raises(DataError, match=f"masks.json: the mask of object 0 {message}"):
         load_masks(tmp_path, np.zeros((1, 4)), 4)
+
+
+def test_pointing_and_overlap_of_drawn_masks():
+    true = torch.zeros(3, 1, 4, 4)
+    true[:, 0, :2, :2] = 1
+    drawn = 0.4 * torch.ones(3, 1, 4, 4)
+    drawn[0, 0, 1, 1], drawn[1, 0, 3, 3], drawn[2] = 0.9, 0.9, 2 * true[2]
+    found = judged(drawn, true, torch.tensor([[0, 0, 0.5, 0.5]] * 3))
+    assert found.points.tolist() == [True, False, True]
+    torch.testing.assert_close(found.iou, torch.tensor([0.25, 0.0, 1.0]))
+    shares = found.shares()
+    assert shares["pointing"] == pytest.approx(200 / 3) and shares["chance"] == 25

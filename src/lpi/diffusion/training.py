@@ -99,25 +99,21 @@ def reconstruction(vae: Any, masks: Tensor, batch: int = 256) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What the network learns from: m expressions of k objects in n pictures.
+class Items:
+    """m expressions of n pictures, as a frozen model describes them, on the CPU.
 
     Attributes:
-        means, deviations: (k, C, s, s) of the objects' latents.
         images, patches: of the pictures, see `Condition`; (n, ...).
         texts, words, spoken: of the expressions; (m, ...).
-        owners, objects: (m,) the picture and the object of every expression.
+        owners: (m,) the picture of every expression.
     """
 
-    means: Tensor
-    deviations: Tensor
     images: Tensor
     patches: Tensor
     texts: Tensor
     words: Tensor
     spoken: Tensor
     owners: Tensor
-    objects: Tensor
 
     def condition(self, rows: Tensor, device: torch.device) -> Condition:
         """Of some expressions, as numbers of single precision on the device."""
@@ -125,6 +121,22 @@ class Pairs:
         parts = self.images[owners], self.texts[rows], self.patches[owners], self.words[rows]
         image, text, patches, words = (part.float().to(device) for part in parts)
         return Condition(image, text, patches, words, self.spoken[rows].to(device))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What the network learns from: expressions, and the masks of the k objects that they name.
+
+    Attributes:
+        items: the expressions.
+        objects: (m,) the object of every expression.
+        means, deviations: (k, C, s, s) of the objects' latents.
+    """
+
+    items: Items
+    objects: Tensor
+    means: Tensor
+    deviations: Tensor
 
     def latents(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Drawn from the distributions of the objects' latents, (B, C, s, s)."""
@@ -172,7 +184,7 @@ class GeneratorTrainer(Curriculum):
         decay: float = 0.999,
     ):
         self.generator, self.schedule, self.pairs, self.recipe, self.decay = generator, schedule, pairs, recipe, decay
-        made_of = f"{dict(schedule.config)} {decay} {digest(pairs.means, pairs.texts, pairs.images)}"
+        made_of = f"{dict(schedule.config)} {decay} {digest(pairs.means, pairs.items.texts, pairs.items.images)}"
         super().__init__(generator.to(device), recipe, [recipe], checkpoint, device, made_of)
 
     def begin(self, number: int) -> tuple[list[nn.Parameter], Callable[[Draws, int], Outcome]]:
@@ -185,7 +197,7 @@ class GeneratorTrainer(Curriculum):
         noise = torch.randn(clean.shape, generator=draws.generator).to(self.device)
         steps = torch.randint(STEPS, (len(rows),), generator=draws.generator).to(self.device)
         noisy = self.schedule.add_noise(clean, noise, steps)
-        predicted = self.generator.network(noisy, steps, self.pairs.condition(rows, self.device))
+        predicted = self.generator.network(noisy, steps, self.pairs.items.condition(rows, self.device))
         loss = F.mse_loss(predicted, target_of(self.schedule, clean, noise, steps))
         return Outcome(loss, {"loss": float(loss)})
 
