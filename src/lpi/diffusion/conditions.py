@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from hashlib import sha256
 
 from lpi.diffusion.dit import Condition
 from lpi.encoder import PromptedCLIP
@@ -10,7 +11,7 @@ from lpi.models.detectors.embedded import Embedded
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Conditions(ABC):
@@ -18,9 +19,18 @@ class Conditions(ABC):
 
     Attributes:
         widths: of a picture's vector, an expression's vector, a patch token and a word token.
+        model: the frozen model.
     """
 
     widths: tuple[int, int, int, int]
+    model: nn.Module
+
+    def digest(self) -> str:
+        """Of the model's weights."""
+        made = sha256()
+        for value in self.model.state_dict().values():
+            made.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return made.hexdigest()[:16]
 
     @abstractmethod
     def of_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +55,7 @@ class OfClip(Conditions):
 
     def __init__(self, backbone: Backbone, device: torch.device):
         self.encoder: PromptedCLIP = backbone.encoder().to(device)
-        self._device = device
+        self._device, self.model = device, self.encoder
         self._backbone, self._side = backbone, int(backbone.config["vision_cfg"]["image_size"])
         width, text_width = self.encoder.vision_width, self.encoder.text_width
         with torch.no_grad():
@@ -72,7 +82,7 @@ class OfDetector(Conditions):
     """The embedded detector itself: its patch and word tokens know what it was trained to find."""
 
     def __init__(self, detector: Embedded):
-        self.detector = detector
+        self.detector = self.model = detector
         encoder = detector.model.encoder
         self.widths = *detector.feature_widths, encoder.vision_width, encoder.text_width
 

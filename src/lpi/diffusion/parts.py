@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from lpi.diffusion.conditions import Conditions, OfClip, OfDetector
 from lpi.diffusion.dit import MaskDiT, Sizes
 from lpi.diffusion.presets import PRESETS, Preset
+from lpi.diffusion.sampling import states_of_layers
 from lpi.diffusion.vae import VaeSizes, build_vae
 from lpi.encoder import freeze
+from lpi.methods import method_class
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
 from lpi.models.detectors.embedded import Embedded
@@ -116,3 +119,33 @@ def conditions_of(parameters: Parameters, device: torch.device) -> Conditions:
             " it to clip"
         )
     return OfDetector(detector)
+
+
+def learned_tasks(parameters: Parameters, tasks: list[str]) -> list[str]:
+    """The tasks whose masks the parts learn: all together, or the first of the stream, never a later one."""
+    return tasks if method_class(parameters["method"]).offline else tasks[:1]
+
+
+def no_masks(out: Path) -> None:
+    """Leave a note where a part would be; the same for all methods that draw none."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "note.txt").write_text("The method draws no masks.\n", "utf-8")
+
+
+def states_wanted(parameters: Parameters) -> list[int]:
+    """Which state the prompts of each layer are made of."""
+    own, depth = settings_of(parameters), parameters["depth"]
+    ordered = states_of_layers(depth, own["drawing"])
+    return ordered if own["layers"] == "ordered" else [own["drawing"] - 1] * depth
+
+
+def made_with(conditions: Conditions, vae: Path) -> dict[str, str]:
+    """Digests of what a generator depends on: of the autoencoder's weights and of the frozen model's."""
+    return {"vae": sha256((vae / WEIGHTS).read_bytes()).hexdigest()[:16], "condition": conditions.digest()}
+
+
+def generator_config(own: dict[str, Any], conditions: Conditions, vae: Path, tasks: list[str]) -> dict[str, Any]:
+    """What the file of a generator says."""
+    how = {name: own[name] for name in ("condition", "schedule", "prediction")}
+    sizes = asdict(preset_of(own).dit)
+    return {"sizes": sizes, "widths": conditions.widths, "made_with": made_with(conditions, vae), "tasks": tasks, **how}
