@@ -1,6 +1,7 @@
 """Draw a mask for every expression once, for methods that draw them; others leave a note in its place."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,10 @@ class Artist:
         """The kept states of all items, (m, K, C, s, s), on the CPU."""
         sizes, parts = self.network.sizes, []
         for rows in torch.arange(len(names)).split(BATCH):
-            asked = items.condition(rows, self.device)
+            network = partial(self.network, condition=items.condition(rows, self.device))
             shape = sizes.channels, sizes.side, sizes.side
             noise = noise_of(self.seed, [names[row] for row in rows.tolist()], shape).to(self.device)
-            states = draw(lambda x, t, a=asked: self.network(x, t, a), self.schedule, noise, self.own["drawing"])
+            states = draw(network, self.schedule, noise, self.own["drawing"])
             parts.append(states[self.kept].transpose(0, 1).cpu())
         return torch.cat(parts)
 

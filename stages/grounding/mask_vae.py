@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from lpi.diffusion.pairs import masks_of
 from lpi.diffusion.parts import learned_tasks, no_masks, preset_of, save_part, settings_of, vae_config
@@ -34,9 +33,7 @@ def main(parameters: Parameters) -> None:
     trainer.resume()
     trainer.run()
     save_part(OUT, trainer.model, vae_config(preset.vae, preset.side, learned))
-    report: dict[str, Any] = {
-        split: 100 * float(reconstruction(trainer.model, own).mean()) for split, own in masks.items()
-    }
+    report = {split: 100 * float(reconstruction(trainer.model, some).mean()) for split, some in masks.items()}
     print(", ".join(f"{split}: {value:.1f}" for split, value in report.items()), "% mean IoU of reconstructed masks")
     (OUT / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     CHECKPOINT.unlink(missing_ok=True)

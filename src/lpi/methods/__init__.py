@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from lpi.methods.common.base import Method
-from lpi.parameters import METHODS, ParameterError, Parameters, check_order, leaves, load_chain
+from lpi.parameters import DETECTOR, METHODS, ParameterError, Parameters, check_order, leaves, load_chain
 from lpi.systems.base import System
 
 
@@ -164,12 +164,14 @@ def check_room(parameters: Parameters, room: Room) -> None:
 
 
 def check_sections(parameters: Parameters) -> None:
-    """Check the sections of all methods, whichever is chosen.
+    """Check the sections of all methods that the pipeline has, whichever is chosen.
 
     Raises:
         ParameterError: a section has a wrong value or an unknown name, or lacks a parameter.
     """
     for name in METHODS:
+        if method_class(name).draws and DETECTOR not in parameters:
+            continue
         whole = parameters.with_section(name, method_class(name).Settings)
         for parameter, _ in leaves(method_class(name).Settings, f"{name}."):
             whole[parameter]
