@@ -367,7 +367,7 @@ def test_runs_of_grounding_have_its_parameters_and_routings():
     assert own.data == {"scenes.lie": 0.5}
     asked = ("routing.by", "routing.clusters", "routing.metric", "routing.oracle")
     assert [published.parameters[name] for name in asked] == ["image", 5, "l1", False]
-    assert [oracle.parameters[name] for name in asked] == ["both", 1, "l1", True]
+    assert [oracle.parameters[name] for name in asked] == [GROUNDING.defaults()["routing.by"], 1, "l1", True]
     assert shlex.join(published.options).endswith("-S routing.clusters=5 -S routing.metric=l1 -S routing.oracle=false")
     assert own.options == ["-S", "method=sprompts", "-S", "seed=0", "-S", "scenes.lie=0.5"]
 
