@@ -48,7 +48,7 @@ SEEDS = (0, 1, 2)
 SEEDS_OF_ONE = (*SEEDS, 3, 4)  # of prompts of single tasks: one in a wrong direction moves the mean of three by much
 SIZES = (20, 50, 150)  # training pictures of a task that are compared at `UPDATES` updates
 UPDATES = 160
-TOKENS_OF_ONE = 6  # of the prompts of single tasks: enough to learn the errors of few expressions by heart
+ONE = {"depth": 1, "prompt_length": 6, "lr": 0.01}  # prompts of single tasks, the same whatever the search finds
 DRAWS = 3  # of random tokens
 PICTURES = 900  # that the frozen detector is asked about
 UNSEEN = 10**7  # a seed that neither a pool nor the card has
@@ -73,9 +73,8 @@ class Trial:
     def settings(self) -> dict[str, Any]:
         """What differs from grounding/params.yaml: settings of the study, and the trial's own."""
         method = "sprompts" if self.method == "single" else self.method
-        settings = study.declaration(GROUNDING)["settings"].get(method, {})
-        own = {"depth": 1, "prompt_length": TOKENS_OF_ONE} if self.method == "single" else {}
-        return {**settings, **own, "method": method, "seed": self.seed, "updates": self.updates}
+        settings = ONE if self.method == "single" else study.declaration(GROUNDING)["settings"].get(method, {})
+        return {**settings, "method": method, "seed": self.seed, "updates": self.updates}
 
     @property
     def identity(self) -> dict[str, str]:
