@@ -188,5 +188,21 @@ def _referred(
         category,
         said,
         kinds if any(kinds) else (),
-        roots=roots if any(roots) else (),
+        _mask(thing, place),
+        roots if any(roots) else (),
     )
+
+
+def _mask(thing: dict[str, Any], place: str) -> tuple[int, ...]:
+    """The run lengths of an object's mask; none where it has none.
+
+    Raises:
+        DataError: they do not add up to the pixels of its picture; names the place.
+    """
+    shape = thing.get("segmentation")
+    if not shape:
+        return ()
+    counts, (height, width) = shape["counts"], shape["size"]
+    if sum(counts) != height * width or min(counts) < 0:
+        raise DataError(f"{place}: the run lengths of its mask do not make up {width} x {height} pixels")
+    return tuple(counts)

@@ -31,12 +31,16 @@ class Picture(Item):
         size: width and height in pixels.
         boxes: of every expression, left, top, right and bottom in pixels.
         kinds, roots: of every expression, see `Referred`; empty ones where they are not known.
+        masks: of every object, see `Referred`; empty ones where they are not known.
+        counts: of every object, how many of the expressions are its own.
     """
 
     size: tuple[int, int] = (0, 0)
     boxes: list[Box] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     roots: list[Spans] = field(default_factory=list)
+    masks: list[tuple[int, ...]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
     def add(self, thing: Referred) -> None:
         """Add the expressions of an object."""
@@ -46,6 +50,8 @@ class Picture(Item):
         self.boxes += [(left, top, left + width, top + height)] * count
         self.kinds += thing.kinds or ("",) * count
         self.roots += thing.roots or ((),) * count
+        self.masks.append(thing.mask)
+        self.counts.append(count)
 
 
 def pictures(things: Iterable[Referred]) -> list[Picture]:
@@ -149,7 +155,8 @@ def repeated_pictures(selection: Selection) -> dict[str, int]:
 
 
 def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
-    """Write boxes.npy, kinds.json, shares.npy and, where roots are known, roots.json, as `TaskData.load` reads them.
+    """Write boxes.npy, kinds.json, shares.npy and, where roots are known, roots.json, as `TaskData.load` reads
+    them, and masks.
 
     Args:
         folder: of a task.
@@ -166,6 +173,19 @@ def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
     roots = [root for item in found for root in item.roots]
     if any(roots):
         (folder / "roots.json").write_text(json.dumps(roots), "utf-8")
+    _save_masks(folder, found, fit_box)
+
+
+def _save_masks(folder: Path, found: list[Picture], fit_box: FitBox) -> None:
+    """Write masks.json and objects.npy, as `lpi.diffusion.masks.load_masks` reads them."""
+    masks = []
+    for item in found:
+        width, height = item.size
+        frame = fit_box((0.0, 0.0, float(width), float(height)), width, height)
+        masks += [{"counts": mask, "size": [height, width], "frame": frame} for mask in item.masks]
+    counts = [count for item in found for count in item.counts]
+    np.save(folder / "objects.npy", np.repeat(np.arange(len(masks)), counts))
+    (folder / "masks.json").write_text(json.dumps(masks), "utf-8")
 
 
 def _area(box: Box) -> float:

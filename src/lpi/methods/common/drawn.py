@@ -1,0 +1,126 @@
+"""Prompts that are made of a drawn mask, and prompts of all items beside them, as in Diff-Prompt."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Literal
+
+from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
+from lpi.diffusion.presets import PRESETS
+from lpi.methods.common.base import MODALITIES
+from lpi.parameters import Number, ParameterError, Parameters, Section
+from lpi.systems.base import Prompts
+
+from pydantic import Field
+from torch import Tensor, nn
+
+Chosen = Literal["both", "vision", "text", "none"]
+
+
+class Settings(Section):
+    """What the methods with drawn masks read, and the stages that make what draws them."""
+
+    size: Literal[tuple(PRESETS)] = Field("small", description="sizes of autoencoder and generator")  # type: ignore[valid-type]
+    masks: Literal["any", "own"] = Field(
+        "any", description="of an object without a mask its box is taken (`any`), or it is refused (`own`)"
+    )
+    vae_steps: int = Field(600, ge=1, le=10**7, description="updates of the autoencoder")
+    vae_lr: Number = Field(0.005, gt=0, le=1, description="its highest learning rate")
+    condition: Literal["detector", "clip"] = Field(
+        "detector", description="whose features tell the generator what is asked for: the detector's, or a CLIP's"
+    )
+    clip: str = Field("embedded", description="that CLIP, as the parameter `backbone` of retrieval")
+    tokens: bool = Field(
+        True, description="the generator sees patch and word tokens, too; otherwise pooled vectors alone, as published"
+    )
+    schedule: Literal["linear", "cosine"] = Field("linear", description="of the noise")
+    prediction: Literal["epsilon", "v_prediction"] = Field("v_prediction", description="what the generator predicts")
+    steps: int = Field(1500, ge=1, le=10**7, description="updates of the generator")
+    lr: Number = Field(0.001, gt=0, le=1, description="its highest learning rate")
+    batch: int = Field(64, ge=1, le=10**5, description="masks per update of either part")
+    drawing: int = Field(4, ge=1, le=100, description="steps from noise to a mask")
+    layers: Literal["ordered", "one"] = Field(
+        "ordered", description="each layer has its own state, from clean to noisy, or all have the clean one"
+    )
+    adapted: Literal["masks", "latents"] = Field("masks", description="what prompts are made of")
+    adapter: int = Field(2, ge=1, le=64, description="channels of the first convolution of an adapter")
+    specific: Chosen = Field("both", description="which modalities have prompts that are made of the drawn mask")
+    common: Chosen = Field("both", description="which modalities have prompts of all items, too")
+
+
+Common = Callable[[int, int], nn.Module]  # tokens and width -> a module whose call gives (D, tokens, width)
+
+
+class DrawnPrompts(nn.Module):
+    """Half of a layer's prompts are made of a drawn mask, the others are the same for all items.
+
+    A modality that lacks one of the two has half as many prompts.
+
+    Args:
+        parameters: `prompt_length`, and the section of the method under its name `section`.
+        section: see above.
+        widths: of vision and text prompts.
+    """
+
+    def __init__(self, parameters: Parameters, section: str, widths: tuple[int, int]):
+        super().__init__()
+        own, half = {name: parameters[f"{section}.{name}"] for name in Settings.model_fields}, half_of(parameters)
+        inputs, side = PRESETS[own["size"]].adapted(own["adapted"] == "masks")
+        self.adapters = nn.ModuleDict(
+            {
+                modality: MaskAdapter(side, half, width, own["adapter"], inputs)
+                for modality, width in zip(MODALITIES, widths, strict=True)
+                if own["specific"] in ("both", modality)
+            }
+        )
+        self._with_common = tuple(name for name in MODALITIES if own["common"] in ("both", name))
+
+    def forward(self, drawn: Tensor, common: Prompts) -> Prompts:
+        """Vision and text prompts, (B, D, N, d) each, or None for a modality without any.
+
+        Args:
+            drawn: (B, D, c, S, S).
+            common: those of all items, (D, N / 2, d) each.
+        """
+        vision, text = (
+            joined(
+                self.adapters[name](drawn) if name in self.adapters else None,
+                part if name in self._with_common else None,
+            )
+            for name, part in zip(MODALITIES, common, strict=True)
+        )
+        return vision, text
+
+
+class CommonPrompts(nn.Module):
+    """Full-rank prompts of all items, of both modalities: (D, N / 2, d) each."""
+
+    def __init__(self, parameters: Parameters, widths: tuple[int, int]):
+        super().__init__()
+        self.vision, self.text = (GlobalPrompts(parameters["depth"], half_of(parameters), width) for width in widths)
+
+    def forward(self) -> Prompts:
+        return self.vision(), self.text()
+
+
+def half_of(parameters: Parameters) -> int:
+    """Half of the prompts are an item's own."""
+    return int(parameters["prompt_length"]) // 2
+
+
+def check_length(parameters: Parameters) -> None:
+    """Refuse an odd number of prompts: half of them are an item's own.
+
+    Raises:
+        ParameterError: names the parameter.
+    """
+    if parameters["prompt_length"] % 2:
+        raise ParameterError(f"prompt_length must be even for drawn masks, not {parameters['prompt_length']}")
+
+
+def digest(*modules: nn.Module) -> str:
+    """Equal numbers have equal digests."""
+    made = hashlib.sha256()
+    for module in modules:
+        for value in module.state_dict().values():
+            made.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()
