@@ -8,7 +8,7 @@ from lpi.diffusion.drawings import Drawings, kept_states
 from lpi.grounding.search import Searcher
 from lpi.methods import Room, check_room, create_method, method_class, resolve
 from lpi.methods.common.drawn import DrawnPrompts
-from lpi.parameters import ParameterError, parse_parameters
+from lpi.parameters import METHODS, OF_DETECTORS, ParameterError, parse_parameters
 from lpi.systems.grounding import Grounding
 
 import committed
@@ -125,10 +125,38 @@ def test_tasks_together_have_the_drawings_of_each():
 
 
 def test_settings_that_cannot_be_are_refused():
-    detector, retrieval = Room("detector tiny", 4, 10, draws=True), Room("backbone tiny", 4, 10)
+    room = Room("detector tiny", 4, 10)
     for method in DRAWN:
-        check_room(settings(method), detector)
+        check_room(settings(method), room)
         with pytest.raises(ParameterError, match="prompt_length must be even for drawn masks, not 3"):
-            check_room(settings(method).changed({"prompt_length": 3}), detector)
-        with pytest.raises(ParameterError, match=f"method {method} draws masks of what an expression names"):
-            check_room(settings(method), retrieval)
+            check_room(settings(method).changed({"prompt_length": 3}), room)
+        with pytest.raises(ParameterError, match=f"{method}.released=clip needs {method}.condition=clip, not detector"):
+            check_room(settings(method, released="clip"), room)
+        with pytest.raises(ParameterError, match="released=bias needs a Grounding DINO"):
+            create_method(settings(method, released="bias"), Grounding(tiny_owl()))
+
+
+def test_retrieval_has_no_drawn_masks():
+    assert set(OF_DETECTORS) == {name for name in METHODS if method_class(name).draws}
+    for changes in ({"method": "diffprompt"}, {"diffprompt.size": "small"}):
+        with pytest.raises(ParameterError, match=r"method must be one of|unknown parameter diffprompt"):
+            committed.parameters().changed(changes)
+
+
+def test_mistakes_of_the_released_code_can_be_repeated():
+    """Pictures get the masks of others in training alone, and Swin's bias is shifted."""
+    detector = tiny_dino("kv")
+    system = Grounding(detector)
+    part = with_drawings(data(detector, 0))
+    batch = Searcher(system, CPU).batch(part, np.arange(3))
+    made = {}
+    for released in ("none", "images", "all"):
+        torch.manual_seed(0)
+        learner = create_method(settings("diffprompt", released=released), system)
+        made[released] = learner._prompts(batch, training=True), learner._prompts(batch), detector.shifted_bias
+    own, drawn = made["none"][1], made["images"][0]
+    for same in (made["none"][0], made["images"][1]):
+        torch.testing.assert_close(same, own)
+    torch.testing.assert_close(drawn[0][:, :, :2], own[0].roll(1, 0)[:, :, :2])
+    torch.testing.assert_close(drawn[1], own[1])
+    assert [shifted for *_, shifted in made.values()] == [False, False, True]

@@ -16,7 +16,7 @@ from lpi.diffusion.masks import from_runs, load_masks, of_box, placed
 from lpi.diffusion.quality import judged
 from lpi.diffusion.sampling import BETAS, STEPS, draw, noise_of, schedule_of, states_of_layers, target_of
 from lpi.diffusion.training import Generator, GeneratorTrainer, Items, Pairs, Recipe, VaeTrainer, reconstruction
-from lpi.diffusion.vae import KL_WEIGHT, VaeSizes, build_vae, decode, encode, mask_iou, vae_loss
+from lpi.diffusion.vae import KL_WEIGHT, VaeSizes, build_vae, decode, encode, mask_iou, posterior_of, standardise, vae_loss
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
 
@@ -247,6 +247,20 @@ def test_the_loss_of_masks_is_error_and_divergence():
     assert torch.equal(encode(vae, masks), mean) and mean.shape == (2, 3, 4, 4)
 
 
+def test_latents_can_be_standardised_without_a_change_of_masks():
+    torch.manual_seed(0)
+    vae, masks = build_vae(VaeSizes((4, 8), 1, 3, 2, cell=2)), (torch.rand(5, 1, 8, 8) > 0.5).float()
+    before, spread = encode(vae, masks), posterior_of(vae, masks).std
+    decoded = decode(vae, before)
+    standardise(vae, masks, batch=2)
+    after = encode(vae, masks)
+    assert after.shape == (5, 3, 2, 2) and decoded.shape == masks.shape
+    assert abs(float(after.mean())) < 1e-5 and float(after.std()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(after, (before - before.mean()) / before.std())
+    torch.testing.assert_close(posterior_of(vae, masks).std, spread / before.std())
+    torch.testing.assert_close(decode(vae, after), decoded)
+
+
 def test_overlap_of_masks():
     square = torch.zeros(3, 1, 4, 4)
     square[0, 0, :2, :2] = 1
@@ -302,7 +316,7 @@ def generator_trainer(folder, steps=6, lr=1e-2, kind="linear", words=3):
     rows = torch.arange(12)
     spoken = torch.ones(12, words, dtype=torch.bool)
     items = Items(images, patches, texts, tokens, spoken, rows // 4)
-    pairs = Pairs(items, rows // 2, means, 0.1 * torch.ones_like(means))
+    pairs = Pairs(items, rows // 2, means)
     generator = Generator(MaskDiT(TOKENS, 8, 6, 5, 7))
     recipe = Recipe("generator", steps=steps, batch=8, lr=lr)
     return GeneratorTrainer(generator, schedule_of(kind), pairs, recipe, folder / "generator.pt", torch.device("cpu"))
@@ -328,7 +342,7 @@ def test_a_generator_learns_and_its_mean_follows(tmp_path):
         noise = noise_of(0, [bytes([n]) for n in range(12)], (2, 4, 4))
         with torch.no_grad():
             drawn = draw(lambda x, t, n=network, a=asked: n(x, t, a), trainer.schedule, noise, 4)[-1]
-        errors.append(float((drawn - trainer.pairs.means[rows // 2]).pow(2).mean()))
+        errors.append(float((drawn - trainer.pairs.latents[rows // 2]).pow(2).mean()))
     assert errors[1] < 0.5 * errors[0]
     own, mean = (next(part.blocks[0].mlp.parameters()) for part in (trainer.generator.network, trainer.generator.mean))
     assert not torch.equal(own, mean) and torch.allclose(own, mean, atol=0.1)

@@ -1,6 +1,7 @@
 """Draw a mask for every expression once, for methods that draw them; others leave a note in its place."""
 
 import json
+import secrets
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lpi.diffusion.sampling import draw, noise_of, schedule_of
 from lpi.diffusion.training import Items
 from lpi.diffusion.vae import decode
 from lpi.methods import method_class, resolve
+from lpi.methods.common.drawn import quirks_of
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
@@ -44,10 +46,12 @@ class Artist:
     def __init__(self, parameters: Parameters, device: torch.device):
         self.own, self.device = settings_of(parameters), device
         self.vae, _ = load_vae(VAE, device)
-        self.conditions = conditions_of(parameters, device)
+        quirks = quirks_of(self.own["released"])
+        self.conditions = conditions_of(parameters, device, drawing=True)
         self.network, _ = load_generator(GENERATOR, made_with(self.conditions, VAE), device)
-        self.schedule = schedule_of(self.own["schedule"], self.own["prediction"])
-        self.seed = parameters["seed"]
+        kind = "cosine" if "schedule" in quirks else self.own["schedule"]
+        self.schedule = schedule_of(kind, self.own["prediction"])
+        self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
         self.kept, _ = kept_states(states_wanted(parameters))
 
     @torch.no_grad()

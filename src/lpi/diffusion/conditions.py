@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from hashlib import sha256
 
 from lpi.diffusion.dit import Condition
@@ -51,11 +52,16 @@ class OfClip(Conditions):
 
     Pictures are scaled to the model's size, without their proportions: they are squares already. Vectors are of unit
     length, as everywhere in this project.
+
+    Attributes:
+        normalise: squares of the model's size (B, S, S, 3) uint8 -> its input.
     """
+
+    normalise: Callable[[Tensor], Tensor]
 
     def __init__(self, backbone: Backbone, device: torch.device):
         self.encoder: PromptedCLIP = backbone.encoder().to(device)
-        self._device, self.model = device, self.encoder
+        self._device, self.model, self.normalise = device, self.encoder, backbone.normalise
         self._backbone, self._side = backbone, int(backbone.config["vision_cfg"]["image_size"])
         width, text_width = self.encoder.vision_width, self.encoder.text_width
         with torch.no_grad():
@@ -69,7 +75,7 @@ class OfClip(Conditions):
     def of_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         pixels = images.to(self._device).permute(0, 3, 1, 2).float()
         scaled = F.interpolate(pixels, self._side, mode="bicubic", antialias=True).clamp(0, 255)
-        inputs = self._backbone.normalise(scaled.round().byte().permute(0, 2, 3, 1))
+        inputs = self.normalise(scaled.round().byte().permute(0, 2, 3, 1))
         patches = self.encoder.encode_patches(inputs)
         return self.encoder.encode_image(inputs), _grid(patches)
 
@@ -94,6 +100,11 @@ class OfDetector(Conditions):
     def of_texts(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         tokens = torch.from_numpy(self.detector.tokenize(texts)).long().to(self.detector.model.centres.device)
         return self.detector.encode_text(tokens), *self.detector.model.encoder.encode_words(tokens)
+
+
+def plainly(images: Tensor) -> Tensor:
+    """Squares (B, S, S, 3) uint8 -> (B, 3, S, S) from -1 to 1, as the released training gives them to CLIP."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _grid(patches: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from lpi.data.stream import TaskData
 from lpi.diffusion.conditions import Conditions
 from lpi.diffusion.masks import Masks, load_masks
 from lpi.diffusion.training import Items, Pairs
+from lpi.diffusion.vae import encode
 
 import numpy as np
 import torch
@@ -82,6 +83,5 @@ def together(parts: Sequence[Items]) -> Items:
 def training_pairs(vae: Any, masks: Masks, items: Items) -> Pairs:
     """What the generator learns from."""
     device = next(vae.parameters()).device
-    found = [vae.encode(part.to(device)).latent_dist for part in masks.masks.split(BATCH)]
-    means, deviations = (torch.cat([getattr(one, name).cpu() for one in found]) for name in ("mean", "std"))
-    return Pairs(items, torch.from_numpy(masks.objects), means, deviations)
+    latents = torch.cat([encode(vae, part.to(device)).cpu() for part in masks.masks.split(BATCH)])
+    return Pairs(items, torch.from_numpy(masks.objects), latents)

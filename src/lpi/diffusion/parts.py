@@ -13,6 +13,7 @@ from lpi.diffusion.sampling import states_of_layers
 from lpi.diffusion.vae import VaeSizes, build_vae
 from lpi.encoder import freeze
 from lpi.methods import method_class
+from lpi.methods.common.drawn import quirks_of
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
 from lpi.models.detectors.embedded import Embedded
@@ -103,15 +104,23 @@ def vae_config(sizes: VaeSizes, side: int, tasks: list[str]) -> dict[str, Any]:
     return {"sizes": asdict(sizes), "side": side, "tasks": tasks}
 
 
-def conditions_of(parameters: Parameters, device: torch.device) -> Conditions:
+def conditions_of(parameters: Parameters, device: torch.device, drawing: bool = False) -> Conditions:
     """What tells the generator of pairs, as the method's settings say.
+
+    Args:
+        parameters: all of them.
+        device: where to compute.
+        drawing: whether masks are drawn, and not learned, which makes a difference for the released code only.
 
     Raises:
         ParameterError: the detector's features are asked for, and it is another than the embedded one.
     """
     own = settings_of(parameters)
     if own["condition"] == "clip":
-        return OfClip(Backbone(own["clip"]), device)
+        clip = OfClip(Backbone(own["clip"]), device)
+        if "clip" in quirks_of(own["released"]):
+            clip.normalise = load_detector(parameters["detector"]).to(device).normalise if drawing else plainly
+        return clip
     detector = load_detector(parameters["detector"]).to(device)
     if not isinstance(detector, Embedded):
         raise ParameterError(

@@ -31,7 +31,7 @@ class Preset:
 
 PRESETS = {
     "small": Preset(
-        96, VaeSizes((8, 16, 16), 1, 4, 2), Sizes(side=24, channels=4, patch=2, width=128, depth=4, heads=4)
+        96, VaeSizes((16, 16), 1, 4, 4, cell=2), Sizes(side=24, channels=4, patch=2, width=96, depth=3, heads=4)
     ),
     "paper": Preset(224, PAPER_VAE, PAPER_DIT),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from lpi.diffusion.dit import Condition, MaskDiT
 from lpi.diffusion.sampling import STEPS, target_of
-from lpi.diffusion.vae import KL_WEIGHT, mask_iou, vae_loss
+from lpi.diffusion.vae import KL_WEIGHT, decode, encode, mask_iou, vae_loss
 from lpi.models.pretraining.curriculum import Curriculum, Draws, Outcome
 
 import torch
@@ -84,7 +84,7 @@ class VaeTrainer(Curriculum):
     def _step(self, draws: Draws, step: int) -> Outcome:
         rows = torch.from_numpy(draws.rng.integers(len(self.masks), size=self.recipe.batch))
         loss = vae_loss(self.model, self.masks[rows].to(self.device), draws.generator)
-        return Outcome(loss.total(self.kl_weight), {"error": float(loss.error), "divergence": float(loss.divergence)})
+        return Outcome(loss.total(self.kl_weight), {"error": loss.error.item(), "divergence": loss.divergence.item()})
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def reconstruction(vae: Any, masks: Tensor, batch: int = 256) -> Tensor:
     parts = []
     for part in masks.split(batch):
         own = part.to(device)
-        parts.append(mask_iou(vae.decode(vae.encode(own).latent_dist.mean).sample, own).cpu())
+        parts.append(mask_iou(decode(vae, encode(vae, own)), own).cpu())
     return torch.cat(parts)
 
 
@@ -130,19 +130,12 @@ class Pairs:
     Attributes:
         items: the expressions.
         objects: (m,) the object of every expression.
-        means, deviations: (k, C, s, s) of the objects' latents.
+        latents: (k, C, s, s) of the objects' masks.
     """
 
     items: Items
     objects: Tensor
-    means: Tensor
-    deviations: Tensor
-
-    def latents(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Drawn from the distributions of the objects' latents, (B, C, s, s)."""
-        objects = self.objects[rows]
-        noise = torch.randn(self.means[objects].shape, generator=generator)
-        return self.means[objects] + self.deviations[objects] * noise
+    latents: Tensor
 
 
 class Generator(nn.Module):
@@ -184,7 +177,7 @@ class GeneratorTrainer(Curriculum):
         decay: float = 0.999,
     ):
         self.generator, self.schedule, self.pairs, self.recipe, self.decay = generator, schedule, pairs, recipe, decay
-        made_of = f"{dict(schedule.config)} {decay} {digest(pairs.means, pairs.items.texts, pairs.items.images)}"
+        made_of = f"{dict(schedule.config)} {decay} {digest(pairs.latents, pairs.items.texts, pairs.items.images)}"
         super().__init__(generator.to(device), recipe, [recipe], checkpoint, device, made_of)
 
     def begin(self, number: int) -> tuple[list[nn.Parameter], Callable[[Draws, int], Outcome]]:
@@ -193,13 +186,13 @@ class GeneratorTrainer(Curriculum):
 
     def _step(self, draws: Draws, step: int) -> Outcome:
         rows = torch.from_numpy(draws.rng.integers(len(self.pairs.objects), size=self.recipe.batch))
-        clean = self.pairs.latents(rows, draws.generator).to(self.device)
+        clean = self.pairs.latents[self.pairs.objects[rows]].to(self.device)
         noise = torch.randn(clean.shape, generator=draws.generator).to(self.device)
         steps = torch.randint(STEPS, (len(rows),), generator=draws.generator).to(self.device)
         noisy = self.schedule.add_noise(clean, noise, steps)
         predicted = self.generator.network(noisy, steps, self.pairs.items.condition(rows, self.device))
         loss = F.mse_loss(predicted, target_of(self.schedule, clean, noise, steps))
-        return Outcome(loss, {"loss": float(loss)})
+        return Outcome(loss, {"loss": loss.item()})
 
     def after_update(self) -> None:
         self.generator.follow(min(self.decay, (1 + self.step) / (10 + self.step)))

@@ -7,11 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lpi.methods.common.base import Method
-from lpi.parameters import DETECTOR, METHODS, ParameterError, Parameters, check_order, leaves, load_chain
+from lpi.parameters import METHODS, ParameterError, Parameters, check_order, leaves, load_chain
 from lpi.systems.base import System
+
+if TYPE_CHECKING:  # retrieval has no detectors
+    from lpi.models.detectors.base import Detector
 
 
 def method_class(name: str) -> type[Method]:
@@ -71,7 +74,6 @@ class Room:
         tokens: the largest number of prompt tokens in a layer.
         why: what needs the other places, for messages.
         prefixes: whether it takes keys and values as prompts (`Method.prefixes`).
-        draws: whether masks can be drawn for its pairs (`Method.draws`).
         multiple: of what the number of tokens must be a multiple, by the number of prompted layers.
     """
 
@@ -80,7 +82,6 @@ class Room:
     tokens: int
     why: str = ""
     prefixes: bool = True
-    draws: bool = False
     multiple: Callable[[int], int] = lambda depth: 1
 
     @classmethod
@@ -92,12 +93,10 @@ class Room:
         return cls(f"backbone {name}", layers, context - 3, why)
 
     @classmethod
-    def of_detector(
-        cls, name: str, placement: str, layers: int, tokens: int, multiple: Callable[[int], int] = lambda depth: 1
-    ) -> "Room":
-        """That of a detector which takes so many where prompts enter at this `prompts.placement`."""
-        model = f"detector {name} with prompts.placement={placement}"
-        return cls(model, layers, tokens, prefixes=False, draws=True, multiple=multiple)
+    def of_detector(cls, name: str, detector: "Detector") -> "Room":
+        """That of the detector of this name, which was loaded with a `prompts.placement`."""
+        model = f"detector {name} with prompts.placement={detector.placement}"
+        return cls(model, detector.layers, detector.room(), prefixes=False, multiple=detector.multiple)
 
 
 def checked(parameters: Parameters) -> Parameters:
@@ -137,8 +136,6 @@ def check_room(parameters: Parameters, room: Room) -> None:
     if method.prefixes and not room.prefixes:
         possible = ", ".join(other for other in METHODS if not method_class(other).prefixes)
         raise ParameterError(f"method {name} learns prefixes, which {room.model} does not take; use one of {possible}")
-    if method.draws and not room.draws:
-        raise ParameterError(f"method {name} draws masks of what an expression names, which grounding alone does")
     if depth > room.layers:
         raise ParameterError(f"depth must be at most {room.layers} for {room.model}, not {depth}")
     if depth < method.least_depth:
@@ -169,9 +166,7 @@ def check_sections(parameters: Parameters) -> None:
     Raises:
         ParameterError: a section has a wrong value or an unknown name, or lacks a parameter.
     """
-    for name in METHODS:
-        if method_class(name).draws and DETECTOR not in parameters:
-            continue
+    for name in parameters.schema.methods:
         whole = parameters.with_section(name, method_class(name).Settings)
         for parameter, _ in leaves(method_class(name).Settings, f"{name}."):
             whole[parameter]

@@ -41,12 +41,13 @@ class DiffPromptLPI(PerTask):
 
     def __init__(self, system: System, parameters: Parameters):
         super().__init__(system, parameters)
+        drawn.repeat_mistakes(system, self.own("released"))
         shared = self.own("adapters") == "shared"
         self.shared = self._adapters() if shared else None
 
     @classmethod
     def check(cls, parameters: Parameters) -> None:
-        drawn.check_length(parameters)
+        drawn.check_settings(parameters)
 
     def _adapters(self) -> drawn.DrawnPrompts:
         made = drawn.DrawnPrompts(self.settings, self.method_name(), self.system.widths)
@@ -62,15 +63,15 @@ class DiffPromptLPI(PerTask):
         return own if self.shared is None else [*own, *self.shared.parameters()]
 
     def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
-        return self.system_loss(batch, self._prompts(batch, self.tasks - 1))
+        return self.system_loss(batch, self._prompts(batch, self.tasks - 1, training=True))
 
-    def _prompts(self, batch: Batch, route: int) -> Prompts:
+    def _prompts(self, batch: Batch, route: int, training: bool = False) -> Prompts:
         assert batch.drawn is not None, "the batch needs drawn masks"
         if route in self.rejected:
             return None, None
         own: Any = self.task_prompts[route]
         adapters = own.drawn if self.shared is None else self.shared
-        prompts: Prompts = adapters(batch.drawn, own())
+        prompts: Prompts = adapters(batch.drawn, own(), training)
         return prompts
 
     def answers(self, batch: Batch, route: int) -> Answers:

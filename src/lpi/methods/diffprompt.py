@@ -21,27 +21,28 @@ class DiffPrompt(Method):
 
     def __init__(self, system: System, parameters: Parameters):
         super().__init__(system, parameters)
+        drawn.repeat_mistakes(system, self.own("released"))
         device = self.anchor[0].device
         self.drawn = drawn.DrawnPrompts(parameters, self.method_name(), system.widths).to(device)
         self.common = drawn.CommonPrompts(parameters, system.widths).to(device)
 
     @classmethod
     def check(cls, parameters: Parameters) -> None:
-        drawn.check_length(parameters)
+        drawn.check_settings(parameters)
 
     def begin_task(self, similarity: Tensor) -> list[nn.Parameter]:
         self.tasks += 1
         return list(self.parameters())
 
     def losses(self, batch: Batch, reference: Answers | None = None) -> dict[str, Tensor]:
-        return self.system_loss(batch, self._prompts(batch))
+        return self.system_loss(batch, self._prompts(batch, training=True))
 
     def end_task(self, batches: Batches) -> None:
         """Everything stays trainable."""
 
-    def _prompts(self, batch: Batch) -> Prompts:
+    def _prompts(self, batch: Batch, training: bool = False) -> Prompts:
         assert batch.drawn is not None, "the batch needs drawn masks"
-        prompts: Prompts = self.drawn(batch.drawn, self.common())
+        prompts: Prompts = self.drawn(batch.drawn, self.common(), training)
         return prompts
 
     def prompts(self, route: int) -> Prompts:

@@ -69,6 +69,10 @@ class GroundingDino(Detector):
     `normalise`, `detect` and the features also take pictures of another shape and size, (B, H, W, 3), without padding
     or with it at the right and at the bottom. They must be large enough for the queries and, with "add", the prompts.
 
+    Attributes:
+        shifted_bias: whether Swin's position bias is that of other keys, as in Diff-Prompt's released code; see
+            `extra_keys`.
+
     Args:
         model: a `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection` of transformers.
         tokenizer: of bert-base-uncased; a fast tokenizer of transformers.
@@ -82,6 +86,7 @@ class GroundingDino(Detector):
 
     placements = ("kv", "add")
     scores_words = True
+    shifted_bias = False
 
     def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = SIDE):
         super().__init__()
@@ -291,7 +296,7 @@ class GroundingDino(Detector):
         blocks = self._blocks[: len(prompts)]
         tokens = [_review(own, block.attention.q_proj.in_features) for own, block in zip(prompts, blocks, strict=True)]
         if self.placement == "kv":
-            return extra_keys([block.attention for block in blocks], tokens)
+            return extra_keys([block.attention for block in blocks], tokens, self.shifted_bias)
         return added(blocks, tokens, to_corner)
 
     def _with_text(self, prompts: list[Tensor]) -> AbstractContextManager[None]:
