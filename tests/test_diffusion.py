@@ -35,7 +35,7 @@ def numbers(module) -> int:
 def condition(items=3, seed=0):
     made = torch.Generator().manual_seed(seed)
     spoken = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])[:items]
-    shapes = (items, 8), (items, 6), (items, 5, 3, 3), (items, 3, 7)
+    shapes = (items, 8), (items, 6), (items, 6, 3, 3), (items, 3, 7)
     return Condition(*(torch.randn(shape, generator=made) for shape in shapes), spoken)
 
 
@@ -64,7 +64,7 @@ def test_the_adapters_are_those_of_the_paper_and_of_the_released_code(channels, 
 
 @pytest.mark.parametrize("sizes", [SMALL, TOKENS])
 def test_a_new_network_predicts_zero_and_its_blocks_change_nothing(sizes):
-    network = MaskDiT(sizes, 8, 6, 5, 7)
+    network = MaskDiT(sizes, 8, 6, 7)
     out = network(torch.randn(3, 2, 4, 4), torch.tensor([0, 5, 99]), condition())
     assert out.shape == (3, 2, 4, 4) and not out.any()
     x = torch.randn(3, 4, 8)
@@ -127,7 +127,7 @@ def test_the_cells_of_a_latent_keep_their_places():
 @pytest.mark.parametrize("sizes", [SMALL, TOKENS])
 def test_an_item_is_drawn_alone_as_in_any_batch_and_every_condition_counts(sizes):
     torch.manual_seed(0)
-    network = MaskDiT(sizes, 8, 6, 5, 7)
+    network = MaskDiT(sizes, 8, 6, 7)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     latents, steps, asked = torch.randn(3, 2, 4, 4), torch.tensor([3, 50, 99]), condition()
@@ -311,13 +311,13 @@ def generator_trainer(folder, steps=6, lr=1e-2, kind="linear", words=3):
     """Twelve expressions of six objects in three pictures."""
     torch.manual_seed(0)
     made = torch.Generator().manual_seed(1)
-    shapes = (6, 2, 4, 4), (3, 8), (3, 5, 3, 3), (12, 6), (12, words, 7)
+    shapes = (6, 2, 4, 4), (3, 8), (3, 6, 3, 3), (12, 6), (12, words, 7)
     means, images, patches, texts, tokens = (torch.randn(shape, generator=made) for shape in shapes)
     rows = torch.arange(12)
     spoken = torch.ones(12, words, dtype=torch.bool)
     items = Items(images, patches, texts, tokens, spoken, rows // 4)
     pairs = Pairs(items, rows // 2, means)
-    generator = Generator(MaskDiT(TOKENS, 8, 6, 5, 7))
+    generator = Generator(MaskDiT(TOKENS, 8, 6, 7))
     recipe = Recipe("generator", steps=steps, batch=8, lr=lr)
     return GeneratorTrainer(generator, schedule_of(kind), pairs, recipe, folder / "generator.pt", torch.device("cpu"))
 
@@ -395,8 +395,9 @@ def test_the_embedded_detector_and_clip_describe_pairs_of_any_batch(in_the_repos
     for conditions in (OfDetector(load_detector("embedded")), OfClip(Backbone("embedded"), cpu)):
         with torch.no_grad():
             both, one = conditions(images, texts), conditions(images[:1], texts[:1])
-        shapes = [part.shape[1] for part in (both.image, both.text, both.patches)]
-        assert (*shapes, both.words.shape[2]) == conditions.widths
+        widths = [part.shape[1] for part in (both.image, both.text)]
+        assert (*widths, both.words.shape[2]) == conditions.widths and both.patches.shape[1] == widths[1]
+        torch.testing.assert_close(both.patches.norm(dim=1), torch.ones_like(both.patches[:, 0]))
         length = one.words.shape[1]
         assert one.spoken.all() and both.spoken.sum(dim=1).tolist() == [length, 3]
         for ours, theirs in ((one.image, both.image), (one.text, both.text), (one.patches, both.patches)):

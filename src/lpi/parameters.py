@@ -26,7 +26,7 @@ PARAMS_FILE = Path("params.yaml")
 DETECTOR = "detector"  # the parameter that only grounding has
 BY_OBJECTS = ("area", "count", "single")  # values of stream.assignment that take the tasks from the objects
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
-OF_DETECTORS = ("diffprompt", "diffprompt-lpi")  # those that grounding alone has
+OF_DETECTORS = ("clip-adapter", "diffprompt", "diffprompt-lpi", "fedtpg", "linear-probe")  # in grounding alone
 METHOD = "what is learned along the stream"
 OF_RETRIEVAL = tuple(name for name in METHODS if name not in OF_DETECTORS)
 

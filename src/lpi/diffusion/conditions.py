@@ -19,11 +19,11 @@ class Conditions(ABC):
     """A frozen model that describes pairs of a picture and an expression.
 
     Attributes:
-        widths: of a picture's vector, an expression's vector, a patch token and a word token.
+        widths: of a picture's vector, of those of expressions and patches, and of a word token.
         model: the frozen model.
     """
 
-    widths: tuple[int, int, int, int]
+    widths: tuple[int, int, int]
     model: nn.Module
 
     def digest(self) -> str:
@@ -35,11 +35,11 @@ class Conditions(ABC):
 
     @abstractmethod
     def of_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Stored squares (B, S, S, 3) uint8 -> vectors (B, E_v) and patch tokens (B, C_v, h, w)."""
+        """Stored squares (B, S, S, 3) uint8 -> vectors (B, E) and embeddings of patches, (B, E, h, w)."""
 
     @abstractmethod
     def of_texts(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """B expressions -> vectors (B, E_t), word tokens (B, T, C_t), and which of these are words, (B, T)."""
+        """B expressions -> vectors (B, E), word tokens (B, T, C_t), and which of these are words, (B, T)."""
 
     def __call__(self, images: Tensor, texts: list[str]) -> Condition:
         """Of B pairs."""
@@ -63,10 +63,9 @@ class OfClip(Conditions):
         self.encoder: PromptedCLIP = backbone.encoder().to(device)
         self._device, self.model, self.normalise = device, self.encoder, backbone.normalise
         self._backbone, self._side = backbone, int(backbone.config["vision_cfg"]["image_size"])
-        width, text_width = self.encoder.vision_width, self.encoder.text_width
         with torch.no_grad():
-            features = self.encoder.encode_text(self._tokens(["a"]))
-        self.widths = features.shape[1], features.shape[1], width, text_width
+            width = self.encoder.encode_text(self._tokens(["a"])).shape[1]
+        self.widths = width, width, self.encoder.text_width
 
     def _tokens(self, texts: list[str]) -> Tensor:
         tokens: Tensor = self._backbone.tokenizer(texts)
@@ -76,8 +75,10 @@ class OfClip(Conditions):
         pixels = images.to(self._device).permute(0, 3, 1, 2).float()
         scaled = F.interpolate(pixels, self._side, mode="bicubic", antialias=True).clamp(0, 255)
         inputs = self.normalise(scaled.round().byte().permute(0, 2, 3, 1))
+        projection = self.encoder.visual.proj
         patches = self.encoder.encode_patches(inputs)
-        return self.encoder.encode_image(inputs), _grid(patches)
+        embedded = F.normalize(patches if projection is None else patches @ projection, dim=-1)
+        return self.encoder.encode_image(inputs), _grid(embedded)
 
     def of_texts(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         tokens = self._tokens(texts)
@@ -85,17 +86,17 @@ class OfClip(Conditions):
 
 
 class OfDetector(Conditions):
-    """The embedded detector itself: its patch and word tokens know what it was trained to find."""
+    """The embedded detector itself: its patches and words know what it was trained to find."""
 
     def __init__(self, detector: Embedded):
         self.detector = self.model = detector
-        encoder = detector.model.encoder
-        self.widths = *detector.feature_widths, encoder.vision_width, encoder.text_width
+        width, _ = detector.feature_widths
+        self.widths = width, width, detector.model.encoder.text_width
 
     def of_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         model = self.detector.model
         patches: Tensor = model.encoder.encode_patches(self.detector.normalise(images))
-        return model.picture(patches), _grid(patches)
+        return model.picture(patches), _grid(model.embed(patches))
 
     def of_texts(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         tokens = torch.from_numpy(self.detector.tokenize(texts)).long().to(self.detector.model.centres.device)

@@ -1,9 +1,9 @@
 """The network that draws masks: a diffusion transformer (Peebles and Xie, ICCV 2023) on the latents of masks.
 
 What is asked for enters by the scales, shifts and gates of every block (adaLN-zero), from two pooled vectors, of the
-picture and of the expression: Diff-Prompt's own way. With `tokens` it enters by more ways: the picture's patch tokens
-are added to the latent's, and every block looks at the expression's word tokens. Modules have the names of the DiT
-repository, so that published weights load.
+picture and of the expression: Diff-Prompt's own way. With `tokens` it enters by more ways: the picture's patches, and
+how each agrees with the expression, are added to the latent's tokens, and every block looks at the expression's words.
+Modules have the names of the DiT repository, so that published weights load.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,8 @@ class Condition:
     Attributes:
         image: (B, E_v) a vector of the picture.
         text: (B, E_t) a vector of the expression.
-        patches: (B, C_v, h, w) tokens of the picture's patches; only for `Sizes.tokens`.
+        patches: (B, E_t, h, w) embeddings of the picture's patches, in the space of the expression's vector; only for
+            `Sizes.tokens`.
         words: (B, T, C_t) tokens of the expression's words; only for `Sizes.tokens`.
         spoken: (B, T) bool, which of them are words.
     """
@@ -163,13 +164,13 @@ class MaskDiT(nn.Module):
     Args:
         sizes: see there.
         image_width, text_width: of the pooled vectors.
-        patch_width, word_width: of the tokens; only with `sizes.tokens`.
+        word_width: of the word tokens; only with `sizes.tokens`.
 
     Raises:
         ValueError: sizes that do not divide.
     """
 
-    def __init__(self, sizes: Sizes, image_width: int, text_width: int, patch_width: int = 0, word_width: int = 0):
+    def __init__(self, sizes: Sizes, image_width: int, text_width: int, word_width: int = 0):
         super().__init__()
         self.sizes = sizes
         width, condition = sizes.width, 2 * sizes.width
@@ -184,7 +185,7 @@ class MaskDiT(nn.Module):
         self.pos_embed = nn.Parameter(table, requires_grad=False)
         self.image_projection = _projection(image_width, width)
         self.text_projection = _projection(text_width, width)
-        self.patch_projection = nn.Conv2d(patch_width, width, 1) if sizes.tokens else None
+        self.patch_projection = nn.Conv2d(2 * text_width, width, 1) if sizes.tokens else None
         words = word_width if sizes.tokens else 0
         self.blocks = nn.ModuleList(Block(width, sizes.heads, condition, words) for _ in range(sizes.depth))
         outputs = sizes.patch**2 * sizes.channels * (2 if sizes.variance else 1)
@@ -218,7 +219,10 @@ class MaskDiT(nn.Module):
             patches, spoken = condition.patches, condition.spoken
             if patches is None or condition.words is None or spoken is None:
                 raise ValueError("a MaskDiT with tokens needs the condition's patches, words and spoken")
-            grid = F.interpolate(self.patch_projection(patches), self.sizes.grid, mode="bilinear", antialias=True)
+            size = patches.shape[1] ** 0.5  # entries of vectors of unit length become about as large as those of x
+            patches, text = size * patches, size * condition.text
+            seen = self.patch_projection(torch.cat([patches, patches * text[:, :, None, None]], dim=1))
+            grid = F.interpolate(seen, self.sizes.grid, mode="bilinear", antialias=True)
             x, silent = x + grid.flatten(2).transpose(1, 2), ~spoken
         for block in self.blocks:
             x = block(x, asked, condition.words, silent)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from lpi.methods.common import drawn
 from lpi.methods.common.low_rank import TaskPrompts
 from lpi.methods.common.per_task import PerTask
+from lpi.methods.common.per_task_module import digest
 from lpi.parameters import Parameters
 from lpi.systems.base import Answers, Batch, Prompts, System
 
@@ -80,7 +81,7 @@ class DiffPromptLPI(PerTask):
     def fingerprint(self, route: int) -> str:
         if route in self.rejected:
             return "none"
-        return drawn.digest(self.task_prompts[route], *([] if self.shared is None else [self.shared]))
+        return digest(self.task_prompts[route], *([] if self.shared is None else [self.shared]))
 
     @property
     def parameters_per_task(self) -> int:

@@ -5,6 +5,7 @@ As published, one set of adapters and of prompts of all items is trained on all 
 
 from lpi.methods.common import drawn
 from lpi.methods.common.base import Batches, Method
+from lpi.methods.common.per_task_module import digest
 from lpi.parameters import Parameters
 from lpi.systems.base import Answers, Batch, Prompts, System
 
@@ -54,7 +55,7 @@ class DiffPrompt(Method):
         return self.answers_under(batch, self._prompts(batch))
 
     def fingerprint(self, route: int) -> str:
-        return drawn.digest(self.drawn, self.common)
+        return digest(self.drawn, self.common)
 
     @property
     def parameters_per_task(self) -> int:

@@ -1,6 +1,5 @@
 """Prompts that are made of a drawn mask, and prompts of all items beside them, as in Diff-Prompt."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Literal
 
@@ -165,12 +164,3 @@ def repeat_mistakes(system: System, released: str) -> None:
         raise ParameterError("released=bias needs a Grounding DINO with prompts.placement=kv: it is a mistake in Swin")
     if possible:
         detector.shifted_bias = "bias" in quirks_of(released)  # type: ignore[union-attr]
-
-
-def digest(*modules: nn.Module) -> str:
-    """Equal numbers have equal digests."""
-    made = hashlib.sha256()
-    for module in modules:
-        for value in module.state_dict().values():
-            made.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return made.hexdigest()
