@@ -13,7 +13,7 @@ from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
 from lpi.diffusion.conditions import OfClip, OfDetector
 from lpi.diffusion.dit import PAPER, Block, Condition, MaskDiT, Sizes, TimestepEmbedder, position_embedding
 from lpi.diffusion.masks import from_runs, load_masks, of_box, placed
-from lpi.diffusion.quality import judged
+from lpi.diffusion.quality import Drawn, judged, quality_rows
 from lpi.diffusion.sampling import BETAS, STEPS, draw, noise_of, schedule_of, states_of_layers, target_of
 from lpi.diffusion.training import Generator, GeneratorTrainer, Items, Pairs, Recipe, VaeTrainer, reconstruction
 from lpi.diffusion.vae import KL_WEIGHT, VaeSizes, build_vae, decode, encode, mask_iou, posterior_of, standardise, vae_loss
@@ -459,8 +459,27 @@ def test_pointing_and_overlap_of_drawn_masks():
     true[:, 0, :2, :2] = 1
     drawn = 0.4 * torch.ones(3, 1, 4, 4)
     drawn[0, 0, 1, 1], drawn[1, 0, 3, 3], drawn[2] = 0.9, 0.9, 2 * true[2]
-    found = judged(drawn, true, torch.tensor([[0, 0, 0.5, 0.5]] * 3))
-    assert found.points.tolist() == [True, False, True]
+    boxes = torch.tensor([[0, 0, 0.5, 0.5]] * 3)
+    away = torch.tensor([[0.6, 0.6, 0.9, 0.9]] * 3)
+    found = judged(drawn, true, boxes, boxes.roll(1, 0), torch.cat([away[:2], boxes[:1]]))
+    assert found.pointing.tolist() == [True, False, True]
     torch.testing.assert_close(found.iou, torch.tensor([0.25, 0.0, 1.0]))
     shares = found.shares()
     assert shares["pointing"] == pytest.approx(200 / 3) and shares["chance"] == 25
+    assert shares["largest"] == 100 and shares["frozen"] == pytest.approx(100 / 3)
+    both = Drawn.concatenate([found, found])
+    assert both.shares() == pytest.approx(shares) and both.shares(np.arange(6) == 1)["pointing"] == 0
+
+
+def test_quality_is_told_by_task_and_by_kind():
+    ones, zeros = torch.ones(2), torch.zeros(2)
+    tasks = {"t00": Drawn(ones, zeros, zeros, ones, zeros), "t01": Drawn(zeros, zeros, zeros, ones, zeros)}
+    rows = quality_rows("val", tasks, ["name", "side", "name", ""])
+    told = {(row["by"], row["name"]): (row["expressions"], row["pointing"]) for row in rows}
+    assert told == {
+        ("all", ""): (4, 50),
+        ("task", "t00"): (2, 100),
+        ("task", "t01"): (2, 0),
+        ("kind", "name"): (2, 50),
+        ("kind", "side"): (1, 100),
+    }

@@ -1,6 +1,5 @@
 """Draw a mask for every expression once, for methods that draw them; others leave a note in its place."""
 
-import json
 import secrets
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,20 @@ from lpi.diffusion.parts import (
     settings_of,
     states_wanted,
 )
-from lpi.diffusion.quality import judged
+from lpi.diffusion.quality import Drawn, judged, quality_rows
 from lpi.diffusion.sampling import draw, noise_of, schedule_of
 from lpi.diffusion.training import Items
 from lpi.diffusion.vae import decode
+from lpi.grounding.search import Searcher, detector_of
 from lpi.methods import method_class, resolve
 from lpi.methods.common.drawn import quirks_of
 from lpi.parameters import Parameters, load_chain, load_parameters
+from lpi.report.tables import write_rows
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
+from lpi.systems import load_system
 
 import numpy as np
 import torch
@@ -78,24 +80,34 @@ def names_of(data: TaskData) -> list[bytes]:
     return [pictures[own] + text.encode() for own, text in zip(data.owners, data.captions, strict=True)]
 
 
+def judge(artist: Artist, searcher: Searcher, split: str, task: str, data: TaskData, clean: Tensor) -> Drawn:
+    """What the last states of a task's expressions are worth, beside the largest object and the frozen detector."""
+    true = masks_of(split, [task], preset_of(artist.own).side, artist.own["masks"] == "own")
+    largest = np.load(STREAM / split / task / "largest.npy")
+    boxes = (torch.from_numpy(np.asarray(part)) for part in (data.boxes, largest, searcher.frozen(data).best))
+    return judged(artist.decoded(clean), true.masks[true.objects], *boxes)
+
+
 def main(parameters: Parameters) -> None:
     tasks, artist = load_chain(), Artist(parameters, device_from_environment())
-    side, own = preset_of(artist.own).side, artist.own["masks"] == "own"
-    report: dict[str, Any] = {}
+    searcher = Searcher(detector_of(load_system(parameters, artist.device)), artist.device)
+    rows: list[dict[str, Any]] = []
     for split in ("train", "val", "test"):
+        found: dict[str, Drawn] = {}
+        kinds: list[str] = []
+        (OUT / split).mkdir(parents=True, exist_ok=True)
         for task in tqdm(tasks, desc=f"masks of {split}", unit="task"):
             data = TaskData.load(STREAM / split / task)
             states = artist.draw(described(artist.conditions, data), names_of(data))
-            (OUT / split).mkdir(parents=True, exist_ok=True)
             np.save(OUT / split / f"{task}.npy", states.half().numpy())
-            true = masks_of(split, [task], side, own)
-            assert data.boxes is not None
-            found = judged(artist.decoded(states[:, -1]), true.masks[true.objects], torch.from_numpy(data.boxes))
-            report.setdefault(split, {})[task] = found.shares()
-    (OUT / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    for split, of_tasks in report.items():
-        means = {name: np.mean([one[name] for one in of_tasks.values()]) for name in ("pointing", "iou", "chance")}
-        print(f"{split}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
+            if split != "train":
+                found[task] = judge(artist, searcher, split, task, data, states[:, -1])
+                kinds += data.kinds or [""] * len(data.tokens)
+        if found:
+            rows += quality_rows(split, found, kinds)
+            told = next(row for row in rows if row["split"] == split)
+            print(f"{split}: " + ", ".join(f"{name} {told[name]}" for name in Drawn.__dataclass_fields__))
+    write_rows(OUT / "quality.csv", rows)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ class MaskDiT(nn.Module):
         self.pos_embed = nn.Parameter(table, requires_grad=False)
         self.image_projection = _projection(image_width, width)
         self.text_projection = _projection(text_width, width)
-        self.patch_projection = nn.Conv2d(2 * text_width, width, 1) if sizes.tokens else None
+        self.patch_projection = nn.Conv2d(2 * text_width + 1, width, 1) if sizes.tokens else None
         words = word_width if sizes.tokens else 0
         self.blocks = nn.ModuleList(Block(width, sizes.heads, condition, words) for _ in range(sizes.depth))
         outputs = sizes.patch**2 * sizes.channels * (2 if sizes.variance else 1)
@@ -219,9 +219,7 @@ class MaskDiT(nn.Module):
             patches, spoken = condition.patches, condition.spoken
             if patches is None or condition.words is None or spoken is None:
                 raise ValueError("a MaskDiT with tokens needs the condition's patches, words and spoken")
-            size = patches.shape[1] ** 0.5  # entries of vectors of unit length become about as large as those of x
-            patches, text = size * patches, size * condition.text
-            seen = self.patch_projection(torch.cat([patches, patches * text[:, :, None, None]], dim=1))
+            seen = self.patch_projection(compared(patches, condition.text))
             grid = F.interpolate(seen, self.sizes.grid, mode="bilinear", antialias=True)
             x, silent = x + grid.flatten(2).transpose(1, 2), ~spoken
         for block in self.blocks:
@@ -234,6 +232,20 @@ class MaskDiT(nn.Module):
         grid, patch = self.sizes.grid, self.sizes.patch
         cells: Tensor = tokens.unflatten(1, (grid, grid)).unflatten(3, (patch, patch, -1))
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def compared(patches: Tensor, text: Tensor) -> Tensor:
+    """Embeddings of patches (B, E, h, w), how they agree with texts (B, E) in each number, and in all: (B, 2 E + 1, h, w).
+
+    Both are of unit length, which makes their numbers small: they are scaled to about 1; the last one, to mean 0 and
+    deviation 1 over the picture.
+    """
+    size = patches.shape[1] ** 0.5
+    products = (size * patches) * (size * text)[:, :, None, None]
+    whole = products.sum(dim=1, keepdim=True)
+    apart = whole - whole.mean(dim=(2, 3), keepdim=True)
+    deviation = apart.square().mean(dim=(2, 3), keepdim=True).sqrt()
+    return torch.cat([size * patches, products, apart / (deviation + 1e-6)], dim=1)
 
 
 def _projection(own: int, width: int) -> nn.Module:
