@@ -30,7 +30,7 @@ def schedule_of(kind: Kind = "linear", prediction: Prediction = "epsilon") -> An
         clip_sample=False,
         set_alpha_to_one=True,
         prediction_type=prediction,
-        timestep_spacing="leading",
+        timestep_spacing="trailing",
     )
 
 
