@@ -193,7 +193,7 @@ def tokens_table() -> tuple[list[Row], float]:
     recipe = Recipe(**yaml.safe_load((GROUNDING.folder / "detector.yaml").read_text("utf-8")))
     detector = Embedded.load()
     codes = announcement_codes(recipe.seed, detector.model.encoder, tuple(PARTS))
-    subject, facts = subject_of(detector, recipe), FactSettings(1.0, 0.85)
+    subject, facts = subject_of(detector, recipe), FactSettings(1.0, GROUNDING.defaults()["scenes.lure"])
     questions = {part: about(subject.pictures, part, facts) for part in PARTS}
     settings = inserted(codes, recipe.inserted.deviation)
     random = settings.pop(f"{TOKENS} random tokens")
