@@ -107,8 +107,7 @@ def load(split: str, folder: Path) -> GroundingStream:
 @cache
 def room(name: str, placement: str) -> Room:
     """How many prompts a detector takes, placed so."""
-    detector = load_detector(name, placement)
-    return Room.of_detector(name, placement, detector.layers, detector.room())
+    return Room.of_detector(name, load_detector(name, placement))
 
 
 def check_settings(parameters: Parameters) -> None:

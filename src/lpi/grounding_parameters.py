@@ -48,9 +48,10 @@ class Evaluation(parameters.Evaluation):
 class Stream(parameters.Stream):
     """And which task an expression belongs to."""
 
-    assignment: Literal["default", "cluster"] = Field(
-        description="task of an expression: `cluster` of its object's expressions, or (`default`) the object's"
-        " super-category, or what a folder says, clusters where it has no tasks"
+    assignment: Literal["default", "cluster", "one"] = Field(
+        description="task of an expression: `cluster` of its object's expressions, `one` for all (joint training;"
+        " the table `tasks` then has t00 alone), or (`default`) the object's super-category, or what a folder says,"
+        " clusters where it has no tasks"
     )
 
 

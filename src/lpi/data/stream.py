@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lpi.data.errors import DataError
+from lpi.diffusion.drawings import Drawings
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ class TaskData:
         shares: (m,) float32 how much of the whole picture each box covers; None in retrieval.
         roots: of each expression, from and to which character the words lie that name the object without what is said
             of it; None where that is not known.
+        drawn: masks that were drawn for each expression; None where none were.
     """
 
     images: npt.NDArray[np.uint8]
@@ -38,6 +40,7 @@ class TaskData:
     kinds: list[str] | None = None
     shares: npt.NDArray[np.float32] | None = None
     roots: list[list[tuple[int, int]]] | None = None
+    drawn: Drawings | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "TaskData":
@@ -74,6 +77,9 @@ class TaskData:
             np.concatenate(shares) if (shares := [part.shares for part in parts if part.shares is not None]) else None,
             [root for part in parts for root in part.roots or [[]] * len(part.tokens)]
             if any(part.roots for part in parts)
+            else None,
+            Drawings.concatenate(drawn)
+            if (drawn := [part.drawn for part in parts if part.drawn is not None])
             else None,
         )
 

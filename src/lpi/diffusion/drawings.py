@@ -1,0 +1,47 @@
+"""Masks that were drawn for expressions, kept as latents: drawn once, decoded when they are needed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Rows = Tensor | npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """What was drawn for the m expressions of a task.
+
+    Attributes:
+        latents: (m, K, C, s, s) K states of each, from the first step to the last; kept in half precision.
+        layers: of every prompted layer, which of the K states its prompts are made of.
+        decode: latents (B, C, s, s) -> masks (B, 1, S, S); None: prompts are made of the latents themselves.
+    """
+
+    latents: npt.NDArray[np.float16]
+    layers: Sequence[int]
+    decode: Callable[[Tensor], Tensor] | None = None
+
+    @torch.no_grad()
+    def load(self, rows: Rows, device: torch.device) -> Tensor:
+        """What the prompts of some expressions are made of, layer by layer, (B, D, c, S, S)."""
+        chosen = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
+        states = torch.from_numpy(np.array(self.latents[chosen])).float().to(device)
+        if self.decode is not None:
+            states = self.decode(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+        return states[:, list(self.layers)]
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Drawings]") -> "Drawings":
+        """Those of several tasks as one."""
+        return cls(np.concatenate([part.latents for part in parts]), parts[0].layers, parts[0].decode)
+
+
+def kept_states(wanted: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Which states to keep, each once and in order, and where each wanted one is among them."""
+    kept = sorted(set(wanted))
+    return kept, [kept.index(state) for state in wanted]

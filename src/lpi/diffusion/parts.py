@@ -1,0 +1,160 @@
+"""The parts of Diff-Prompt as files, and what each was made with."""
+
+import json
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lpi.diffusion.conditions import Conditions, OfClip, OfDetector
+from lpi.diffusion.dit import MaskDiT, Sizes
+from lpi.diffusion.presets import PRESETS, Preset
+from lpi.diffusion.sampling import states_of_layers
+from lpi.diffusion.vae import VaeSizes, build_vae
+from lpi.encoder import freeze
+from lpi.methods import method_class
+from lpi.methods.common.drawn import quirks_of
+from lpi.models.backbone import Backbone
+from lpi.models.detectors import load_detector
+from lpi.models.detectors.embedded import Embedded
+from lpi.parameters import ParameterError, Parameters
+from lpi.runtime.errors import UserError
+
+import torch
+from torch import nn
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def settings_of(parameters: Parameters) -> dict[str, Any]:
+    """The section of the method, by name."""
+    section = f"{parameters['method']}."
+    return {name.removeprefix(section): value for name, value in parameters.items() if name.startswith(section)}
+
+
+def preset_of(own: dict[str, Any]) -> Preset:
+    """The sizes that the settings name, with the tokens that they ask for."""
+    preset = PRESETS[own["size"]]
+    return replace(preset, dit=replace(preset.dit, tokens=own["tokens"]))
+
+
+def save_part(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
+    """Write weights and what they were made with; the same content gives the same bytes."""
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(model.state_dict().items())}
+    (folder / WEIGHTS).write_bytes(save(state))
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", "utf-8")
+
+
+def _load_part(folder: Path, stage: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Configuration and weights.
+
+    Raises:
+        UserError: a file is missing or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return json.loads((folder / CONFIG).read_text("utf-8")), load_file(folder / WEIGHTS)
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise UserError(f"{folder}: {error}; `dvc repro {stage}` makes it") from None
+
+
+def load_vae(folder: Path, device: torch.device) -> tuple[Any, dict[str, Any]]:
+    """The autoencoder, frozen, and what it was made with.
+
+    Raises:
+        UserError: see `_load_part`.
+    """
+    config, state = _load_part(folder, "mask_vae")
+    vae = build_vae(VaeSizes(**{**config["sizes"], "channels": tuple(config["sizes"]["channels"])}))
+    vae.load_state_dict(state)
+    return freeze(vae.to(device)), config
+
+
+def load_generator(folder: Path, made_with: dict[str, str], device: torch.device) -> tuple[MaskDiT, dict[str, Any]]:
+    """The network, frozen, and what it was made with.
+
+    Args:
+        folder: of the stage `generator`.
+        made_with: what it has to have been made with: "vae" and "condition" -> a digest of their weights.
+        device: where to compute.
+
+    Raises:
+        UserError: it was made with others, or see `_load_part`.
+    """
+    config, state = _load_part(folder, "generator")
+    for what, expected in made_with.items():
+        if config["made_with"][what] != expected:
+            raise UserError(
+                f"{folder} was made with another {what} ({config['made_with'][what]}) than there is now ({expected});"
+                " `dvc repro generator` makes it anew"
+            )
+    network = MaskDiT(Sizes(**config["sizes"]), *config["widths"])
+    network.load_state_dict(state)
+    freeze(network.to(device))
+    return network, config
+
+
+def vae_config(sizes: VaeSizes, side: int, tasks: list[str]) -> dict[str, Any]:
+    """What the file of an autoencoder says."""
+    return {"sizes": asdict(sizes), "side": side, "tasks": tasks}
+
+
+def conditions_of(parameters: Parameters, device: torch.device, drawing: bool = False) -> Conditions:
+    """What tells the generator of pairs, as the method's settings say.
+
+    Args:
+        parameters: all of them.
+        device: where to compute.
+        drawing: whether masks are drawn, and not learned, which makes a difference for the released code only.
+
+    Raises:
+        ParameterError: the detector's features are asked for, and it is another than the embedded one.
+    """
+    own = settings_of(parameters)
+    if own["condition"] == "clip":
+        clip = OfClip(Backbone(own["clip"]), device)
+        if "clip" in quirks_of(own["released"]):
+            clip.normalise = load_detector(parameters["detector"]).to(device).normalise if drawing else plainly
+        return clip
+    detector = load_detector(parameters["detector"]).to(device)
+    if not isinstance(detector, Embedded):
+        raise ParameterError(
+            f"{parameters['method']}.condition=detector needs the embedded detector, not {parameters['detector']}; set"
+            " it to clip"
+        )
+    return OfDetector(detector)
+
+
+def learned_tasks(parameters: Parameters, tasks: list[str]) -> list[str]:
+    """The tasks whose masks the parts learn: all together, or the first of the stream, never a later one."""
+    return tasks if method_class(parameters["method"]).offline else tasks[:1]
+
+
+def no_masks(out: Path) -> None:
+    """Leave a note where a part would be; the same for all methods that draw none."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "note.txt").write_text("The method draws no masks.\n", "utf-8")
+
+
+def states_wanted(parameters: Parameters) -> list[int]:
+    """Which state the prompts of each layer are made of."""
+    own, depth = settings_of(parameters), parameters["depth"]
+    ordered = states_of_layers(depth, own["drawing"])
+    return ordered if own["layers"] == "ordered" else [own["drawing"] - 1] * depth
+
+
+def made_with(conditions: Conditions, vae: Path) -> dict[str, str]:
+    """Digests of what a generator depends on: of the autoencoder's weights and of the frozen model's."""
+    return {"vae": sha256((vae / WEIGHTS).read_bytes()).hexdigest()[:16], "condition": conditions.digest()}
+
+
+def generator_config(own: dict[str, Any], conditions: Conditions, vae: Path, tasks: list[str]) -> dict[str, Any]:
+    """What the file of a generator says."""
+    how = {name: own[name] for name in ("condition", "schedule", "prediction")}
+    sizes = asdict(preset_of(own).dit)
+    return {"sizes": sizes, "widths": conditions.widths, "made_with": made_with(conditions, vae), "tasks": tasks, **how}

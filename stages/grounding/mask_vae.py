@@ -1,0 +1,79 @@
+"""Train the autoencoder of masks, for methods that draw them; others leave a note in its place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lpi.diffusion.pairs import masks_of
+from lpi.diffusion.parts import learned_tasks, no_masks, preset_of, save_part, settings_of, vae_config
+from lpi.diffusion.published import load_published
+from lpi.diffusion.training import Recipe, VaeTrainer, reconstruction
+from lpi.diffusion.vae import build_vae, standardise
+from lpi.methods import method_class, resolve
+from lpi.methods.common.drawn import TRAINED
+from lpi.parameters import Parameters, load_chain, load_parameters
+from lpi.runtime.cost import measured
+from lpi.runtime.devices import device_from_environment
+from lpi.runtime.errors import plain_errors
+
+import torch
+from torch import Tensor
+
+OUT = Path("data/mask_vae")
+CHECKPOINT = Path("data/checkpoints/mask_vae.pt")
+
+
+SIZES = {"all": (0.0, 1.0), "1 to 5 % of the picture": (0.01, 0.05)}
+
+
+def by_size(found: Tensor, masks: Tensor) -> dict[str, float]:
+    """Means in percent, of all masks and of those of a size."""
+    area = masks.flatten(1).mean(dim=1)
+    return {
+        name: 100 * float(found[own].mean())
+        for name, (least, most) in SIZES.items()
+        if (own := (area >= least) & (area <= most)).any()
+    }
+
+
+def trained(parameters: Parameters, vae: Any, masks: Tensor) -> None:
+    """Train the autoencoder on these masks; goes on from its last checkpoint."""
+    own = settings_of(parameters)
+    steps, lr, batch = own["vae_steps"], own["vae_lr"], own["vae_batch"]
+    recipe = Recipe("mask_vae", steps, batch, lr, final_lr=0.01 * lr, seed=parameters["seed"])
+    trainer = VaeTrainer(vae, masks, recipe, CHECKPOINT, device_from_environment())
+    trainer.resume()
+    trainer.run()
+    standardise(vae, masks)
+
+
+def main(parameters: Parameters) -> None:
+    own, tasks = settings_of(parameters), load_chain()
+    preset, learned = preset_of(own), learned_tasks(parameters, tasks)
+    masks = {
+        split: masks_of(split, learned if split == "train" else tasks, preset.side, own["masks"] == "own").masks
+        for split in ("train", "val", "test")
+    }
+    torch.manual_seed(parameters["seed"])
+    vae = build_vae(preset.vae)
+    if own["vae"] == TRAINED:
+        trained(parameters, vae, masks["train"])
+    else:
+        load_published(own["vae"], vae, f"{parameters['method']}.vae")
+        learned = []
+    save_part(OUT, vae, vae_config(preset.vae, preset.side, learned))
+    report = {split: by_size(reconstruction(vae, masks[split]), masks[split]) for split in ("val", "test")}
+    for split, found in report.items():
+        told = ", ".join(f"{name}: {value:.1f}" for name, value in found.items())
+        print(f"mean IoU of reconstructed masks of {split} (%): {told}")
+    (OUT / "report.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    CHECKPOINT.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    with plain_errors(), measured(OUT):
+        resolved = resolve(load_parameters())
+        if method_class(resolved["method"]).draws:
+            main(resolved)
+        else:
+            no_masks(OUT)
