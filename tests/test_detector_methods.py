@@ -100,6 +100,6 @@ def test_prompts_of_fedtpg_differ_and_depend_on_every_word(detector):
 def test_fedtpg_starts_at_the_anchor(detector):
     learner, _ = begun("fedtpg", detector)
     batch = batch_of(detector)
-    vision, text = learner.anchor
+    _, text = learner.anchor
     found = Grounding(detector).answers(batch, (None, text.expand(6, 1, -1, -1)))
     torch.testing.assert_close(learner.answers(batch, 0), found)

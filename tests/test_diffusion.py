@@ -16,7 +16,17 @@ from lpi.diffusion.masks import from_runs, load_masks, of_box, placed
 from lpi.diffusion.quality import Drawn, judged, quality_rows
 from lpi.diffusion.sampling import BETAS, STEPS, draw, noise_of, schedule_of, states_of_layers, target_of
 from lpi.diffusion.training import Generator, GeneratorTrainer, Items, Pairs, Recipe, VaeTrainer, reconstruction
-from lpi.diffusion.vae import KL_WEIGHT, VaeSizes, build_vae, decode, encode, mask_iou, posterior_of, standardise, vae_loss
+from lpi.diffusion.vae import (
+    KL_WEIGHT,
+    VaeSizes,
+    build_vae,
+    decode,
+    encode,
+    mask_iou,
+    posterior_of,
+    standardise,
+    vae_loss,
+)
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
 

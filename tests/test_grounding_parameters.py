@@ -137,7 +137,9 @@ def test_settings_that_the_detector_cannot_have_are_refused(shipped, room, chang
 
 
 def test_numbers_of_prompts_that_do_not_fill_tokens_are_refused(shipped):
-    detector = SimpleNamespace(placement="kv", layers=12, room=lambda: 256, multiple=lambda depth: 2 if depth > 2 else 1)
+    detector = SimpleNamespace(
+        placement="kv", layers=12, room=lambda: 256, multiple=lambda depth: 2 if depth > 2 else 1
+    )
     room = Room.of_detector("dino", detector)
     check_room(resolve(shipped.changed({"prompt_length": 3, "depth": 2})), room)
     with pytest.raises(

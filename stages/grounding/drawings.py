@@ -1,9 +1,10 @@
 """Draw a mask for every expression once, for methods that draw them; others leave a note in its place."""
 
+import json
 import secrets
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lpi.data.stream import TaskData
 from lpi.diffusion.drawings import kept_states
@@ -20,6 +21,7 @@ from lpi.diffusion.parts import (
 )
 from lpi.diffusion.quality import Drawn, judged, quality_rows
 from lpi.diffusion.sampling import draw, noise_of, schedule_of
+from lpi.diffusion.sheet import STEPS, Sheet, as_bytes
 from lpi.diffusion.training import Items
 from lpi.diffusion.vae import decode
 from lpi.grounding.search import Searcher, detector_of
@@ -56,17 +58,21 @@ class Artist:
         self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
         self.kept, _ = kept_states(states_wanted(parameters))
 
-    @torch.no_grad()
     def draw(self, items: Items, names: list[bytes]) -> Tensor:
         """The kept states of all items, (m, K, C, s, s), on the CPU."""
-        sizes, parts = self.network.sizes, []
+        parts = []
         for rows in torch.arange(len(names)).split(BATCH):
-            network = partial(self.network, condition=items.condition(rows, self.device))
-            shape = sizes.channels, sizes.side, sizes.side
-            noise = noise_of(self.seed, [names[row] for row in rows.tolist()], shape).to(self.device)
-            states = draw(network, self.schedule, noise, self.own["drawing"])
+            states = self.states(items, [names[row] for row in rows.tolist()], rows, self.own["drawing"])
             parts.append(states[self.kept].transpose(0, 1).cpu())
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def states(self, items: Items, names: list[bytes], rows: Tensor, steps: int) -> Tensor:
+        """All states of the items in these rows, which have these names, (steps, B, C, s, s)."""
+        sizes = self.network.sizes
+        network = partial(self.network, condition=items.condition(rows, self.device))
+        noise = noise_of(self.seed, names, (sizes.channels, sizes.side, sizes.side)).to(self.device)
+        return draw(network, self.schedule, noise, steps)
 
     @torch.no_grad()
     def decoded(self, latents: Tensor) -> Tensor:
@@ -80,34 +86,64 @@ def names_of(data: TaskData) -> list[bytes]:
     return [pictures[own] + text.encode() for own, text in zip(data.owners, data.captions, strict=True)]
 
 
-def judge(artist: Artist, searcher: Searcher, split: str, task: str, data: TaskData, clean: Tensor) -> Drawn:
-    """What the last states of a task's expressions are worth, beside the largest object and the frozen detector."""
-    true = masks_of(split, [task], preset_of(artist.own).side, artist.own["masks"] == "own")
-    largest = np.load(STREAM / split / task / "largest.npy")
-    boxes = (torch.from_numpy(np.asarray(part)) for part in (data.boxes, largest, searcher.frozen(data).best))
-    return judged(artist.decoded(clean), true.masks[true.objects], *boxes)
+def true_masks(artist: Artist, split: str, task: str) -> Tensor:
+    """Of what each expression of a task means, (m, 1, S, S)."""
+    found = masks_of(split, [task], preset_of(artist.own).side, artist.own["masks"] == "own")
+    return found.masks[found.objects]
+
+
+def judge(data: TaskData, largest: Path, searcher: Searcher, drawn: Tensor, true: Tensor) -> Drawn:
+    """What the masks of a task's expressions are worth, beside the largest object and the frozen detector."""
+    boxes = (torch.from_numpy(np.asarray(part)) for part in (data.boxes, np.load(largest), searcher.frozen(data).best))
+    return judged(drawn, true, *boxes)
+
+
+def example(artist: Artist, data: TaskData, items: Items, name: str, drawn: Tensor, true: Tensor) -> Sheet:
+    """The first expression of a task, with what is drawn for it step by step."""
+    states = artist.states(items, names_of(data)[:1], torch.tensor([0]), STEPS)
+    masks = [artist.decoded(states[:, 0])[:, 0], drawn[0, 0], true[0, 0]]
+    assert data.boxes is not None
+    return Sheet(
+        np.array([name]),
+        np.array(data.captions[:1]),
+        np.asarray(data.images[data.owners[:1]]),
+        np.asarray(data.boxes[:1]),
+        *(as_bytes(part.numpy())[None] for part in masks),
+    )
+
+
+def write_quality(found: Mapping[str, Mapping[str, Drawn]], kinds: Mapping[str, list[str]]) -> None:
+    """The table of what masks are worth: split -> task -> its masks; and say the means of each split."""
+    rows = [row for split, own in found.items() for row in quality_rows(split, own, kinds[split])]
+    write_rows(OUT / "quality.csv", rows)
+    for row in rows:
+        if row["by"] == "all":
+            print(f"{row['split']}: " + ", ".join(f"{name} {row[name]}" for name in Drawn.__dataclass_fields__))
 
 
 def main(parameters: Parameters) -> None:
     tasks, artist = load_chain(), Artist(parameters, device_from_environment())
+    titles = json.loads((STREAM / "stream.json").read_text("utf-8"))["names"]
     searcher = Searcher(detector_of(load_system(parameters, artist.device)), artist.device)
-    rows: list[dict[str, Any]] = []
+    found: dict[str, dict[str, Drawn]] = {"val": {}, "test": {}}
+    kinds: dict[str, list[str]] = {"val": [], "test": []}
+    sheet = []
     for split in ("train", "val", "test"):
-        found: dict[str, Drawn] = {}
-        kinds: list[str] = []
         (OUT / split).mkdir(parents=True, exist_ok=True)
-        for task in tqdm(tasks, desc=f"masks of {split}", unit="task"):
+        for task, title in tqdm([*zip(tasks, titles, strict=True)], desc=f"masks of {split}", unit="task"):
             data = TaskData.load(STREAM / split / task)
-            states = artist.draw(described(artist.conditions, data), names_of(data))
+            items = described(artist.conditions, data)
+            states = artist.draw(items, names_of(data))
             np.save(OUT / split / f"{task}.npy", states.half().numpy())
-            if split != "train":
-                found[task] = judge(artist, searcher, split, task, data, states[:, -1])
-                kinds += data.kinds or [""] * len(data.tokens)
-        if found:
-            rows += quality_rows(split, found, kinds)
-            told = next(row for row in rows if row["split"] == split)
-            print(f"{split}: " + ", ".join(f"{name} {told[name]}" for name in Drawn.__dataclass_fields__))
-    write_rows(OUT / "quality.csv", rows)
+            if split == "train":
+                continue
+            drawn, true = artist.decoded(states[:, -1]), true_masks(artist, split, task)
+            found[split][task] = judge(data, STREAM / split / task / "largest.npy", searcher, drawn, true)
+            kinds[split] += data.kinds or [""] * len(data.tokens)
+            if split == "test":
+                sheet.append(example(artist, data, items, title, drawn, true))
+    write_quality(found, kinds)
+    Sheet.concatenate(sheet).save(OUT / "sheet.npz")
 
 
 if __name__ == "__main__":

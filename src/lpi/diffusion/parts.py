@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from lpi.diffusion.conditions import Conditions, OfClip, OfDetector
+from lpi.diffusion.conditions import Conditions, OfClip, OfDetector, plainly
 from lpi.diffusion.dit import MaskDiT, Sizes
 from lpi.diffusion.presets import PRESETS, Preset
 from lpi.diffusion.sampling import states_of_layers

@@ -1,6 +1,5 @@
 """Published weights of Diff-Prompt's parts: by name on the Hugging Face hub, or from a folder."""
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,9 @@ def _read(path: Path, what: str) -> dict[str, Tensor]:
 
 def _without_prefix(state: dict[str, Any], wanted: set[str]) -> dict[str, Any]:
     """The weights under the wanted names, where all have the same words before them; else as they are."""
-    before = os.path.commonprefix([*state])
-    before = before[: before.rfind(".") + 1]
-    short = {key.removeprefix(before): value for key, value in state.items()}
-    return short if {*short} == wanted else state
+    some = min(wanted)
+    for before in (key.removesuffix(some) for key in state if key.endswith(some)):
+        short = {key.removeprefix(before): value for key, value in state.items()}
+        if {*short} == wanted:
+            return short
+    return state

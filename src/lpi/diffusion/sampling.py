@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from lpi.diffusion.library import of_diffusers
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,11 @@ def schedule_of(kind: Kind = "linear", prediction: Prediction = "epsilon") -> An
     Args:
         kind: of the noise: "linear" variances, or "cosine" (Nichol and Dhariwal, 2021).
         prediction: what the network predicts: the noise, or v (Salimans and Ho, 2022).
-    """
-    from diffusers import DDIMScheduler
 
-    return DDIMScheduler(
+    Raises:
+        UserError: `diffusers` is not installed.
+    """
+    return of_diffusers("DDIMScheduler")(
         num_train_timesteps=STEPS,
         beta_start=BETAS[0],
         beta_end=BETAS[1],

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lpi.diffusion.library import of_diffusers
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,12 +45,10 @@ def build_vae(sizes: VaeSizes) -> Any:
     """An autoencoder with random weights.
 
     Raises:
-        ModuleNotFoundError: `diffusers` is missing.
+        UserError: `diffusers` is not installed.
     """
-    from diffusers import AutoencoderKL  # its import takes seconds
-
     levels = len(sizes.channels)
-    return AutoencoderKL(
+    return of_diffusers("AutoencoderKL")(
         in_channels=sizes.cell**2,
         out_channels=sizes.cell**2,
         down_block_types=("DownEncoderBlock2D",) * levels,

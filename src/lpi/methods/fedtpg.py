@@ -5,6 +5,9 @@ at one vector, so that attention has no choice and all prompts are equal; here t
 first layer.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from lpi.methods.common.per_task_module import PerTaskModule
 from lpi.systems.base import Answers, Batch
 from lpi.systems.grounding import Grounding
@@ -45,7 +48,7 @@ class PromptGenerator(nn.Module):
 class FedTPG(PerTaskModule):
     """A generator for every task; nothing of it is federated here."""
 
-    fixed = {"depth": 1, "prompts.modality": "text"}
+    fixed: Mapping[str, Any] = {"depth": 1, "prompts.modality": "text"}
     system: Grounding
 
     def new_prompts(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What methods have in common that train a module for every task which makes answers, and not the same prompts for all."""
+"""What methods have in common that train a module for every task, which makes the answers in place of prompts."""
 
 import hashlib
 from abc import abstractmethod
