@@ -1,14 +1,16 @@
 """The network that draws masks: a diffusion transformer (Peebles and Xie, ICCV 2023) on the latents of masks.
 
 What is asked for enters by the scales, shifts and gates of every block (adaLN-zero), from two pooled vectors, of the
-picture and of the expression: Diff-Prompt's own way. With `tokens` it enters by more ways: the picture's patches, and
-how each agrees with the expression, are added to the latent's tokens, and every block looks at the expression's words.
-Modules have the names of the DiT repository, so that published weights load.
+picture and of the expression: Diff-Prompt's own way. With `tokens` a `Reader` adds the picture's patches, and how they
+agree with what the words ask for, to the latent's tokens. Modules have the names of the DiT repository, so that
+published weights load.
 """
 
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from lpi.diffusion.reader import Reader
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 FREQUENCIES = 256  # of the sinusoids of a time step
 PERIOD = 10000.0  # the longest of them
-ZERO = ("adaLN_modulation.", "cross.out_proj.", "final_layer.linear.")  # what starts with zeros
+ZERO = ("adaLN_modulation.", "final_layer.linear.")  # what starts with zeros
 
 
 @dataclass(frozen=True)
@@ -116,26 +118,20 @@ class TimestepEmbedder(nn.Module):
 
 
 class Block(nn.Module):
-    """A block with adaLN-zero: at the start it changes nothing. words: width of word tokens; 0: it sees none."""
+    """A block with adaLN-zero: at the start it changes nothing."""
 
-    def __init__(self, width: int, heads: int, condition: int, words: int = 0):
+    def __init__(self, width: int, heads: int, condition: int):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(width, num_heads=heads, qkv_bias=True)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(width, 4 * width, act_layer=partial(nn.GELU, approximate="tanh"))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(condition, 6 * width))
-        self.cross = nn.MultiheadAttention(width, heads, kdim=words, vdim=words, batch_first=True) if words else None
-        self.norm3 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6) if words else None
 
-    def forward(
-        self, x: Tensor, condition: Tensor, words: Tensor | None = None, silent: Tensor | None = None
-    ) -> Tensor:
-        """x: (B, N, d); condition: (B, E); words: (B, T, C); silent: (B, T) bool, which of them are none."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x: (B, N, d); condition: (B, E)."""
         shift, scale, gate, shift2, scale2, gate2 = self.adaLN_modulation(condition).chunk(6, dim=1)
         x = x + gate[:, None] * self.attn(modulate(self.norm1(x), shift, scale))
-        if self.cross is not None and self.norm3 is not None:
-            x = x + self.cross(self.norm3(x), words, words, key_padding_mask=silent, need_weights=False)[0]
         changed: Tensor = x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
         return changed
 
@@ -185,15 +181,14 @@ class MaskDiT(nn.Module):
         self.pos_embed = nn.Parameter(table, requires_grad=False)
         self.image_projection = _projection(image_width, width)
         self.text_projection = _projection(text_width, width)
-        self.patch_projection = nn.Conv2d(2 * text_width + 1, width, 1) if sizes.tokens else None
-        words = word_width if sizes.tokens else 0
-        self.blocks = nn.ModuleList(Block(width, sizes.heads, condition, words) for _ in range(sizes.depth))
+        self.reader = Reader(width, text_width, word_width) if sizes.tokens else None
+        self.blocks = nn.ModuleList(Block(width, sizes.heads, condition) for _ in range(sizes.depth))
         outputs = sizes.patch**2 * sizes.channels * (2 if sizes.variance else 1)
         self.final_layer = FinalLayer(width, outputs, condition)
         self._initialise()
 
     def _initialise(self) -> None:
-        """As DiT: uniform weights, no biases; all that modulates, looks at words, or puts out begins with zeros."""
+        """As DiT: uniform weights, no biases; all that modulates or puts out begins with zeros."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -207,23 +202,23 @@ class MaskDiT(nn.Module):
                 nn.init.normal_(value, std=0.02)
             elif any(part in name for part in ZERO):
                 nn.init.zeros_(value)
+        if self.reader is not None:
+            self.reader.initialise()
 
     def forward(self, latents: Tensor, steps: Tensor, condition: Condition) -> Tensor:
         """What is predicted of latents (B, C, s, s) at time steps (B,): (B, C, s, s)."""
         x = self.x_embedder(latents) + self.pos_embed
         time = self.t_embedder(steps)
-        vectors = self.image_projection(condition.image), self.text_projection(condition.text)
-        asked = torch.cat([vector + time for vector in vectors], dim=1)
-        silent = None
-        if self.patch_projection is not None:
-            patches, spoken = condition.patches, condition.spoken
-            if patches is None or condition.words is None or spoken is None:
+        image, text = self.image_projection(condition.image), self.text_projection(condition.text)
+        if self.reader is not None:
+            if condition.patches is None or condition.words is None or condition.spoken is None:
                 raise ValueError("a MaskDiT with tokens needs the condition's patches, words and spoken")
-            seen = self.patch_projection(compared(patches, condition.text))
+            seen, read = self.reader(condition.patches, condition.text, condition.words, condition.spoken)
             grid = F.interpolate(seen, self.sizes.grid, mode="bilinear", antialias=True)
-            x, silent = x + grid.flatten(2).transpose(1, 2), ~spoken
+            x, text = x + grid.flatten(2).transpose(1, 2), text + read
+        asked = torch.cat([image + time, text + time], dim=1)
         for block in self.blocks:
-            x = block(x, asked, condition.words, silent)
+            x = block(x, asked)
         predicted: Tensor = self._cells(self.final_layer(x, asked))[:, : self.sizes.channels]
         return predicted
 
@@ -232,20 +227,6 @@ class MaskDiT(nn.Module):
         grid, patch = self.sizes.grid, self.sizes.patch
         cells: Tensor = tokens.unflatten(1, (grid, grid)).unflatten(3, (patch, patch, -1))
         return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
-def compared(patches: Tensor, text: Tensor) -> Tensor:
-    """Embeddings of patches (B, E, h, w), how they agree with texts (B, E) in each number, and in all: (B, 2 E + 1, h, w).
-
-    Both are of unit length, which makes their numbers small: they are scaled to about 1; the last one, to mean 0 and
-    deviation 1 over the picture.
-    """
-    size = patches.shape[1] ** 0.5
-    products = (size * patches) * (size * text)[:, :, None, None]
-    whole = products.sum(dim=1, keepdim=True)
-    apart = whole - whole.mean(dim=(2, 3), keepdim=True)
-    deviation = apart.square().mean(dim=(2, 3), keepdim=True).sqrt()
-    return torch.cat([size * patches, products, apart / (deviation + 1e-6)], dim=1)
 
 
 def _projection(own: int, width: int) -> nn.Module:

@@ -100,15 +100,19 @@ def encode(vae: Any, masks: Tensor) -> Tensor:
 
 @torch.no_grad()
 def standardise(vae: Any, masks: Tensor, batch: int = 256) -> None:
-    """Change the layers around the latents so that those of these masks have mean 0 and deviation 1, over all numbers.
+    """Change the layers around the latents so that those of these masks are as large as noise.
 
-    What a mask is decoded to stays the same. The generator needs it: most of a latent is background.
+    Their mean over all numbers becomes 0, and their mean square 1 over the cells that objects cover: most cells are
+    background, and a scale by all of them would let the objects' be several times as large as the noise. What a mask
+    is decoded to stays the same.
 
-    masks: (k, 1, S, S).
+    masks: (k, 1, S, S), not all empty.
     """
     device = next(vae.parameters()).device
-    latents = torch.cat([encode(vae, part.to(device)) for part in masks.split(batch)])
-    mean, deviation = latents.mean(), latents.std()
+    latents = torch.cat([encode(vae, part.to(device)).cpu() for part in masks.split(batch)])
+    covered = F.max_pool2d(masks, masks.shape[-1] // latents.shape[-1]) >= INSIDE
+    mean = latents.mean().to(device)
+    deviation = (latents - latents.mean())[covered.expand_as(latents)].square().mean().sqrt().to(device)
     half = vae.config.latent_channels  # of the outputs: means, then logarithms of variances
     into, out = vae.quant_conv, vae.post_quant_conv
     into.weight[:half] /= deviation
