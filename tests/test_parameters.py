@@ -66,7 +66,7 @@ def test_a_section_of_the_shipped_file_has_the_defaults_of_the_methods_file(meth
 def test_a_method_is_named_as_its_file():
     assert [method_class(name).method_name() for name in OF_RETRIEVAL] == list(OF_RETRIEVAL)
     assert {"lpi", "lpi-released", "frozen", "sprompts"} <= set(OF_RETRIEVAL)
-    with pytest.raises(ParameterError, match="method must be one of dcp, .*, not 'common'"):
+    with pytest.raises(ParameterError, match="method must be one of clip-adapter, .*, not 'common'"):
         method_class("common")
 
 
