@@ -130,7 +130,7 @@ def test_settings_that_cannot_be_are_refused():
         check_room(settings(method), room)
         with pytest.raises(ParameterError, match="prompt_length must be even for drawn masks, not 3"):
             check_room(settings(method).changed({"prompt_length": 3}), room)
-        with pytest.raises(ParameterError, match=f"{method}.released=clip needs {method}.condition=clip, not detector"):
+        with pytest.raises(ParameterError, match=f"{method}.released=clip needs generator.condition=clip, not detector"):
             check_room(settings(method, released="clip"), room)
         with pytest.raises(ParameterError, match="released=bias needs a Grounding DINO"):
             create_method(settings(method, released="bias"), Grounding(tiny_owl()))
@@ -138,7 +138,7 @@ def test_settings_that_cannot_be_are_refused():
 
 def test_retrieval_has_no_methods_of_detectors():
     assert {name for name in METHODS if method_class(name).draws} < set(OF_DETECTORS)
-    for changes in ({"method": "diffprompt"}, {"diffprompt.size": "small"}):
+    for changes in ({"method": "diffprompt"}, {"diffprompt.adapter": 2}):
         with pytest.raises(ParameterError, match=r"method must be one of|unknown parameter diffprompt"):
             committed.parameters().changed(changes)
 

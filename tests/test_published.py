@@ -22,7 +22,7 @@ from lpi.diffusion.vae import VaeSizes, build_vae
 from lpi.runtime.errors import plain_errors
 with plain_errors():
     vae = build_vae(VaeSizes((2, 4), 1, 2, 1))
-    load_published(sys.argv[1], vae, "diffprompt.vae")
+    load_published(sys.argv[1], vae, "mask_vae.weights")
     print(sum(float(value.double().sum()) for value in vae.state_dict().values()))
 """
 
@@ -53,7 +53,7 @@ def test_weights_come_from_the_hub_and_no_file_that_could_run_code(tmp_path):
     expected = sum(float(value.double().sum()) for value in vae.state_dict().values())
     assert float(done.stdout) == pytest.approx(expected)
     assert missing.returncode == 1
-    assert "diffprompt.vae=oaaoaa/mask_dit cannot be loaded" in missing.stderr
+    assert "mask_vae.weights=oaaoaa/mask_dit cannot be loaded" in missing.stderr
     assert "Without network, fetch its file of safetensors elsewhere" in missing.stderr
 
 
@@ -64,17 +64,17 @@ def test_a_common_word_before_the_names_is_left_out(tmp_path, prefix):
     published, own = MaskDiT(sizes, 8, 8), MaskDiT(sizes, 8, 8)
     torch.nn.init.normal_(published.final_layer.linear.weight)
     (tmp_path / "model.safetensors").write_bytes(weights(published, prefix))
-    load_published(str(tmp_path), own, "diffprompt.generator")
+    load_published(str(tmp_path), own, "generator.weights")
     assert all(map(torch.equal, own.state_dict().values(), published.state_dict().values()))
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"there must be one file \*.safetensors, not 0"):
-        load_published(str(tmp_path), small_vae(), "diffprompt.vae")
+        load_published(str(tmp_path), small_vae(), "mask_vae.weights")
     (tmp_path / "a.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UserError, match=r"diffprompt.vae: .*a.safetensors is no file of safetensors"):
-        load_published(str(tmp_path), small_vae(), "diffprompt.vae")
+    with pytest.raises(UserError, match=r"mask_vae.weights: .*a.safetensors is no file of safetensors"):
+        load_published(str(tmp_path), small_vae(), "mask_vae.weights")
     for other in (build_vae(VaeSizes((2, 4), 2, 2, 1)), build_vae(VaeSizes((4, 8), 1, 2, 1))):
         (tmp_path / "a.safetensors").write_bytes(weights(other))
         with pytest.raises(UserError, match="these weights are those of another model; they differ in "):
-            load_published(str(tmp_path), small_vae(), "diffprompt.vae")
+            load_published(str(tmp_path), small_vae(), "mask_vae.weights")

@@ -103,6 +103,44 @@ class Scenes(Section):
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of the scenes")
 
 
+class MaskVae(Section):
+    """The autoencoder of masks (`lpi.diffusion.vae`), for methods that draw them."""
+
+    size: Literal["small", "paper"] = Field(description="sizes of the autoencoder and of the generator")
+    missing: Literal["box", "refuse"] = Field(
+        description="of an object without a mask its box is taken (`box`), or it is refused"
+    )
+    weights: str = Field(
+        description="`trained` here, or published ones: a name on the Hugging Face hub, such as oaaoaa/mask_vae, or a"
+        " folder"
+    )
+    updates: int = Field(ge=1, le=10**7, description="of its training")
+    batch_size: int = Field(ge=1, le=10**5, description="masks of an update")
+    lr: Number = Field(gt=0, le=1, description="highest learning rate")
+
+
+class Generator(Section):
+    """What draws masks (`lpi.diffusion.dit`), for methods that draw them."""
+
+    weights: str = Field(description="`trained` here, or published ones, such as oaaoaa/mask_dit, or a folder")
+    condition: Literal["detector", "clip"] = Field(
+        description="whose features tell it what is asked for: the detector's, or a CLIP's"
+    )
+    clip: str = Field(description="that CLIP, as the parameter `backbone` of retrieval")
+    tokens: bool = Field(description="it sees patch and word tokens, too; otherwise pooled vectors alone, as published")
+    schedule: Literal["linear", "cosine"] = Field(description="of the noise")
+    prediction: Literal["epsilon", "v_prediction"] = Field(description="what it predicts")
+    updates: int = Field(ge=1, le=10**7, description="of its training")
+    batch_size: int = Field(ge=1, le=10**5, description="expressions of an update")
+    lr: Number = Field(gt=0, le=1, description="highest learning rate")
+
+
+class Drawings(Section):
+    """How masks are drawn, for methods that draw them."""
+
+    steps: int = Field(ge=1, le=100, description="from noise to a mask")
+
+
 class Subject(Section):
     """What grounding is learned on."""
 
@@ -126,6 +164,9 @@ class Grounding(parameters.Common, Subject):
     refcoco: Refcoco
     folder: Folder
     scenes: Scenes
+    mask_vae: MaskVae
+    generator: Generator
+    drawings: Drawings
 
 
 GROUNDING = Schema(declared(Grounding), {"stream.margin": 0, "patch_dropout": 0.0, "loss.retrieval_form": "unique"})

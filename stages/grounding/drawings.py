@@ -7,18 +7,18 @@ from functools import partial
 from pathlib import Path
 
 from lpi.data.stream import TaskData
-from lpi.diffusion.drawings import kept_states
+from lpi.diffusion.drawings import LAYERS, kept_states
 from lpi.diffusion.pairs import STREAM, described, masks_of
 from lpi.diffusion.parts import (
     conditions_of,
     load_generator,
     load_vae,
     made_with,
+    mistakes,
     no_masks,
-    preset_of,
-    settings_of,
     states_wanted,
 )
+from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.quality import Drawn, judged, quality_rows
 from lpi.diffusion.sampling import draw, noise_of, schedule_of
 from lpi.diffusion.sheet import STEPS, Sheet, as_bytes
@@ -26,7 +26,6 @@ from lpi.diffusion.training import Items
 from lpi.diffusion.vae import decode
 from lpi.grounding.search import Searcher, detector_of
 from lpi.methods import method_class, resolve
-from lpi.methods.common.drawn import quirks_of
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.report.tables import write_rows
 from lpi.runtime.cost import measured
@@ -48,21 +47,21 @@ class Artist:
     """The generator and the autoencoder, which draw for items."""
 
     def __init__(self, parameters: Parameters, device: torch.device):
-        self.own, self.device = settings_of(parameters), device
+        self.parameters, self.device = parameters, device
         self.vae, _ = load_vae(VAE, device)
-        quirks = quirks_of(self.own["released"])
+        quirks = mistakes(parameters)
         self.conditions = conditions_of(parameters, device, drawing=True)
         self.network, _ = load_generator(GENERATOR, made_with(self.conditions, VAE), device)
-        kind = "cosine" if "schedule" in quirks else self.own["schedule"]
-        self.schedule = schedule_of(kind, self.own["prediction"])
+        kind = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
+        self.schedule = schedule_of(kind, parameters["generator.prediction"])
         self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
-        self.kept, _ = kept_states(states_wanted(parameters))
+        self.kept, self.layers = kept_states(states_wanted(parameters))
 
     def draw(self, items: Items, names: list[bytes]) -> Tensor:
         """The kept states of all items, (m, K, C, s, s), on the CPU."""
         parts = []
         for rows in torch.arange(len(names)).split(BATCH):
-            states = self.states(items, [names[row] for row in rows.tolist()], rows, self.own["drawing"])
+            states = self.states(items, [names[row] for row in rows.tolist()], rows, self.parameters["drawings.steps"])
             parts.append(states[self.kept].transpose(0, 1).cpu())
         return torch.cat(parts)
 
@@ -88,7 +87,8 @@ def names_of(data: TaskData) -> list[bytes]:
 
 def true_masks(artist: Artist, split: str, task: str) -> Tensor:
     """Of what each expression of a task means, (m, 1, S, S)."""
-    found = masks_of(split, [task], preset_of(artist.own).side, artist.own["masks"] == "own")
+    side = PRESETS[artist.parameters["mask_vae.size"]].side
+    found = masks_of(split, [task], side, artist.parameters["mask_vae.missing"])
     return found.masks[found.objects]
 
 
@@ -142,6 +142,7 @@ def main(parameters: Parameters) -> None:
             kinds[split] += data.kinds or [""] * len(data.tokens)
             if split == "test":
                 sheet.append(example(artist, data, items, title, drawn, true))
+    (OUT / LAYERS).write_text(json.dumps(artist.layers) + "\n", "utf-8")
     write_quality(found, kinds)
     Sheet.concatenate(sheet).save(OUT / "sheet.npz")
 

@@ -7,20 +7,22 @@ from lpi.diffusion.conditions import Conditions
 from lpi.diffusion.dit import MaskDiT
 from lpi.diffusion.pairs import STREAM, described, masks_of, together, training_pairs
 from lpi.diffusion.parts import (
+    TRAINED,
     conditions_of,
     generator_config,
-    learned_tasks,
     load_vae,
+    mistakes,
+    network_sizes,
     no_masks,
-    preset_of,
     save_part,
-    settings_of,
 )
+from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published
 from lpi.diffusion.sampling import schedule_of
 from lpi.diffusion.training import Generator, GeneratorTrainer, Recipe
+from lpi.grounding_parameters import Generator as Generating
 from lpi.methods import method_class, resolve
-from lpi.methods.common.drawn import TRAINED, quirks_of
+from lpi.methods.common.drawn import learned_tasks
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
@@ -35,12 +37,14 @@ CHECKPOINT = Path("data/checkpoints/generator.pt")
 
 def trained(parameters: Parameters, generator: Generator, conditions: Conditions, learned: list[str]) -> None:
     """Train what draws masks on these tasks; goes on from its last checkpoint."""
-    own, device = settings_of(parameters), device_from_environment()
+    own = {name: parameters[f"generator.{name}"] for name in Generating.model_fields}
+    device = device_from_environment()
     vae, _ = load_vae(VAE, device)
     items = together([described(conditions, TaskData.load(STREAM / "train" / task)) for task in learned])
-    masks = masks_of("train", learned, preset_of(own).side, own["masks"] == "own")
-    steps, lr, batch = own["steps"], own["lr"], own["batch"]
-    recipe = Recipe("generator", steps, batch, lr, warmup=min(100, steps // 10), seed=parameters["seed"])
+    side = PRESETS[parameters["mask_vae.size"]].side
+    masks = masks_of("train", learned, side, parameters["mask_vae.missing"])
+    updates, seed = own["updates"], parameters["seed"]
+    recipe = Recipe("generator", updates, own["batch_size"], own["lr"], warmup=min(100, updates // 10), seed=seed)
     schedule = schedule_of(own["schedule"], own["prediction"])
     pairs = training_pairs(vae, masks, items)
     trainer = GeneratorTrainer(generator, schedule, pairs, recipe, CHECKPOINT, device)
@@ -49,18 +53,18 @@ def trained(parameters: Parameters, generator: Generator, conditions: Conditions
 
 
 def main(parameters: Parameters) -> None:
-    own, learned = settings_of(parameters), learned_tasks(parameters, load_chain())
+    learned, weights = learned_tasks(parameters, load_chain()), parameters["generator.weights"]
     conditions = conditions_of(parameters, device_from_environment())
     torch.manual_seed(parameters["seed"])
-    network = MaskDiT(preset_of(own).dit, *conditions.widths)
-    if own["generator"] == TRAINED:
+    network = MaskDiT(network_sizes(parameters), *conditions.widths)
+    if weights == TRAINED:
         generator = Generator(network)
         trained(parameters, generator, conditions, learned)
-        network = generator.network if "raw" in quirks_of(own["released"]) else generator.mean
+        network = generator.network if "raw" in mistakes(parameters) else generator.mean
     else:
-        load_published(own["generator"], network, f"{parameters['method']}.generator")
+        load_published(weights, network, "generator.weights")
         learned = []
-    save_part(OUT, network, generator_config(own, conditions, VAE, learned))
+    save_part(OUT, network, generator_config(parameters, conditions, VAE, learned))
     CHECKPOINT.unlink(missing_ok=True)
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from lpi.diffusion.pairs import masks_of
-from lpi.diffusion.parts import learned_tasks, no_masks, preset_of, save_part, settings_of, vae_config
+from lpi.diffusion.parts import TRAINED, no_masks, save_part, vae_config
+from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published
 from lpi.diffusion.training import Recipe, VaeTrainer, reconstruction
 from lpi.diffusion.vae import build_vae, standardise
 from lpi.methods import method_class, resolve
-from lpi.methods.common.drawn import TRAINED
+from lpi.methods.common.drawn import learned_tasks
 from lpi.parameters import Parameters, load_chain, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
@@ -38,9 +39,8 @@ def by_size(found: Tensor, masks: Tensor) -> dict[str, float]:
 
 def trained(parameters: Parameters, vae: Any, masks: Tensor) -> None:
     """Train the autoencoder on these masks; goes on from its last checkpoint."""
-    own = settings_of(parameters)
-    steps, lr, batch = own["vae_steps"], own["vae_lr"], own["vae_batch"]
-    recipe = Recipe("mask_vae", steps, batch, lr, final_lr=0.01 * lr, seed=parameters["seed"])
+    updates, batch, lr = (parameters[f"mask_vae.{name}"] for name in ("updates", "batch_size", "lr"))
+    recipe = Recipe("mask_vae", updates, batch, lr, final_lr=0.01 * lr, seed=parameters["seed"])
     trainer = VaeTrainer(vae, masks, recipe, CHECKPOINT, device_from_environment())
     trainer.resume()
     trainer.run()
@@ -48,18 +48,18 @@ def trained(parameters: Parameters, vae: Any, masks: Tensor) -> None:
 
 
 def main(parameters: Parameters) -> None:
-    own, tasks = settings_of(parameters), load_chain()
-    preset, learned = preset_of(own), learned_tasks(parameters, tasks)
+    preset, tasks, missing = PRESETS[parameters["mask_vae.size"]], load_chain(), parameters["mask_vae.missing"]
+    learned = learned_tasks(parameters, tasks)
     masks = {
-        split: masks_of(split, learned if split == "train" else tasks, preset.side, own["masks"] == "own").masks
+        split: masks_of(split, learned if split == "train" else tasks, preset.side, missing).masks
         for split in ("train", "val", "test")
     }
     torch.manual_seed(parameters["seed"])
     vae = build_vae(preset.vae)
-    if own["vae"] == TRAINED:
+    if parameters["mask_vae.weights"] == TRAINED:
         trained(parameters, vae, masks["train"])
     else:
-        load_published(own["vae"], vae, f"{parameters['method']}.vae")
+        load_published(parameters["mask_vae.weights"], vae, "mask_vae.weights")
         learned = []
     save_part(OUT, vae, vae_config(preset.vae, preset.side, learned))
     report = {split: by_size(reconstruction(vae, masks[split]), masks[split]) for split in ("val", "test")}

@@ -1,13 +1,14 @@
 """Give the pairs of a task what was drawn for them."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
-from lpi.diffusion.drawings import Drawings, kept_states
-from lpi.diffusion.parts import load_vae, settings_of, states_wanted
+from lpi.diffusion.drawings import LAYERS, Drawings
+from lpi.diffusion.parts import load_vae, of_method
 from lpi.diffusion.vae import decode
 from lpi.parameters import Parameters
 
@@ -25,9 +26,8 @@ def with_drawings(data: TaskData, split: str, task: str, parameters: Parameters,
     """
     path = DRAWINGS / split / f"{task}.npy"
     try:
-        latents = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; `dvc repro drawings` makes it") from None
-    _, layers = kept_states(states_wanted(parameters))
-    masks = settings_of(parameters)["adapted"] == "masks"
+        layers, latents = json.loads((DRAWINGS / LAYERS).read_text("utf-8")), np.load(path, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} is missing; `dvc repro drawings` makes it") from None
+    masks = of_method(parameters, "adapted") == "masks"
     return replace(data, drawn=Drawings(latents, layers, partial(decode, load_vae(VAE, device)[0]) if masks else None))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+LAYERS = "layers.json"  # beside the drawings: which of the kept states each layer's prompts are made of
 Rows = Tensor | npt.NDArray[np.integer[Any]]
 
 

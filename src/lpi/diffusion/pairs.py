@@ -21,14 +21,14 @@ BATCH = 64
 STREAM = Path("data/stream")
 
 
-def masks_of(split: str, tasks: Sequence[str], side: int, own: bool) -> Masks:
+def masks_of(split: str, tasks: Sequence[str], side: int, missing: str) -> Masks:
     """The masks of some tasks as one; says how many objects have their box as a mask.
 
     Args:
         split: train, val or test.
         tasks: their names.
         side: of the masks, in pixels.
-        own: whether an object without a mask is refused.
+        missing: an object without a mask is refused if this is "refuse".
 
     Raises:
         DataError: see `load_masks`; or an object has no mask.
@@ -43,8 +43,10 @@ def masks_of(split: str, tasks: Sequence[str], side: int, own: bool) -> Masks:
         np.concatenate([part.objects + start for part, start in zip(parts, starts, strict=False)]),
         sum(part.boxed for part in parts),
     )
-    if whole.boxed and own:
-        raise DataError(f"{whole.boxed} of {len(whole.masks)} objects of {split} have no mask; set masks to any")
+    if whole.boxed and missing == "refuse":
+        raise DataError(
+            f"{whole.boxed} of {len(whole.masks)} objects of {split} have no mask; mask_vae.missing=box takes boxes"
+        )
     if whole.boxed:
         told = f"warning: {whole.boxed} of {len(whole.masks)} objects of {split} have no mask; their boxes are taken"
         print(told, file=sys.stderr)

@@ -8,12 +8,11 @@ from typing import Any
 
 from lpi.diffusion.conditions import Conditions, OfClip, OfDetector, plainly
 from lpi.diffusion.dit import MaskDiT, Sizes
-from lpi.diffusion.presets import PRESETS, Preset
+from lpi.diffusion.mistakes import quirks_of
+from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.sampling import states_of_layers
 from lpi.diffusion.vae import VaeSizes, build_vae
 from lpi.encoder import freeze
-from lpi.methods import method_class
-from lpi.methods.common.drawn import quirks_of
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
 from lpi.models.detectors.embedded import Embedded
@@ -23,19 +22,23 @@ from lpi.runtime.errors import UserError
 import torch
 from torch import nn
 
+TRAINED = "trained"  # the value of `weights` without published ones
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def settings_of(parameters: Parameters) -> dict[str, Any]:
-    """The section of the method, by name."""
-    section = f"{parameters['method']}."
-    return {name.removeprefix(section): value for name, value in parameters.items() if name.startswith(section)}
+def of_method(parameters: Parameters, name: str) -> Any:
+    """A parameter of the method's own section."""
+    return parameters[f"{parameters['method']}.{name}"]
 
 
-def preset_of(own: dict[str, Any]) -> Preset:
-    """The sizes that the settings name, with the tokens that they ask for."""
-    preset = PRESETS[own["size"]]
-    return replace(preset, dit=replace(preset.dit, tokens=own["tokens"]))
+def mistakes(parameters: Parameters) -> frozenset[str]:
+    """Those of the released code that the parameters ask for."""
+    return quirks_of(of_method(parameters, "released"))
+
+
+def network_sizes(parameters: Parameters) -> Sizes:
+    """Of what draws masks, with the tokens that the parameters ask for."""
+    return replace(PRESETS[parameters["mask_vae.size"]].dit, tokens=parameters["generator.tokens"])
 
 
 def save_part(folder: Path, model: nn.Module, config: dict[str, Any]) -> None:
@@ -115,24 +118,17 @@ def conditions_of(parameters: Parameters, device: torch.device, drawing: bool = 
     Raises:
         ParameterError: the detector's features are asked for, and it is another than the embedded one.
     """
-    own = settings_of(parameters)
-    if own["condition"] == "clip":
-        clip = OfClip(Backbone(own["clip"]), device)
-        if "clip" in quirks_of(own["released"]):
+    if parameters["generator.condition"] == "clip":
+        clip = OfClip(Backbone(parameters["generator.clip"]), device)
+        if "clip" in mistakes(parameters):
             clip.normalise = load_detector(parameters["detector"]).to(device).normalise if drawing else plainly
         return clip
     detector = load_detector(parameters["detector"]).to(device)
     if not isinstance(detector, Embedded):
         raise ParameterError(
-            f"{parameters['method']}.condition=detector needs the embedded detector, not {parameters['detector']}; set"
-            " it to clip"
+            f"generator.condition=detector needs the embedded detector, not {parameters['detector']}; set it to clip"
         )
     return OfDetector(detector)
-
-
-def learned_tasks(parameters: Parameters, tasks: list[str]) -> list[str]:
-    """The tasks whose masks the parts learn: all together, or the first of the stream, never a later one."""
-    return tasks if method_class(parameters["method"]).offline else tasks[:1]
 
 
 def no_masks(out: Path) -> None:
@@ -143,9 +139,8 @@ def no_masks(out: Path) -> None:
 
 def states_wanted(parameters: Parameters) -> list[int]:
     """Which state the prompts of each layer are made of."""
-    own, depth = settings_of(parameters), parameters["depth"]
-    ordered = states_of_layers(depth, own["drawing"])
-    return ordered if own["layers"] == "ordered" else [own["drawing"] - 1] * depth
+    depth, steps = parameters["depth"], parameters["drawings.steps"]
+    return states_of_layers(depth, steps) if of_method(parameters, "layers") == "ordered" else [steps - 1] * depth
 
 
 def made_with(conditions: Conditions, vae: Path) -> dict[str, str]:
@@ -153,8 +148,8 @@ def made_with(conditions: Conditions, vae: Path) -> dict[str, str]:
     return {"vae": sha256((vae / WEIGHTS).read_bytes()).hexdigest()[:16], "condition": conditions.digest()}
 
 
-def generator_config(own: dict[str, Any], conditions: Conditions, vae: Path, tasks: list[str]) -> dict[str, Any]:
+def generator_config(parameters: Parameters, conditions: Conditions, vae: Path, tasks: list[str]) -> dict[str, Any]:
     """What the file of a generator says."""
-    how = {name: own[name] for name in ("condition", "schedule", "prediction")}
-    sizes = asdict(preset_of(own).dit)
+    how = {name: parameters[f"generator.{name}"] for name in ("condition", "schedule", "prediction")}
+    sizes = asdict(network_sizes(parameters))
     return {"sizes": sizes, "widths": conditions.widths, "made_with": made_with(conditions, vae), "tasks": tasks, **how}

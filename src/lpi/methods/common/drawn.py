@@ -4,59 +4,25 @@ from collections.abc import Callable
 from typing import Literal
 
 from lpi.diffusion.adapters import GlobalPrompts, MaskAdapter, joined
+from lpi.diffusion.mistakes import QUIRKS, quirks_of
 from lpi.diffusion.presets import PRESETS
+from lpi.methods import method_class
 from lpi.methods.common.base import MODALITIES
-from lpi.parameters import Number, ParameterError, Parameters, Section
+from lpi.parameters import ParameterError, Parameters, Section
 from lpi.systems.base import Prompts, System
 
 from pydantic import Field
 from torch import Tensor, nn
 
-QUIRKS = ("images", "bias", "schedule", "clip", "raw", "unseeded")
-TRAINED = "trained"
 Chosen = Literal["both", "vision", "text", "none"]
 
 
 class Settings(Section):
-    """What the methods with drawn masks read, and the stages that make what draws them.
+    """What the methods with drawn masks read beside the sections of the stages that draw them.
 
-    `released` names what the released code does otherwise (`QUIRKS`):
-        images: in training, the picture's prompts are made of the mask of another pair of the batch.
-        bias: Swin's relative positions and the mask of shifted windows are those of other keys (Grounding DINO).
-        schedule: masks are drawn by the cosine schedule, whatever the generator was trained by.
-        clip: CLIP gets pixels from -1 to 1 in training, and what the detector gets in drawing.
-        raw: the weights of the last update draw, not their mean.
-        unseeded: the noise is another in every run.
+    `released` names a mistake of the released code, see `lpi.diffusion.mistakes`.
     """
 
-    size: Literal[tuple(PRESETS)] = Field("small", description="sizes of autoencoder and generator")  # type: ignore[valid-type]
-    masks: Literal["any", "own"] = Field(
-        "any", description="of an object without a mask its box is taken (`any`), or it is refused (`own`)"
-    )
-    vae: str = Field(
-        TRAINED,
-        description="the autoencoder: `trained` here, or published weights: a name on the Hugging Face hub, such as"
-        " oaaoaa/mask_vae, or a folder",
-    )
-    vae_steps: int = Field(3000, ge=1, le=10**7, description="updates of the autoencoder")
-    vae_batch: int = Field(16, ge=1, le=10**5, description="masks of an update of it")
-    vae_lr: Number = Field(0.015, gt=0, le=1, description="its highest learning rate")
-    generator: str = Field(
-        TRAINED, description="what draws masks: `trained` here, or published weights, such as oaaoaa/mask_dit"
-    )
-    condition: Literal["detector", "clip"] = Field(
-        "detector", description="whose features tell the generator what is asked for: the detector's, or a CLIP's"
-    )
-    clip: str = Field("embedded", description="that CLIP, as the parameter `backbone` of retrieval")
-    tokens: bool = Field(
-        True, description="the generator sees patch and word tokens, too; otherwise pooled vectors alone, as published"
-    )
-    schedule: Literal["linear", "cosine"] = Field("linear", description="of the noise")
-    prediction: Literal["epsilon", "v_prediction"] = Field("v_prediction", description="what the generator predicts")
-    steps: int = Field(1500, ge=1, le=10**7, description="updates of the generator")
-    lr: Number = Field(0.001, gt=0, le=1, description="its highest learning rate")
-    batch: int = Field(64, ge=1, le=10**5, description="masks of an update of it")
-    drawing: int = Field(4, ge=1, le=100, description="steps from noise to a mask")
     layers: Literal["ordered", "one"] = Field(
         "ordered", description="each layer has its own state, from clean to noisy, or all have the clean one"
     )
@@ -78,7 +44,7 @@ class DrawnPrompts(nn.Module):
     A modality that lacks one of the two has half as many prompts.
 
     Args:
-        parameters: `prompt_length`, and the section of the method under its name `section`.
+        parameters: `prompt_length`, `mask_vae.size`, and the section of the method under its name `section`.
         section: see above.
         widths: of vision and text prompts.
     """
@@ -86,7 +52,7 @@ class DrawnPrompts(nn.Module):
     def __init__(self, parameters: Parameters, section: str, widths: tuple[int, int]):
         super().__init__()
         own, half = {name: parameters[f"{section}.{name}"] for name in Settings.model_fields}, half_of(parameters)
-        inputs, side = PRESETS[own["size"]].adapted(own["adapted"] == "masks")
+        inputs, side = PRESETS[parameters["mask_vae.size"]].adapted(own["adapted"] == "masks")
         self.adapters = nn.ModuleDict(
             {
                 modality: MaskAdapter(side, half, width, own["adapter"], inputs)
@@ -127,11 +93,6 @@ class CommonPrompts(nn.Module):
         return self.vision(), self.text()
 
 
-def quirks_of(released: str) -> frozenset[str]:
-    """The mistakes that `Settings.released` names."""
-    return frozenset(QUIRKS if released == "all" else {released} - {"none"})
-
-
 def half_of(parameters: Parameters) -> int:
     """Half of the prompts are an item's own."""
     return int(parameters["prompt_length"]) // 2
@@ -147,7 +108,7 @@ def check_settings(parameters: Parameters) -> None:
     if parameters["prompt_length"] % 2:
         raise ParameterError(f"prompt_length must be even for drawn masks, not {parameters['prompt_length']}")
     section = parameters["method"]
-    released, condition = (f"{section}.{name}" for name in ("released", "condition"))
+    released, condition = f"{section}.released", "generator.condition"
     if parameters[released] == "clip" and parameters[condition] != "clip":
         raise ParameterError(f"{released}=clip needs {condition}=clip, not {parameters[condition]}")
 
@@ -164,3 +125,8 @@ def repeat_mistakes(system: System, released: str) -> None:
         raise ParameterError("released=bias needs a Grounding DINO with prompts.placement=kv: it is a mistake in Swin")
     if possible:
         detector.shifted_bias = "bias" in quirks_of(released)  # type: ignore[union-attr]
+
+
+def learned_tasks(parameters: Parameters, tasks: list[str]) -> list[str]:
+    """The tasks whose masks autoencoder and generator learn: all together, or the first of the stream."""
+    return tasks if method_class(parameters["method"]).offline else tasks[:1]
