@@ -130,7 +130,9 @@ def test_settings_that_cannot_be_are_refused():
         check_room(settings(method), room)
         with pytest.raises(ParameterError, match="prompt_length must be even for drawn masks, not 3"):
             check_room(settings(method).changed({"prompt_length": 3}), room)
-        with pytest.raises(ParameterError, match=f"{method}.released=clip needs generator.condition=clip, not detector"):
+        with pytest.raises(
+            ParameterError, match=f"{method}.released=clip needs generator.condition=clip, not detector"
+        ):
             check_room(settings(method, released="clip"), room)
         with pytest.raises(ParameterError, match="released=bias needs a Grounding DINO"):
             create_method(settings(method, released="bias"), Grounding(tiny_owl()))

@@ -5,12 +5,13 @@ import secrets
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lpi.data.stream import TaskData
+from lpi.diffusion.conditions import conditions_of
 from lpi.diffusion.drawings import LAYERS, kept_states
 from lpi.diffusion.pairs import STREAM, described, masks_of
 from lpi.diffusion.parts import (
-    conditions_of,
     load_generator,
     load_vae,
     made_with,
@@ -52,7 +53,7 @@ class Artist:
         quirks = mistakes(parameters)
         self.conditions = conditions_of(parameters, device, drawing=True)
         self.network, _ = load_generator(GENERATOR, made_with(self.conditions, VAE), device)
-        kind = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
+        kind: Any = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
         self.schedule = schedule_of(kind, parameters["generator.prediction"])
         self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
         self.kept, self.layers = kept_states(states_wanted(parameters))

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from lpi.data.stream import TaskData
-from lpi.diffusion.conditions import Conditions
+from lpi.diffusion.conditions import Conditions, conditions_of
 from lpi.diffusion.dit import MaskDiT
 from lpi.diffusion.pairs import STREAM, described, masks_of, together, training_pairs
 from lpi.diffusion.parts import (
     TRAINED,
-    conditions_of,
     generator_config,
     load_vae,
     mistakes,

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from lpi.diffusion.dit import Condition
+from lpi.diffusion.parts import mistakes
 from lpi.encoder import PromptedCLIP
 from lpi.models.backbone import Backbone
+from lpi.models.detectors import load_detector
 from lpi.models.detectors.embedded import Embedded
+from lpi.parameters import ParameterError, Parameters
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +109,30 @@ class OfDetector(Conditions):
 def plainly(images: Tensor) -> Tensor:
     """Squares (B, S, S, 3) uint8 -> (B, 3, S, S) from -1 to 1, as the released training gives them to CLIP."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def conditions_of(parameters: Parameters, device: torch.device, drawing: bool = False) -> Conditions:
+    """What tells the generator of pairs, as the method's settings say.
+
+    Args:
+        parameters: all of them.
+        device: where to compute.
+        drawing: whether masks are drawn, and not learned, which makes a difference for the released code only.
+
+    Raises:
+        ParameterError: the detector's features are asked for, and it is another than the embedded one.
+    """
+    if parameters["generator.condition"] == "clip":
+        clip = OfClip(Backbone(parameters["generator.clip"]), device)
+        if "clip" in mistakes(parameters):
+            clip.normalise = load_detector(parameters["detector"]).to(device).normalise if drawing else plainly
+        return clip
+    detector = load_detector(parameters["detector"]).to(device)
+    if not isinstance(detector, Embedded):
+        raise ParameterError(
+            f"generator.condition=detector needs the embedded detector, not {parameters['detector']}; set it to clip"
+        )
+    return OfDetector(detector)
 
 
 def _grid(patches: Tensor) -> Tensor:

@@ -4,23 +4,22 @@ import json
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lpi.diffusion.conditions import Conditions, OfClip, OfDetector, plainly
 from lpi.diffusion.dit import MaskDiT, Sizes
 from lpi.diffusion.mistakes import quirks_of
 from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.sampling import states_of_layers
 from lpi.diffusion.vae import VaeSizes, build_vae
 from lpi.encoder import freeze
-from lpi.models.backbone import Backbone
-from lpi.models.detectors import load_detector
-from lpi.models.detectors.embedded import Embedded
-from lpi.parameters import ParameterError, Parameters
+from lpi.parameters import Parameters
 from lpi.runtime.errors import UserError
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:  # which knows backbones and detectors
+    from lpi.diffusion.conditions import Conditions
 
 TRAINED = "trained"  # the value of `weights` without published ones
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -107,30 +106,6 @@ def vae_config(sizes: VaeSizes, side: int, tasks: list[str]) -> dict[str, Any]:
     return {"sizes": asdict(sizes), "side": side, "tasks": tasks}
 
 
-def conditions_of(parameters: Parameters, device: torch.device, drawing: bool = False) -> Conditions:
-    """What tells the generator of pairs, as the method's settings say.
-
-    Args:
-        parameters: all of them.
-        device: where to compute.
-        drawing: whether masks are drawn, and not learned, which makes a difference for the released code only.
-
-    Raises:
-        ParameterError: the detector's features are asked for, and it is another than the embedded one.
-    """
-    if parameters["generator.condition"] == "clip":
-        clip = OfClip(Backbone(parameters["generator.clip"]), device)
-        if "clip" in mistakes(parameters):
-            clip.normalise = load_detector(parameters["detector"]).to(device).normalise if drawing else plainly
-        return clip
-    detector = load_detector(parameters["detector"]).to(device)
-    if not isinstance(detector, Embedded):
-        raise ParameterError(
-            f"generator.condition=detector needs the embedded detector, not {parameters['detector']}; set it to clip"
-        )
-    return OfDetector(detector)
-
-
 def no_masks(out: Path) -> None:
     """Leave a note where a part would be; the same for all methods that draw none."""
     out.mkdir(parents=True, exist_ok=True)
@@ -143,12 +118,12 @@ def states_wanted(parameters: Parameters) -> list[int]:
     return states_of_layers(depth, steps) if of_method(parameters, "layers") == "ordered" else [steps - 1] * depth
 
 
-def made_with(conditions: Conditions, vae: Path) -> dict[str, str]:
+def made_with(conditions: "Conditions", vae: Path) -> dict[str, str]:
     """Digests of what a generator depends on: of the autoencoder's weights and of the frozen model's."""
     return {"vae": sha256((vae / WEIGHTS).read_bytes()).hexdigest()[:16], "condition": conditions.digest()}
 
 
-def generator_config(parameters: Parameters, conditions: Conditions, vae: Path, tasks: list[str]) -> dict[str, Any]:
+def generator_config(parameters: Parameters, conditions: "Conditions", vae: Path, tasks: list[str]) -> dict[str, Any]:
     """What the file of a generator says."""
     how = {name: parameters[f"generator.{name}"] for name in ("condition", "schedule", "prediction")}
     sizes = asdict(network_sizes(parameters))

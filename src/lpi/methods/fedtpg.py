@@ -33,9 +33,10 @@ class PromptGenerator(nn.Module):
         self.queries = nn.Parameter(0.02 * torch.randn(count, own))
         self.attention = nn.MultiheadAttention(own, HEADS, kdim=width, vdim=width, batch_first=True)
         self.norm = nn.LayerNorm(own)
-        self.mlp = nn.Sequential(nn.Linear(own, own), nn.GELU(), nn.Linear(own, own))
-        nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
+        last = nn.Linear(own, own)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(nn.Linear(own, own), nn.GELU(), last)
 
     def forward(self, words: Tensor, spoken: Tensor) -> Tensor:
         """(B, T, width) and which of them are there, (B, T) -> (B, 1, N, d)."""
