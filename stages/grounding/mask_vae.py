@@ -10,6 +10,7 @@ from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published
 from lpi.diffusion.training import Recipe, VaeTrainer, reconstruction
 from lpi.diffusion.vae import build_vae, standardise
+from lpi.grounding_parameters import GROUNDING
 from lpi.methods import method_class, resolve
 from lpi.methods.common.drawn import learned_tasks
 from lpi.parameters import Parameters, load_chain, load_parameters
@@ -72,7 +73,7 @@ def main(parameters: Parameters) -> None:
 
 if __name__ == "__main__":
     with plain_errors(), measured(OUT):
-        resolved = resolve(load_parameters())
+        resolved = resolve(load_parameters(schema=GROUNDING))
         if method_class(resolved["method"]).draws:
             main(resolved)
         else:
