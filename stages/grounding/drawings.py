@@ -10,7 +10,8 @@ from typing import Any
 from lpi.data.stream import TaskData
 from lpi.diffusion.conditions import conditions_of
 from lpi.diffusion.drawings import LAYERS, kept_states
-from lpi.diffusion.pairs import STREAM, described, masks_of
+from lpi.diffusion.masks import STREAM, masks_of
+from lpi.diffusion.pairs import described
 from lpi.diffusion.parts import (
     load_generator,
     load_vae,

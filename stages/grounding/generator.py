@@ -5,7 +5,8 @@ from pathlib import Path
 from lpi.data.stream import TaskData
 from lpi.diffusion.conditions import Conditions, conditions_of
 from lpi.diffusion.dit import MaskDiT
-from lpi.diffusion.pairs import STREAM, described, masks_of, together, training_pairs
+from lpi.diffusion.masks import STREAM, masks_of
+from lpi.diffusion.pairs import described, together, training_pairs
 from lpi.diffusion.parts import (
     TRAINED,
     generator_config,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lpi.diffusion.pairs import masks_of
+from lpi.diffusion.masks import masks_of
 from lpi.diffusion.parts import TRAINED, no_masks, save_part, vae_config
 from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published

@@ -1,6 +1,8 @@
 """The masks of a task's objects, in the square that its pictures are stored as."""
 
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STREAM = Path("data/stream")
 Frame = tuple[float, float, float, float]
 
 
@@ -92,3 +95,35 @@ def load_masks(folder: Path, boxes: npt.NDArray[np.floating[Any]], side: int) ->
             raise DataError(f"{folder / 'masks.json'}: the mask of object {number} {kind}; leave its expressions out")
         made.append(placed(mask, tuple(entry["frame"]), side))
     return Masks(torch.stack(made)[:, None], objects, boxed)
+
+
+def masks_of(split: str, tasks: Sequence[str], side: int, missing: str) -> Masks:
+    """The masks of some tasks as one; says how many objects have their box as a mask.
+
+    Args:
+        split: train, val or test.
+        tasks: their names.
+        side: of the masks, in pixels.
+        missing: an object without a mask is refused if this is "refuse".
+
+    Raises:
+        DataError: see `load_masks`; or an object has no mask.
+    """
+    parts = []
+    for task in tasks:
+        folder = STREAM / split / task
+        parts.append(load_masks(folder, np.load(folder / "boxes.npy"), side))
+    starts = np.cumsum([0, *(len(part.masks) for part in parts)])
+    whole = Masks(
+        torch.cat([part.masks for part in parts]),
+        np.concatenate([part.objects + start for part, start in zip(parts, starts, strict=False)]),
+        sum(part.boxed for part in parts),
+    )
+    if whole.boxed and missing == "refuse":
+        raise DataError(
+            f"{whole.boxed} of {len(whole.masks)} objects of {split} have no mask; mask_vae.missing=box takes boxes"
+        )
+    if whole.boxed:
+        told = f"warning: {whole.boxed} of {len(whole.masks)} objects of {split} have no mask; their boxes are taken"
+        print(told, file=sys.stderr)
+    return whole

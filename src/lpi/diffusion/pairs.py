@@ -1,14 +1,11 @@
 """What the parts learn from and draw for: tasks of the stream, described by a frozen model."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
 from lpi.diffusion.conditions import Conditions
-from lpi.diffusion.masks import Masks, load_masks
+from lpi.diffusion.masks import Masks
 from lpi.diffusion.training import Items, Pairs
 from lpi.diffusion.vae import encode
 
@@ -18,39 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BATCH = 64
-STREAM = Path("data/stream")
-
-
-def masks_of(split: str, tasks: Sequence[str], side: int, missing: str) -> Masks:
-    """The masks of some tasks as one; says how many objects have their box as a mask.
-
-    Args:
-        split: train, val or test.
-        tasks: their names.
-        side: of the masks, in pixels.
-        missing: an object without a mask is refused if this is "refuse".
-
-    Raises:
-        DataError: see `load_masks`; or an object has no mask.
-    """
-    parts = []
-    for task in tasks:
-        folder = STREAM / split / task
-        parts.append(load_masks(folder, np.load(folder / "boxes.npy"), side))
-    starts = np.cumsum([0, *(len(part.masks) for part in parts)])
-    whole = Masks(
-        torch.cat([part.masks for part in parts]),
-        np.concatenate([part.objects + start for part, start in zip(parts, starts, strict=False)]),
-        sum(part.boxed for part in parts),
-    )
-    if whole.boxed and missing == "refuse":
-        raise DataError(
-            f"{whole.boxed} of {len(whole.masks)} objects of {split} have no mask; mask_vae.missing=box takes boxes"
-        )
-    if whole.boxed:
-        told = f"warning: {whole.boxed} of {len(whole.masks)} objects of {split} have no mask; their boxes are taken"
-        print(told, file=sys.stderr)
-    return whole
 
 
 @torch.no_grad()
