@@ -111,7 +111,7 @@ def test_drawings_are_decoded_and_given_to_their_layers():
     assert found.shape == (1, 4, 1, 2, 2) and found[0, :, 0, 0, 0].tolist() == [50, 40, 40, 30]
     plain = Drawings(latents, [0, 2])
     assert plain.load(np.array([0, 1]), CPU)[:, :, 0, 0, 0].tolist() == [[0, 2], [3, 5]]
-    both = Drawings.concatenate([plain, plain])
+    both = plain.joined([plain])
     assert both.load(np.array([3]), CPU).flatten().tolist() == [3, 5] and len(both.latents) == 4
 
 

@@ -295,13 +295,20 @@ def test_every_method_and_placement_runs(repository):
 
 
 @pytest.fixture(scope="module")
-def drawing(tmp_path_factory):
+def drawn(tmp_path_factory):
     """A finished run of a method that draws masks, and its output."""
-    repository = GroundingRepository(tmp_path_factory.mktemp("drawing"))
+    repository = GroundingRepository(tmp_path_factory.mktemp("drawn"))
     repository.set(TINY_DRAWING)
     output = repository.dvc("repro")
     repository.commit()
     return repository, output
+
+
+@pytest.fixture
+def drawing(drawn):
+    """The same; whatever a test changes is undone afterwards."""
+    yield drawn
+    drawn[0].restore()
 
 
 def test_masks_are_drawn_once_and_reported(drawing):
@@ -323,7 +330,6 @@ def test_stages_of_drawn_masks_need_only_what_they_declare_and_are_deterministic
     repository, _ = drawing
     stage = GROUNDING_STAGES[name].get("do", GROUNDING_STAGES[name])
     remake(repository, stage, {"${key}": "t01", "${item.prev}": "t00", "${method}": "diffprompt"})
-    repository.restore()
 
 
 def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):
@@ -332,7 +338,6 @@ def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):
     assert not {*MASKS} & {*ran(repository.dvc("repro", "--dry", "init"))}
     repository.set({"drawings.steps": 1})
     assert {*ran(repository.dvc("repro", "--dry", "init"))} & {*MASKS} == {"drawings"}
-    repository.restore()
 
 
 def test_a_method_without_masks_leaves_notes(grounded):

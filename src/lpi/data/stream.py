@@ -3,15 +3,24 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lpi.data.errors import DataError
-from lpi.diffusion.drawings import Drawings
 
 import numpy as np
 import numpy.typing as npt
 
 MODALITIES = ("image", "text")
+
+
+class PerItem(Protocol):
+    """Something that every text of a task has, such as a drawn mask, and that is loaded when it is needed."""
+
+    def load(self, rows: Any, device: Any) -> Any:
+        """Of the texts in these rows, as a tensor on the device."""
+
+    def joined(self, others: "list[Any]") -> Any:
+        """With that of further tasks, as one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class TaskData:
     kinds: list[str] | None = None
     shares: npt.NDArray[np.float32] | None = None
     roots: list[list[tuple[int, int]]] | None = None
-    drawn: Drawings | None = None
+    drawn: PerItem | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "TaskData":
@@ -78,9 +87,7 @@ class TaskData:
             [root for part in parts for root in part.roots or [[]] * len(part.tokens)]
             if any(part.roots for part in parts)
             else None,
-            Drawings.concatenate(drawn)
-            if (drawn := [part.drawn for part in parts if part.drawn is not None])
-            else None,
+            drawn[0].joined(drawn[1:]) if (drawn := [part.drawn for part in parts if part.drawn is not None]) else None,
         )
 
     def positives(self) -> list[npt.NDArray[np.int64]]:

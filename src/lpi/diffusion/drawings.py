@@ -1,7 +1,7 @@
 """Masks that were drawn for expressions, kept as latents: drawn once, decoded when they are needed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,9 @@ class Drawings:
             states = self.decode(states.flatten(0, 1)).unflatten(0, states.shape[:2])
         return states[:, list(self.layers)]
 
-    @classmethod
-    def concatenate(cls, parts: "Sequence[Drawings]") -> "Drawings":
-        """Those of several tasks as one."""
-        return cls(np.concatenate([part.latents for part in parts]), parts[0].layers, parts[0].decode)
+    def joined(self, others: "Sequence[Drawings]") -> "Drawings":
+        """With those of further tasks, as one."""
+        return replace(self, latents=np.concatenate([part.latents for part in (self, *others)]))
 
 
 def kept_states(wanted: Sequence[int]) -> tuple[list[int], list[int]]:
