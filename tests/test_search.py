@@ -241,7 +241,8 @@ def test_every_method_is_searched_with_as_many_trials(pipeline):
     expected = {*METHODS, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*METHODS}
     placements = PLACEMENTS if pipeline is GROUNDING else set()
     assert set(space["own"]) == expected - NOT_SEARCHED | placements
-    sizes = {method: sum(map(len, own.values())) for method, own in space["own"].items() if method not in placements}
+    tried = {method: {"lr": space["lr"], **own} for method, own in space["own"].items() if method not in placements}
+    sizes = {method: (len(own["lr"]), sum(map(len, own.values()))) for method, own in tried.items()}
     assert all(space["own"][name] == {} for name in placements)  # their rates alone
     assert len(set(sizes.values())) == 1, sizes
 
