@@ -142,6 +142,10 @@ class StreamInMemory(ABC):
     def curves(self, result: Any) -> dict[str, np.ndarray]:
         """Direction -> (T,) mean R@1 over the tasks seen, after each task."""
 
+    def with_extras(self, parts: list[TaskData], split: str, parameters: Mapping[str, Any]) -> list[TaskData]:
+        """The data of all tasks with what the method needs beside them."""
+        return parts
+
     def finished(self, method: Method, number: int, parameters: Mapping[str, Any]) -> list[Any]:
         """What evaluation needs to know of a task that was finished, beside the method's tensors."""
         return []
@@ -187,7 +191,8 @@ class StreamInMemory(ABC):
         rng = seed_all(parameters["seed"], task=0)
         method = self.method(parameters)
         if method.offline:
-            data = TaskData.concatenate([self.train[task] for task in tasks])
+            parts = self.with_extras(self.train, "train", parameters)
+            data = TaskData.concatenate([parts[task] for task in tasks])
             how = parameters, method.system.normalise, rng, self.device, f"{len(tasks)} tasks together", len(tasks)
             train_task(method, data, np.ones((1, 1)), *how)
             method.tasks = 0
@@ -196,6 +201,7 @@ class StreamInMemory(ABC):
     def train_method(self, parameters: Mapping[str, Any]) -> Trained:
         """Train a method along the stream."""
         method, tensors = self.before_stream(parameters, range(len(self.tasks))), []
+        train = self.with_extras(self.train, "train", parameters)
         similarities: list[Any] = []
         for number, task in enumerate(self.tasks):
             if method.offline:
@@ -203,7 +209,7 @@ class StreamInMemory(ABC):
             else:
                 rng = seed_all(parameters["seed"], task=number + 1)
                 how = parameters, method.system.normalise, rng, self.device, task
-                train_task(method, self.train[number], self.similarity[number], *how)
+                train_task(method, train[number], self.similarity[number], *how)
             tensors.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
             similarities += self.finished(method, number, parameters)
         return Trained(tensors, similarities, method.parameters_per_task)

@@ -3,8 +3,12 @@
 from dataclasses import replace
 
 from lpi.continual.training import seed_all, train_task
+from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
-from lpi.diffusion.drawings import Drawings, kept_states
+from lpi.diffusion.artist import Artist
+from lpi.diffusion.attach import with_drawings as with_drawings_of
+from lpi.diffusion.drawings import Drawings
+from lpi.diffusion.vae import VaeSizes, build_vae, encode
 from lpi.grounding.search import Searcher
 from lpi.methods import Room, check_room, create_method, method_class, resolve
 from lpi.methods.common.drawn import DrawnPrompts
@@ -105,7 +109,6 @@ def test_each_half_of_the_prompts_can_be_left_out(own, shapes):
 
 def test_drawings_are_decoded_and_given_to_their_layers():
     latents = np.arange(2 * 3, dtype=np.float16).reshape(2, 3, 1, 1, 1)
-    assert kept_states([3, 2, 2, 0]) == ([0, 2, 3], [2, 1, 1, 0])
     drawings = Drawings(latents, [2, 1, 1, 0], lambda part: part.expand(-1, 1, 2, 2) * 10)
     found = drawings.load(torch.tensor([1]), CPU)
     assert found.shape == (1, 4, 1, 2, 2) and found[0, :, 0, 0, 0].tolist() == [50, 40, 40, 30]
@@ -113,6 +116,38 @@ def test_drawings_are_decoded_and_given_to_their_layers():
     assert plain.load(np.array([0, 1]), CPU)[:, :, 0, 0, 0].tolist() == [[0, 2], [3, 5]]
     both = plain.joined([plain])
     assert both.load(np.array([3]), CPU).flatten().tolist() == [3, 5] and len(both.latents) == 4
+
+
+def test_drawings_are_those_that_the_layers_need(tmp_path):
+    part = data(tiny_owl(), 0)
+    folder = tmp_path / "drawings"
+    (folder / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"states.json is missing; `dvc repro drawings` makes it"):
+        with_drawings_of(part, "train", "t00", settings("diffprompt"), CPU, tmp_path)
+    (folder / STATES).write_text('{"steps": 4, "kept": [1, 3]}')
+    np.save(folder / "train" / "t00.npy", np.arange(12, dtype=np.float16).reshape(6, 2, 1, 1, 1))
+    for changes, expected in (({"depth": 2}, [1, 1]), ({"depth": 1}, [1])):  # of two, the second has step 1.5
+        chosen = settings("diffprompt").changed({**changes, "diffprompt.layers": "one"})
+        found = with_drawings_of(part, "train", "t00", chosen, CPU, tmp_path).drawn
+        assert list(found.layers) == expected and found.decode is None
+    with pytest.raises(DataError, match=r"drawings lacks the states after steps \[2\]"):
+        with_drawings_of(part, "train", "t00", settings("diffprompt").changed({"depth": 2}), CPU, tmp_path)
+
+
+@pytest.mark.parametrize("masks", ["drawn", "true", "shuffled"])
+def test_prompts_can_be_made_of_other_masks_to_compare(masks):
+    artist = object.__new__(Artist)
+    artist.parameters, artist.device = {"drawings.masks": masks, "seed": 0}, CPU
+    artist.vae, true = build_vae(VaeSizes((4, 8), 1, 3, 2, cell=2)), (torch.rand(5, 1, 8, 8) > 0.5).float()
+    drawn = torch.randn(5, 2, 3, 2, 2)
+    found = artist.chosen(drawn, true)
+    if masks == "drawn":
+        assert found is drawn
+    elif masks == "true":
+        assert all(torch.equal(found[:, state], encode(artist.vae, true)) for state in (0, 1))
+    else:
+        places = [next(row for row in range(5) if torch.equal(drawn[row], own)) for own in found]
+        assert sorted(places) == [0, 1, 2, 3, 4] != places
 
 
 def test_tasks_together_have_the_drawings_of_each():

@@ -322,7 +322,7 @@ def test_masks_are_drawn_once_and_reported(drawing):
         assert sheet.width == 1400 and sheet.height > 200
     latents = np.load(repository.home / "data/drawings/test/t00.npy")
     assert latents.shape == (15, 2, 4, 24, 24) and latents.dtype == np.float16 and np.isfinite(latents).all()
-    assert json.loads(repository.read("data/drawings/layers.json")) == [1, 1, 0, 0]
+    assert json.loads(repository.read("data/drawings/states.json")) == {"steps": 2, "kept": [0, 1]}
 
 
 @pytest.mark.parametrize("name", [*MASKS, "init", "train", "evaluate", "summarize"])

@@ -9,7 +9,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from lpi.methods import resolve
-from lpi.parameters import METHODS, Parameters, load_parameters
+from lpi.parameters import OF_RETRIEVAL, Parameters, load_parameters
 
 import committed
 import pytest
@@ -238,7 +238,7 @@ SEARCHED = [RETRIEVAL]  # whose results are there
 def test_every_method_is_searched_with_as_many_trials(pipeline):
     """In grounding but for DualPrompt, which a detector does not take, and with full-rank prompts of all layers."""
     space = pipeline.declaration("search")
-    expected = {*METHODS, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*METHODS}
+    expected = {*OF_RETRIEVAL, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*OF_RETRIEVAL}
     placements = PLACEMENTS if pipeline is GROUNDING else set()
     assert set(space["own"]) == expected - NOT_SEARCHED | placements
     tried = {method: {"lr": space["lr"], **own} for method, own in space["own"].items() if method not in placements}

@@ -139,6 +139,10 @@ class Drawings(Section):
     """How masks are drawn, for methods that draw them."""
 
     steps: int = Field(ge=1, le=100, description="from noise to a mask")
+    masks: Literal["drawn", "true", "shuffled"] = Field(
+        description="prompts are made of the `drawn` masks; only to compare: of the `true` ones, or of masks that were"
+        " drawn for other expressions of the task"
+    )
 
 
 class Subject(Section):

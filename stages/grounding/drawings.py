@@ -1,31 +1,19 @@
 """Draw a mask for every expression once, for methods that draw them; others leave a note in its place."""
 
 import json
-import secrets
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lpi.data.stream import TaskData
-from lpi.diffusion.conditions import conditions_of
-from lpi.diffusion.drawings import LAYERS, kept_states
-from lpi.diffusion.masks import STREAM, masks_of
+from lpi.diffusion.artist import Artist, names_of, true_masks
+from lpi.diffusion.drawings import STATES
+from lpi.diffusion.masks import STREAM
 from lpi.diffusion.pairs import described
-from lpi.diffusion.parts import (
-    load_generator,
-    load_vae,
-    made_with,
-    mistakes,
-    no_masks,
-    states_wanted,
-)
-from lpi.diffusion.presets import PRESETS
+from lpi.diffusion.parts import no_masks
 from lpi.diffusion.quality import Drawn, judged, quality_rows
-from lpi.diffusion.sampling import draw, noise_of, schedule_of
 from lpi.diffusion.sheet import STEPS, Sheet, as_bytes
 from lpi.diffusion.training import Items
-from lpi.diffusion.vae import decode
 from lpi.grounding.search import Searcher, detector_of
 from lpi.methods import method_class, resolve
 from lpi.parameters import Parameters, load_chain, load_parameters
@@ -41,57 +29,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-VAE, GENERATOR, OUT = Path("data/mask_vae"), Path("data/generator"), Path("data/drawings")
-BATCH = 64
-
-
-class Artist:
-    """The generator and the autoencoder, which draw for items."""
-
-    def __init__(self, parameters: Parameters, device: torch.device):
-        self.parameters, self.device = parameters, device
-        self.vae, _ = load_vae(VAE, device)
-        quirks = mistakes(parameters)
-        self.conditions = conditions_of(parameters, device, drawing=True)
-        self.network, _ = load_generator(GENERATOR, made_with(self.conditions, VAE), device)
-        kind: Any = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
-        self.schedule = schedule_of(kind, parameters["generator.prediction"])
-        self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
-        self.kept, self.layers = kept_states(states_wanted(parameters))
-
-    def draw(self, items: Items, names: list[bytes]) -> Tensor:
-        """The kept states of all items, (m, K, C, s, s), on the CPU."""
-        parts = []
-        for rows in torch.arange(len(names)).split(BATCH):
-            states = self.states(items, [names[row] for row in rows.tolist()], rows, self.parameters["drawings.steps"])
-            parts.append(states[self.kept].transpose(0, 1).cpu())
-        return torch.cat(parts)
-
-    @torch.no_grad()
-    def states(self, items: Items, names: list[bytes], rows: Tensor, steps: int) -> Tensor:
-        """All states of the items in these rows, which have these names, (steps, B, C, s, s)."""
-        sizes = self.network.sizes
-        network = partial(self.network, condition=items.condition(rows, self.device))
-        noise = noise_of(self.seed, names, (sizes.channels, sizes.side, sizes.side)).to(self.device)
-        return draw(network, self.schedule, noise, steps)
-
-    @torch.no_grad()
-    def decoded(self, latents: Tensor) -> Tensor:
-        """(m, C, s, s) -> (m, 1, S, S), on the CPU."""
-        return torch.cat([decode(self.vae, part.to(self.device)).cpu() for part in latents.split(BATCH)])
-
-
-def names_of(data: TaskData) -> list[bytes]:
-    """What tells the items apart: their pictures and expressions."""
-    pictures = [np.ascontiguousarray(image).tobytes() for image in data.images]
-    return [pictures[own] + text.encode() for own, text in zip(data.owners, data.captions, strict=True)]
-
-
-def true_masks(artist: Artist, split: str, task: str) -> Tensor:
-    """Of what each expression of a task means, (m, 1, S, S)."""
-    side = PRESETS[artist.parameters["mask_vae.size"]].side
-    found = masks_of(split, [task], side, artist.parameters["mask_vae.missing"])
-    return found.masks[found.objects]
+OUT = Path("data/drawings")
 
 
 def judge(data: TaskData, largest: Path, searcher: Searcher, drawn: Tensor, true: Tensor) -> Drawn:
@@ -114,9 +52,31 @@ def example(artist: Artist, data: TaskData, items: Items, name: str, drawn: Tens
     )
 
 
-def write_quality(found: Mapping[str, Mapping[str, Drawn]], kinds: Mapping[str, list[str]]) -> None:
-    """The table of what masks are worth: split -> task -> its masks; and say the means of each split."""
-    rows = [row for split, own in found.items() for row in quality_rows(split, own, kinds[split])]
+@dataclass
+class Judged:
+    """What is known of the masks of a split: of every task, the kinds of its expressions, and one of its drawings."""
+
+    masks: dict[str, Drawn] = field(default_factory=dict)
+    kinds: list[str] = field(default_factory=list)
+    sheet: list[Sheet] = field(default_factory=list)
+
+
+def draw_task(artist: Artist, searcher: Searcher, split: str, task: str, title: str, found: Judged) -> None:
+    """Write what is drawn for a task's expressions; but for those of training, judge it."""
+    data = TaskData.load(STREAM / split / task)
+    items, true = described(artist.conditions, data), true_masks(artist, split, task)
+    states = artist.chosen(artist.draw(items, names_of(data)), true)
+    np.save(OUT / split / f"{task}.npy", states.half().numpy())
+    if split != "train":
+        drawn = artist.decoded(states[:, -1])
+        found.masks[task] = judge(data, STREAM / split / task / "largest.npy", searcher, drawn, true)
+        found.kinds += data.kinds or [""] * len(data.tokens)
+        found.sheet.append(example(artist, data, items, title, drawn, true))
+
+
+def write_quality(judged_splits: Mapping[str, Judged]) -> None:
+    """The table of what masks are worth, and the means of each split on the terminal."""
+    rows = [row for split, own in judged_splits.items() for row in quality_rows(split, own.masks, own.kinds)]
     write_rows(OUT / "quality.csv", rows)
     for row in rows:
         if row["by"] == "all":
@@ -127,26 +87,14 @@ def main(parameters: Parameters) -> None:
     tasks, artist = load_chain(), Artist(parameters, device_from_environment())
     titles = json.loads((STREAM / "stream.json").read_text("utf-8"))["names"]
     searcher = Searcher(detector_of(load_system(parameters, artist.device)), artist.device)
-    found: dict[str, dict[str, Drawn]] = {"val": {}, "test": {}}
-    kinds: dict[str, list[str]] = {"val": [], "test": []}
-    sheet = []
-    for split in ("train", "val", "test"):
+    found = {split: Judged() for split in ("train", "val", "test")}
+    for split, own in found.items():
         (OUT / split).mkdir(parents=True, exist_ok=True)
         for task, title in tqdm([*zip(tasks, titles, strict=True)], desc=f"masks of {split}", unit="task"):
-            data = TaskData.load(STREAM / split / task)
-            items = described(artist.conditions, data)
-            states = artist.draw(items, names_of(data))
-            np.save(OUT / split / f"{task}.npy", states.half().numpy())
-            if split == "train":
-                continue
-            drawn, true = artist.decoded(states[:, -1]), true_masks(artist, split, task)
-            found[split][task] = judge(data, STREAM / split / task / "largest.npy", searcher, drawn, true)
-            kinds[split] += data.kinds or [""] * len(data.tokens)
-            if split == "test":
-                sheet.append(example(artist, data, items, title, drawn, true))
-    (OUT / LAYERS).write_text(json.dumps(artist.layers) + "\n", "utf-8")
-    write_quality(found, kinds)
-    Sheet.concatenate(sheet).save(OUT / "sheet.npz")
+            draw_task(artist, searcher, split, task, title, own)
+    (OUT / STATES).write_text(json.dumps({"steps": artist.steps, "kept": artist.kept}) + "\n", "utf-8")
+    write_quality({split: own for split, own in found.items() if own.masks})
+    Sheet.concatenate(found["test"].sheet).save(OUT / "sheet.npz")
 
 
 if __name__ == "__main__":

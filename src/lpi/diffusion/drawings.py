@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-LAYERS = "layers.json"  # beside the drawings: which of the kept states each layer's prompts are made of
+STATES = "states.json"  # beside the drawings: how many steps they took, and after which of them states are kept
 Rows = Tensor | npt.NDArray[np.integer[Any]]
 
 
@@ -39,9 +39,3 @@ class Drawings:
     def joined(self, others: "Sequence[Drawings]") -> "Drawings":
         """With those of further tasks, as one."""
         return replace(self, latents=np.concatenate([part.latents for part in (self, *others)]))
-
-
-def kept_states(wanted: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Which states to keep, each once and in order, and where each wanted one is among them."""
-    kept = sorted(set(wanted))
-    return kept, [kept.index(state) for state in wanted]

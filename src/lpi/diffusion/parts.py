@@ -1,6 +1,7 @@
 """The parts of Diff-Prompt as files, and what each was made with."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,7 @@ TRAINED = "trained"  # the value of `weights` without published ones
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def of_method(parameters: Parameters, name: str) -> Any:
+def of_method(parameters: Mapping[str, Any], name: str) -> Any:
     """A parameter of the method's own section."""
     return parameters[f"{parameters['method']}.{name}"]
 
@@ -112,9 +113,9 @@ def no_masks(out: Path) -> None:
     (out / "note.txt").write_text("The method draws no masks.\n", "utf-8")
 
 
-def states_wanted(parameters: Parameters) -> list[int]:
-    """Which state the prompts of each layer are made of."""
-    depth, steps = parameters["depth"], parameters["drawings.steps"]
+def states_wanted(parameters: Mapping[str, Any], steps: int) -> list[int]:
+    """Which state of a drawing of so many steps the prompts of each layer are made of."""
+    depth = parameters["depth"]
     return states_of_layers(depth, steps) if of_method(parameters, "layers") == "ordered" else [steps - 1] * depth
 
 
