@@ -7,7 +7,7 @@ from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
 from lpi.diffusion.artist import Artist
 from lpi.diffusion.attach import with_drawings as with_drawings_of
-from lpi.diffusion.drawings import Drawings
+from lpi.diffusion.drawings import STATES, Drawings
 from lpi.diffusion.vae import VaeSizes, build_vae, encode
 from lpi.grounding.search import Searcher
 from lpi.methods import Room, check_room, create_method, method_class, resolve

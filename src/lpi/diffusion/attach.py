@@ -16,6 +16,8 @@ from lpi.diffusion.vae import decode
 import numpy as np
 import torch
 
+HOME = Path("data")
+
 
 def with_drawings(
     data: TaskData,
