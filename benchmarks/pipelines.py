@@ -7,7 +7,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,10 @@ class Pipeline:
         check: refuses parameters, resolved, that are not possible together.
         measures: summary -> what a row of the study has beside R@1, gain, forgetting and last recall.
         results: where tables are kept.
+        split: on which the study evaluates.
+        drawn: stream -> the method whose masks are drawn in its data.
+        read_first_by: what names of parameters begin with -> the first of the stages that reads them; parameters that
+            are not there may be read by any.
     """
 
     name: str
@@ -254,6 +258,9 @@ class Pipeline:
     check: Callable[[Parameters], None]
     measures: Callable[[dict[str, Any]], dict[str, Any]]
     results: Path = Path("docs/results")
+    split: str = "test"
+    drawn: Mapping[str, str] = field(default_factory=dict)
+    read_first_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def params(self) -> Path:
@@ -275,6 +282,10 @@ class Pipeline:
     def declaration(self, name: str) -> dict[str, Any]:
         """The content of `declared_in`."""
         return read_declaration(self.declared_in(name))
+
+    def making(self, stream: str, data: Settings) -> Settings:
+        """What its data are made with: these settings, and the method whose masks are drawn."""
+        return {**data, "method": self.drawn[stream]} if stream in self.drawn else data
 
     def routings_of(self, method: str, routings: Mapping[str, Settings] | None = None) -> dict[str, Settings]:
         """Those by which a method is evaluated: only the own one if its queries have no route."""

@@ -359,7 +359,7 @@ def plain_group(shown: Shown, name: str, found: Groups) -> str:
 
 def search_table(pipeline: Pipeline) -> str:
     """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
-    rows, streams = read_rows(pipeline.table(search.NAME)), list(pipeline.streams)
+    rows, streams = read_rows(pipeline.table(search.NAME)), search.searched(pipeline)
     chosen, lines = search.best_settings(rows, pipeline.declaration(search.NAME), streams), []
     for name in dict.fromkeys(row["method"] for row in rows):
         tried = search.gains(rows, name)
@@ -378,7 +378,7 @@ def shown(settings: Mapping[str, Any]) -> str:
 
 def chosen_table(pipeline: Pipeline) -> str:
     """What the search chose for each method: for all streams, and what the best for each stream alone would gain."""
-    rows, streams, lines = read_rows(pipeline.table(search.NAME)), list(pipeline.streams), []
+    rows, streams, lines = read_rows(pipeline.table(search.NAME)), search.searched(pipeline), []
     for method, settings in search.best_settings(rows, pipeline.declaration(search.NAME), streams).items():
         gains = search.gains(rows, method)
         own, cell = gains[json.dumps(settings)], []

@@ -314,7 +314,7 @@ def test_the_settings_of_the_study_are_the_best_of_the_search(pipeline):
         assert {name: used[name] for name in best} == best, method
 
 
-@BY_NAME
+@pytest.mark.parametrize("pipeline", [RETRIEVAL, GROUNDING], ids=lambda pipeline: pipeline.name)
 def test_every_method_is_in_the_study_under_its_name(pipeline):
     runs, default = study.declaration(pipeline)["groups"]["methods"]["runs"], pipeline.defaults()["method"]
     expected = {*OF_RETRIEVAL, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*OF_RETRIEVAL}
