@@ -340,6 +340,20 @@ def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):
     assert {*ran(repository.dvc("repro", "--dry", "init"))} & {*MASKS} == {"drawings"}
 
 
+@pytest.mark.runs("git checkout .", "dvc exp apply diffprompt")
+def test_one_can_go_back_from_drawn_masks_and_to_them_again(repository):
+    before, changes = repository.summary(), [f"{name}={value}" for name, value in TINY_DRAWING.items()]
+    repository.dvc("exp", "run", "--name", "diffprompt", *(part for change in changes for part in ("-S", change)))
+    assert "boxes.average_recall.r1" in repository.dvc("metrics", "diff")
+    drawn = repository.summary()
+    assert drawn != before and drawn["frozen"] == before["frozen"]
+    repository.run("git", "checkout", ".")
+    repository.dvc("checkout")
+    assert repository.summary() == before and "up to date" in repository.dvc("status")
+    repository.dvc("exp", "apply", "diffprompt")
+    assert repository.summary() == drawn
+
+
 def test_a_method_without_masks_leaves_notes(grounded):
     repository, _ = grounded
     for name in MASKS:
