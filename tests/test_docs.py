@@ -453,6 +453,7 @@ def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch, kept):
     """A row that several places share stands in all of them."""
     order = [place_of_study(*names) for names in ("am", "am", "bn", "bo")]
     rows = [{"seed": "0"}, {"seed": "1"}]
+    monkeypatch.setattr(tables, "ALL_SHOWN", SHOWN)
     monkeypatch.setattr(tables.study, "load_runs", lambda pipeline: order if pipeline is GROUNDING else order[:3])
     monkeypatch.setattr(tables.study, "found_rows", lambda runs, _: [*rows, rows[0], None][: len(runs)])
     m, n = (Place("aspects", label, "own") for label in "mn")
