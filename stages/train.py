@@ -50,7 +50,7 @@ def main(task: str, previous: str) -> None:
             return judge_boxes(method, pairs, device)
 
     def verdict() -> Verdict:
-        return from_writer(judged(load_pairs("val", task, method, parameters, device)))
+        return from_writer(judged(load_pairs("val", task, method, parameters, device).under(method.tasks - 1)))
 
     records: Records = []
     verdicts: list[Verdict] = []

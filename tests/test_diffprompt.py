@@ -37,7 +37,7 @@ def settings(method: str, placement: str = "kv", **own):
 
 def with_drawings(part: TaskData, seed: int = 0) -> TaskData:
     """Random latents of the size `small`, two states for each of two layers."""
-    latents = np.random.default_rng(seed).standard_normal((len(part.tokens), 2, 4, 24, 24)).astype(np.float16)
+    latents = np.random.default_rng(seed).standard_normal((1, len(part.tokens), 2, 4, 24, 24)).astype(np.float16)
     return replace(part, drawn=Drawings(latents, [1, 0]))
 
 
@@ -108,14 +108,17 @@ def test_each_half_of_the_prompts_can_be_left_out(own, shapes):
 
 
 def test_drawings_are_decoded_and_given_to_their_layers():
-    latents = np.arange(2 * 3, dtype=np.float16).reshape(2, 3, 1, 1, 1)
+    latents = np.arange(2 * 3, dtype=np.float16).reshape(1, 2, 3, 1, 1, 1)
     drawings = Drawings(latents, [2, 1, 1, 0], lambda part: part.expand(-1, 1, 2, 2) * 10)
     found = drawings.load(torch.tensor([1]), CPU)
     assert found.shape == (1, 4, 1, 2, 2) and found[0, :, 0, 0, 0].tolist() == [50, 40, 40, 30]
     plain = Drawings(latents, [0, 2])
     assert plain.load(np.array([0, 1]), CPU)[:, :, 0, 0, 0].tolist() == [[0, 2], [3, 5]]
     both = plain.joined([plain])
-    assert both.load(np.array([3]), CPU).flatten().tolist() == [3, 5] and len(both.latents) == 4
+    assert both.load(np.array([3]), CPU).flatten().tolist() == [3, 5] and both.latents.shape[1] == 4
+    two = Drawings(np.concatenate([latents, latents + 10]), [0])
+    assert [two.under(task).load(np.array([1]), CPU).item() for task in (0, 1, 2)] == [3, 13, 13]
+    assert [plain.under(task).load(np.array([1]), CPU).flatten().tolist() for task in (0, 1)] == [[3, 5], [3, 5]]
 
 
 def test_drawings_are_those_that_the_layers_need(tmp_path):
@@ -125,7 +128,7 @@ def test_drawings_are_those_that_the_layers_need(tmp_path):
     with pytest.raises(DataError, match=r"states.json is missing; `dvc repro drawings` makes it"):
         with_drawings_of(part, "train", "t00", settings("diffprompt"), CPU, tmp_path)
     (folder / STATES).write_text('{"steps": 4, "kept": [1, 3]}')
-    np.save(folder / "train" / "t00.npy", np.arange(12, dtype=np.float16).reshape(6, 2, 1, 1, 1))
+    np.save(folder / "train" / "t00.npy", np.arange(12, dtype=np.float16).reshape(1, 6, 2, 1, 1, 1))
     for changes, expected in (({"depth": 2}, [1, 1]), ({"depth": 1}, [1])):  # of two, the second has step 1.5
         chosen = settings("diffprompt").changed({**changes, "diffprompt.layers": "one"})
         found = with_drawings_of(part, "train", "t00", chosen, CPU, tmp_path).drawn

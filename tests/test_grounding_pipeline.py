@@ -321,7 +321,7 @@ def test_masks_are_drawn_once_and_reported(drawing):
     with Image.open(repository.home / "metrics/plots/masks.png") as sheet:
         assert sheet.width == 1400 and sheet.height > 200
     latents = np.load(repository.home / "data/drawings/test/t00.npy")
-    assert latents.shape == (15, 2, 4, 24, 24) and latents.dtype == np.float16 and np.isfinite(latents).all()
+    assert latents.shape == (1, 15, 2, 4, 24, 24) and latents.dtype == np.float16 and np.isfinite(latents).all()
     assert json.loads(repository.read("data/drawings/states.json")) == {"steps": 2, "kept": [0, 1]}
 
 
@@ -330,6 +330,22 @@ def test_stages_of_drawn_masks_need_only_what_they_declare_and_are_deterministic
     repository, _ = drawing
     stage = GROUNDING_STAGES[name].get("do", GROUNDING_STAGES[name])
     remake(repository, stage, {"${key}": "t01", "${item.prev}": "t00", "${method}": "diffprompt"})
+
+
+def test_a_generator_can_go_on_with_every_task(drawing):
+    repository, _ = drawing
+    repository.set({"method": "diffprompt-lpi", "generator.tasks": "each"})
+    repository.dvc("repro", "summarize")
+    shapes = {
+        split: np.load(repository.home / f"data/drawings/{split}/t01.npy").shape[:3] for split in ("train", "test")
+    }
+    assert shapes == {"train": (1, 24, 2), "test": (2, 15, 2)}
+    parts = [json.loads(repository.read(f"data/generator/{part}/config.json"))["tasks"] for part in ("00", "01")]
+    assert parts == [["t00"], ["t00", "t01"]]
+    weights = {repository.read(f"data/generator/{part}/model.safetensors") for part in ("00", "01")}
+    assert len(weights) == 2 and not list((repository.home / "data/checkpoints").glob("generator-*"))
+    drawn = np.load(repository.home / "data/drawings/test/t00.npy")
+    assert not np.array_equal(drawn[0], drawn[1])
 
 
 def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):

@@ -127,6 +127,10 @@ class Generator(Section):
         description="whose features tell it what is asked for: the detector's, or a CLIP's"
     )
     clip: str = Field(description="that CLIP, as the parameter `backbone` of retrieval")
+    tasks: Literal["first", "each"] = Field(
+        description="whose masks it learns along the stream: the `first` task's alone, or, going on, those of `each`;"
+        " what is routed to a task is then drawn as after that task"
+    )
     tokens: bool = Field(description="it sees patch and word tokens, too; otherwise pooled vectors alone, as published")
     schedule: Literal["linear", "cosine"] = Field(description="of the noise")
     prediction: Literal["epsilon", "v_prediction"] = Field(description="what it predicts")

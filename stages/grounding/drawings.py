@@ -38,13 +38,23 @@ def judge(data: TaskData, largest: Path, searcher: Searcher, drawn: Tensor, true
     return judged(drawn, true, *boxes)
 
 
-def example(artist: Artist, data: TaskData, items: Items, name: str, drawn: Tensor, true: Tensor) -> Sheet:
+@dataclass(frozen=True)
+class Task:
+    """A task of the stream: its place, its name and its title."""
+
+    number: int
+    name: str
+    title: str
+
+
+def example(artist: Artist, task: Task, data: TaskData, items: Items, drawn: Tensor, true: Tensor) -> Sheet:
     """The first expression of a task, with what is drawn for it step by step."""
-    states = artist.states(items, names_of(data)[:1], torch.tensor([0]), STEPS)
+    network = artist.networks[min(task.number, len(artist.networks) - 1)]
+    states = artist.states(network, items, names_of(data)[:1], torch.tensor([0]), STEPS)
     masks = [artist.decoded(states[:, 0])[:, 0], drawn[0, 0], true[0, 0]]
     assert data.boxes is not None
     return Sheet(
-        np.array([name]),
+        np.array([task.title]),
         np.array(data.captions[:1]),
         np.asarray(data.images[data.owners[:1]]),
         np.asarray(data.boxes[:1]),
@@ -61,17 +71,21 @@ class Judged:
     sheet: list[Sheet] = field(default_factory=list)
 
 
-def draw_task(artist: Artist, searcher: Searcher, split: str, task: str, title: str, found: Judged) -> None:
-    """Write what is drawn for a task's expressions; but for those of training, judge it."""
-    data = TaskData.load(STREAM / split / task)
-    items, true = described(artist.conditions, data), true_masks(artist, split, task)
-    states = artist.chosen(artist.draw(items, names_of(data)), true)
-    np.save(OUT / split / f"{task}.npy", states.half().numpy())
+def draw_task(artist: Artist, searcher: Searcher, split: str, task: Task, found: Judged) -> None:
+    """Write what every generator draws for a task's expressions; but for those of training, judge what its own draws.
+
+    Those of training are drawn by its own alone.
+    """
+    data, own = TaskData.load(STREAM / split / task.name), min(task.number, len(artist.networks) - 1)
+    items, true = described(artist.conditions, data), true_masks(artist, split, task.name)
+    wanted = [own] if split == "train" else range(len(artist.networks))
+    made = {n: artist.chosen(artist.draw(artist.networks[n], items, names_of(data)), true) for n in wanted}
+    np.save(OUT / split / f"{task.name}.npy", torch.stack([*made.values()]).half().numpy())
     if split != "train":
-        drawn = artist.decoded(states[:, -1])
-        found.masks[task] = judge(data, STREAM / split / task / "largest.npy", searcher, drawn, true)
+        drawn = artist.decoded(made[own][:, -1])
+        found.masks[task.name] = judge(data, STREAM / split / task.name / "largest.npy", searcher, drawn, true)
         found.kinds += data.kinds or [""] * len(data.tokens)
-        found.sheet.append(example(artist, data, items, title, drawn, true))
+        found.sheet.append(example(artist, task, data, items, drawn, true))
 
 
 def write_quality(judged_splits: Mapping[str, Judged]) -> None:
@@ -84,14 +98,15 @@ def write_quality(judged_splits: Mapping[str, Judged]) -> None:
 
 
 def main(parameters: Parameters) -> None:
-    tasks, artist = load_chain(), Artist(parameters, device_from_environment())
+    artist = Artist(parameters, device_from_environment())
     titles = json.loads((STREAM / "stream.json").read_text("utf-8"))["names"]
+    tasks = [Task(n, *names) for n, names in enumerate(zip(load_chain(), titles, strict=True))]
     searcher = Searcher(detector_of(load_system(parameters, artist.device)), artist.device)
     found = {split: Judged() for split in ("train", "val", "test")}
     for split, own in found.items():
         (OUT / split).mkdir(parents=True, exist_ok=True)
-        for task, title in tqdm([*zip(tasks, titles, strict=True)], desc=f"masks of {split}", unit="task"):
-            draw_task(artist, searcher, split, task, title, own)
+        for task in tqdm(tasks, desc=f"masks of {split}", unit="task"):
+            draw_task(artist, searcher, split, task, own)
     (OUT / STATES).write_text(json.dumps({"steps": artist.steps, "kept": artist.kept}) + "\n", "utf-8")
     write_quality({split: own for split, own in found.items() if own.masks})
     Sheet.concatenate(found["test"].sheet).save(OUT / "sheet.npz")

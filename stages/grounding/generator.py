@@ -32,40 +32,49 @@ from lpi.runtime.startup import import_open_clip
 import torch
 
 VAE, OUT = Path("data/mask_vae"), Path("data/generator")
-CHECKPOINT = Path("data/checkpoints/generator.pt")
+CHECKPOINTS = Path("data/checkpoints")
 
 
-def trained(parameters: Parameters, generator: Generator, conditions: Conditions, learned: list[str]) -> None:
-    """Train what draws masks on these tasks; goes on from its last checkpoint."""
+def trained(parameters: Parameters, generator: Generator, conditions: Conditions, part: list[str], number: int) -> None:
+    """Train what draws masks on these tasks, the part of this number; goes on from the part's last checkpoint."""
     own = {name: parameters[f"generator.{name}"] for name in Generating.model_fields}
     device = device_from_environment()
     vae, _ = load_vae(VAE, device)
-    items = together([described(conditions, TaskData.load(STREAM / "train" / task)) for task in learned])
+    items = together([described(conditions, TaskData.load(STREAM / "train" / task)) for task in part])
     side = PRESETS[parameters["mask_vae.size"]].side
-    masks = masks_of("train", learned, side, parameters["mask_vae.missing"])
+    masks = masks_of("train", part, side, parameters["mask_vae.missing"])
     updates, seed = own["updates"], parameters["seed"]
     recipe = Recipe("generator", updates, own["batch_size"], own["lr"], warmup=min(100, updates // 10), seed=seed)
     schedule = schedule_of(own["schedule"], own["prediction"])
-    pairs = training_pairs(vae, masks, items)
-    trainer = GeneratorTrainer(generator, schedule, pairs, recipe, CHECKPOINT, device)
+    pairs, checkpoint = training_pairs(vae, masks, items), CHECKPOINTS / f"generator-{number:02d}.pt"
+    trainer = GeneratorTrainer(generator, schedule, pairs, recipe, checkpoint, device)
     trainer.resume()
     trainer.run()
 
 
+def parts_of(parameters: Parameters) -> list[list[str]]:
+    """The tasks that are learned together, one part after the other."""
+    tasks = load_chain()
+    learned = learned_tasks(parameters, tasks)
+    return [[task] for task in tasks] if parameters["generator.tasks"] == "each" and learned != tasks else [learned]
+
+
 def main(parameters: Parameters) -> None:
-    learned, weights = learned_tasks(parameters, load_chain()), parameters["generator.weights"]
     conditions = conditions_of(parameters, device_from_environment())
     torch.manual_seed(parameters["seed"])
-    network = MaskDiT(network_sizes(parameters), *conditions.widths)
+    network, weights = MaskDiT(network_sizes(parameters), *conditions.widths), parameters["generator.weights"]
     if weights == TRAINED:
-        generator = Generator(network)
-        trained(parameters, generator, conditions, learned)
-        network = generator.network if "raw" in mistakes(parameters) else generator.mean
+        generator, parts = Generator(network), parts_of(parameters)
+        for number, part in enumerate(parts):
+            trained(parameters, generator, conditions, part, number)
+            drawing = generator.network if "raw" in mistakes(parameters) else generator.mean
+            learned = [task for earlier in parts[: number + 1] for task in earlier]
+            save_part(OUT / f"{number:02d}", drawing, generator_config(parameters, conditions, VAE, learned))
     else:
         load_published(weights, network, "generator.weights")
-        learned = []
-    save_part(OUT, network, generator_config(parameters, conditions, VAE, learned))
-    CHECKPOINT.unlink(missing_ok=True)
+        save_part(OUT / "00", network, generator_config(parameters, conditions, VAE, []))
+    for checkpoint in CHECKPOINTS.glob("generator-*.pt"):
+        checkpoint.unlink()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The stream of tasks: images as one uint8 array per task and split, captions as token ids."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ class PerItem(Protocol):
 
     def load(self, rows: Any, device: Any) -> Any:
         """Of the texts in these rows, as a tensor on the device."""
+
+    def under(self, task: int) -> Any:
+        """As it is under the prompts of a task."""
 
     def joined(self, others: "list[Any]") -> Any:
         """With that of further tasks, as one."""
@@ -89,6 +92,10 @@ class TaskData:
             else None,
             drawn[0].joined(drawn[1:]) if (drawn := [part.drawn for part in parts if part.drawn is not None]) else None,
         )
+
+    def under(self, task: int) -> "TaskData":
+        """The same under the prompts of a task, which what was drawn may depend on."""
+        return self if self.drawn is None else replace(self, drawn=self.drawn.under(task))
 
     def positives(self) -> list[npt.NDArray[np.int64]]:
         """Caption rows of every image, the positives of image-to-text retrieval."""

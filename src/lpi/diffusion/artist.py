@@ -7,6 +7,7 @@ from typing import Any
 
 from lpi.data.stream import TaskData
 from lpi.diffusion.conditions import conditions_of
+from lpi.diffusion.dit import MaskDiT
 from lpi.diffusion.masks import masks_of
 from lpi.diffusion.parts import load_generator, load_vae, made_with, mistakes, states_wanted
 from lpi.diffusion.presets import PRESETS
@@ -24,35 +25,35 @@ BATCH = 64
 
 
 class Artist:
-    """The generator and the autoencoder, which draw for items."""
+    """The autoencoder and the generator as it was after each task, or one for all, which draw for items."""
 
     def __init__(self, parameters: Parameters, device: torch.device):
         self.parameters, self.device = parameters, device
         self.vae, _ = load_vae(VAE, device)
         quirks = mistakes(parameters)
         self.conditions = conditions_of(parameters, device, drawing=True)
-        self.network, _ = load_generator(GENERATOR, made_with(self.conditions, VAE), device)
+        these = made_with(self.conditions, VAE)
+        self.networks = [load_generator(part, these, device)[0] for part in sorted(GENERATOR.glob("*/"))]
         kind: Any = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
         self.schedule = schedule_of(kind, parameters["generator.prediction"])
         self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
         self.steps = int(parameters["drawings.steps"])
         self.kept = sorted({*states_wanted(parameters, self.steps)})
 
-    def draw(self, items: Items, names: list[bytes]) -> Tensor:
+    def draw(self, network: MaskDiT, items: Items, names: list[bytes]) -> Tensor:
         """The kept states of all items, (m, K, C, s, s), on the CPU."""
         parts = []
         for rows in torch.arange(len(names)).split(BATCH):
-            states = self.states(items, [names[row] for row in rows.tolist()], rows, self.steps)
+            states = self.states(network, items, [names[row] for row in rows.tolist()], rows, self.steps)
             parts.append(states[self.kept].transpose(0, 1).cpu())
         return torch.cat(parts)
 
     @torch.no_grad()
-    def states(self, items: Items, names: list[bytes], rows: Tensor, steps: int) -> Tensor:
+    def states(self, network: MaskDiT, items: Items, names: list[bytes], rows: Tensor, steps: int) -> Tensor:
         """All states of the items in these rows, which have these names, (steps, B, C, s, s)."""
-        sizes = self.network.sizes
-        network = partial(self.network, condition=items.condition(rows, self.device))
+        sizes, asked = network.sizes, items.condition(rows, self.device)
         noise = noise_of(self.seed, names, (sizes.channels, sizes.side, sizes.side)).to(self.device)
-        return draw(network, self.schedule, noise, steps)
+        return draw(partial(network, condition=asked), self.schedule, noise, steps)
 
     @torch.no_grad()
     def chosen(self, drawn: Tensor, true: Tensor) -> Tensor:
