@@ -364,7 +364,7 @@ def test_one_can_go_back_from_drawn_masks_and_to_them_again(repository):
     drawn = repository.summary()
     assert drawn != before and drawn["frozen"] == before["frozen"]
     repository.run("git", "checkout", ".")
-    repository.dvc("checkout")
+    assert not ran(repository.dvc("repro"))
     assert repository.summary() == before and "up to date" in repository.dvc("status")
     repository.dvc("exp", "apply", "diffprompt")
     assert repository.summary() == drawn
