@@ -2,7 +2,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro grounding test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
+.PHONY: repro grounding diffprompt test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -10,6 +10,10 @@ repro: $(INSTALLED)
 # The second pipeline, in its own folder.
 grounding: $(INSTALLED)
 	cd grounding && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/dvc repro
+
+# Diff-Prompt in the second pipeline, beside the committed run; docs/diffprompt.md says how to go back.
+diffprompt: $(INSTALLED)
+	cd grounding && export PATH="$(CURDIR)/$(BIN):$$PATH" && dvc exp run --name diffprompt --set-param method=diffprompt && dvc metrics diff
 
 test: export OMP_NUM_THREADS := 1  # there are two test processes
 test: $(INSTALLED)

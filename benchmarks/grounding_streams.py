@@ -2,17 +2,20 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from lpi.data.stream import TaskData
+from lpi.diffusion.attach import with_drawings
 from lpi.grounding.evaluation import StreamResult, evaluate_routings, frozen_found
 from lpi.grounding.pairs import Pairs
 from lpi.grounding.routing import PairRouting
 from lpi.grounding.search import Searcher, detector_of
 from lpi.grounding.stream import BOXES, BoxMatrices, unchanging
 from lpi.grounding.summary import summarise
-from lpi.methods import Room, check_room
+from lpi.methods import Room, check_room, method_class
 from lpi.methods.common.base import Method
 from lpi.models.detectors import load_detector
 from lpi.parameters import Parameters, check_order, flatten
@@ -48,6 +51,7 @@ class GroundingStream(StreamInMemory):
 
     def __init__(self, split: str, folder: Path):
         super().__init__(split, folder)
+        self.split = split
         self.pairs = Pairs.build(self.tested, self.features)
         self.detector = cache(self._detector)
 
@@ -70,8 +74,16 @@ class GroundingStream(StreamInMemory):
         self, states: Iterator[Method], trained: Trained, routings: Mapping[str, Recorded]
     ) -> dict[str, StreamResult]:
         made = {name: PairRouting.of(own, self.keys(own["routing.clusters"])) for name, own in routings.items()}
-        searcher = self.searcher(self.system(next(iter(routings.values()))))
-        return evaluate_routings(states, self.pairs, made, searcher)
+        some = next(iter(routings.values()))
+        pairs = replace(self.pairs, parts=self.with_extras(self.tested, self.split, some))
+        return evaluate_routings(states, pairs, made, self.searcher(self.system(some)))
+
+    def with_extras(self, parts: list[TaskData], split: str, parameters: Mapping[str, Any]) -> list[TaskData]:
+        """With drawn masks, if the method needs them."""
+        if not method_class(parameters["method"]).draws:
+            return parts
+        how = parameters, self.device, self._data
+        return [with_drawings(part, split, task, *how) for part, task in zip(parts, self.tasks, strict=True)]
 
     @cached_property
     def frozen(self) -> BoxMatrices:
@@ -107,8 +119,7 @@ def load(split: str, folder: Path) -> GroundingStream:
 @cache
 def room(name: str, placement: str) -> Room:
     """How many prompts a detector takes, placed so."""
-    detector = load_detector(name, placement)
-    return Room.of_detector(name, placement, detector.layers, detector.room())
+    return Room.of_detector(name, load_detector(name, placement))
 
 
 def check_settings(parameters: Parameters) -> None:

@@ -2,11 +2,12 @@
 
 import argparse
 
+from drawn_streams import DRAWN, PARTS
 from grounding_streams import GROUNDING
 from pipelines import Pipeline
 from streams import RETRIEVAL
 
-PIPELINES = {pipeline.name: pipeline for pipeline in (RETRIEVAL, GROUNDING)}
+PIPELINES = {pipeline.name: pipeline for pipeline in (RETRIEVAL, GROUNDING, DRAWN, PARTS)}
 
 
 def pipeline_parser(description: str | None) -> tuple[argparse.ArgumentParser, Pipeline]:

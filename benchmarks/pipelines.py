@@ -7,7 +7,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,10 @@ class StreamInMemory(ABC):
     def curves(self, result: Any) -> dict[str, np.ndarray]:
         """Direction -> (T,) mean R@1 over the tasks seen, after each task."""
 
+    def with_extras(self, parts: list[TaskData], split: str, parameters: Mapping[str, Any]) -> list[TaskData]:
+        """The data of all tasks with what the method needs beside them."""
+        return parts
+
     def finished(self, method: Method, number: int, parameters: Mapping[str, Any]) -> list[Any]:
         """What evaluation needs to know of a task that was finished, beside the method's tensors."""
         return []
@@ -187,7 +191,8 @@ class StreamInMemory(ABC):
         rng = seed_all(parameters["seed"], task=0)
         method = self.method(parameters)
         if method.offline:
-            data = TaskData.concatenate([self.train[task] for task in tasks])
+            parts = self.with_extras(self.train, "train", parameters)
+            data = TaskData.concatenate([parts[task] for task in tasks])
             how = parameters, method.system.normalise, rng, self.device, f"{len(tasks)} tasks together", len(tasks)
             train_task(method, data, np.ones((1, 1)), *how)
             method.tasks = 0
@@ -196,6 +201,7 @@ class StreamInMemory(ABC):
     def train_method(self, parameters: Mapping[str, Any]) -> Trained:
         """Train a method along the stream."""
         method, tensors = self.before_stream(parameters, range(len(self.tasks))), []
+        train = self.with_extras(self.train, "train", parameters)
         similarities: list[Any] = []
         for number, task in enumerate(self.tasks):
             if method.offline:
@@ -203,7 +209,7 @@ class StreamInMemory(ABC):
             else:
                 rng = seed_all(parameters["seed"], task=number + 1)
                 how = parameters, method.system.normalise, rng, self.device, task
-                train_task(method, self.train[number], self.similarity[number], *how)
+                train_task(method, train[number], self.similarity[number], *how)
             tensors.append({name: tensor.detach().clone() for name, tensor in method.tensors().items()})
             similarities += self.finished(method, number, parameters)
         return Trained(tensors, similarities, method.parameters_per_task)
@@ -233,6 +239,10 @@ class Pipeline:
         check: refuses parameters, resolved, that are not possible together.
         measures: summary -> what a row of the study has beside R@1, gain, forgetting and last recall.
         results: where tables are kept.
+        split: on which the study evaluates.
+        drawn: stream -> the method whose masks are drawn in its data.
+        read_first_by: what names of parameters begin with -> the first of the stages that reads them; parameters that
+            are not there may be read by any.
     """
 
     name: str
@@ -248,6 +258,9 @@ class Pipeline:
     check: Callable[[Parameters], None]
     measures: Callable[[dict[str, Any]], dict[str, Any]]
     results: Path = Path("docs/results")
+    split: str = "test"
+    drawn: Mapping[str, str] = field(default_factory=dict)
+    read_first_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def params(self) -> Path:
@@ -269,6 +282,10 @@ class Pipeline:
     def declaration(self, name: str) -> dict[str, Any]:
         """The content of `declared_in`."""
         return read_declaration(self.declared_in(name))
+
+    def making(self, stream: str, data: Settings) -> Settings:
+        """What its data are made with: these settings, and the method whose masks are drawn."""
+        return {**data, "method": self.drawn[stream]} if stream in self.drawn else data
 
     def routings_of(self, method: str, routings: Mapping[str, Settings] | None = None) -> dict[str, Settings]:
         """Those by which a method is evaluated: only the own one if its queries have no route."""

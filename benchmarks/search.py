@@ -105,13 +105,18 @@ def follow(
     return planned, known
 
 
+def searched(pipeline: Pipeline) -> list[str]:
+    """The streams of a search: those that its declaration names, or all of the pipeline."""
+    return list(pipeline.declaration(NAME).get("streams", pipeline.streams))
+
+
 def missing(space: Mapping[str, Any], method: str, rows: Rows, pipeline: Pipeline = RETRIEVAL) -> list[Trial]:
     """The trials that can run now and have no row yet."""
     tried = gains(rows, method)
     return [
         Trial(method, settings, stream, space["seed"], pipeline)
-        for settings in follow(space, method, tried, pipeline.streams)[0]
-        for stream in pipeline.streams
+        for settings in follow(space, method, tried, searched(pipeline))[0]
+        for stream in searched(pipeline)
         if stream not in tried.get(settings, {})
     ]
 
@@ -123,7 +128,7 @@ def best_settings(rows: Rows, space: Mapping[str, Any], streams: Collection[str]
 
 
 def data_of(trial: Trial) -> Settings:
-    return trial.pipeline.streams[trial.stream]
+    return trial.pipeline.making(trial.stream, trial.pipeline.streams[trial.stream])
 
 
 def measure(trial: Trial, folder: Path) -> dict[str, Measured]:
@@ -164,7 +169,7 @@ def refuse_other_defaults(rows: Rows, defaults: Parameters, pipeline: Pipeline =
             raise SystemExit(f"error: {table}: rows of {row['method']} had another frozen model; delete them")
         trial = Trial(row["method"], row["settings"], row["stream"], space["seed"], pipeline)
         routed = pipeline.routings[row["routing"]]
-        now = resolve(Parameters({**defaults, **data_of(trial), **trial.parameters, **routed}))
+        now = resolve(Parameters({**defaults, **trial.pipeline.streams[trial.stream], **trial.parameters, **routed}))
         if changed := differing(row, now):
             raise SystemExit(
                 f"error: {table}: rows of {row['method']} had {changed}; delete them, or set that in {pipeline.params}"
@@ -176,11 +181,13 @@ def main() -> None:
     if not pipeline.params.exists():
         sys.exit("error: run from the root of the repository")
     space, table = pipeline.declaration(NAME), pipeline.table(NAME)
+    parser.add_argument("--place", type=Path, help="folder that keeps the data for the next time")
     parser.add_argument("--methods", nargs="+", default=list(space["own"]), choices=list(space["own"]))
-    methods = parser.parse_args().methods
+    arguments = parser.parse_args()
+    methods = arguments.methods
     done = [row for row in read_rows(table) if row["method"] in methods]
     refuse_other_defaults(done, pipeline.defaults(), pipeline)
-    with Workers(pipeline=pipeline) as workers:
+    with Workers(pipeline=pipeline, place=arguments.place) as workers:
         while todo := [trial for method in methods for trial in missing(space, method, read_rows(table), pipeline)]:
             for trial, measured in workers.results(todo, data_of, measure):
                 store(trial, measured)

@@ -35,7 +35,6 @@ from streams import RETRIEVAL
 from workers import Workers, chain
 
 RESULTS, CURVES = "study", "study_curves"  # the tables; the first is the name of the declaration, too
-SPLIT = "test"
 Settings = dict[str, Any]
 
 
@@ -212,7 +211,7 @@ def row_of(run: Run, measured: Measured, commit: str) -> dict[str, Any]:
 def measure(together: list[Run], folder: Path) -> dict[str, Measured]:
     """Train once and evaluate by the routings of all runs, by their names in the list."""
     routings = {str(number): run.routed for number, run in enumerate(together)}
-    return together[0].pipeline.load(SPLIT, folder).measure(routings, **together[0].settings)
+    return together[0].pipeline.load(together[0].pipeline.split, folder).measure(routings, **together[0].settings)
 
 
 def with_curves(row: dict[str, Any], order: list[Run]) -> bool:
@@ -261,7 +260,7 @@ def units(runs: list[Run]) -> list[list[Run]]:
 
 
 def data_of(together: list[Run]) -> Settings:
-    return together[0].data
+    return together[0].pipeline.making(together[0].stream, together[0].data)
 
 
 def main() -> None:
@@ -271,6 +270,7 @@ def main() -> None:
     order, groups = load_runs(pipeline), list(declaration(pipeline)["groups"])
     parser.add_argument("--groups", nargs="+", default=groups, choices=groups)
     parser.add_argument("--plan", action="store_true", help="only print what would run")
+    parser.add_argument("--place", type=Path, help="folder that keeps the data for the next time")
     arguments = parser.parse_args()
     rows = found_rows(order, parsed(read_rows(pipeline.table(RESULTS))))
     missing = [run for run, row in zip(order, rows, strict=True) if row is None and run.group in arguments.groups]
@@ -284,7 +284,7 @@ def main() -> None:
     if todo and (changed := changes()):
         sys.exit(f"error: commit your changes first, every row of the study names its commit:\n{changed}")
     commit = git("rev-parse", "--short=10", "HEAD").strip()
-    with Workers(pipeline=pipeline) as workers:
+    with Workers(pipeline=pipeline, place=arguments.place) as workers:
         for together, found in workers.results(todo, data_of, measure):
             store(together, found, order, commit)
 

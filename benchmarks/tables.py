@@ -11,19 +11,21 @@ import json
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lpi import parameters
 from lpi.methods import method_class
 from lpi.methods.common.base import Method
-from lpi.parameters import GENERAL, METHODS, PARAMS_FILE, Parameter, Parameters, leaves, load_parameters
+from lpi.parameters import GENERAL, OF_DETECTORS, PARAMS_FILE, Parameter, Parameters, leaves, load_parameters
 from lpi.report.summary import FROZEN
 
 import numpy as np
 import search
 import study
+from drawn_streams import DRAWN, PARTS
 from grounding_streams import GROUNDING
 from options import no_options
 from pipelines import OWN, Pipeline
@@ -41,6 +43,7 @@ FILES = (
     Path("docs/scaling.md"),
     Path("docs/stream.md"),
     Path("docs/grounding.md"),
+    Path("docs/diffprompt.md"),
 )
 RESULTS = Path("docs/results")
 MISSING = "No results of {} yet."
@@ -128,11 +131,15 @@ OF_GROUNDING = Shown(
     ],
     [(f"routed right by {by}", f"routing_accuracy.{by}", 1) for by in ("image", "text", "both")],
 )
+BOXES = [*MEASURES[:2], *OF_GROUNDING.whole[3:7], PARAMETERS]  # of one task, where nothing can be forgotten
+OF_DRAWN = replace(OF_GROUNDING, pipeline=DRAWN, prefix="diffprompt ")
+OF_PARTS = replace(OF_DRAWN, pipeline=PARTS)
+ALL_SHOWN = OF_RETRIEVAL, OF_GROUNDING, OF_DRAWN, OF_PARTS
 
 
 def groups() -> Groups:
-    """The rows that the results of both pipelines have, in the order of the studies."""
-    return {**groups_of(OF_RETRIEVAL), **groups_of(OF_GROUNDING)}
+    """The rows that the results of all studies have, in their order."""
+    return {name: group for shown in ALL_SHOWN for name, group in groups_of(shown).items()}
 
 
 def groups_of(shown: Shown) -> Groups:
@@ -357,9 +364,29 @@ def plain_group(shown: Shown, name: str, found: Groups) -> str:
     return markdown([name, "seeds", *titles(MEASURES)], lines)
 
 
+def joint_table(stream: str, found: Groups) -> str:
+    """Methods that are trained on all tasks at once, a line for each."""
+    lines = [
+        [place.label, str(len(rows)), *cells(rows, BOXES)]
+        for place, rows in OF_DRAWN.group("joint", found).items()
+        if place.stream == stream
+    ]
+    return markdown(["method", "seeds", *titles(BOXES)], lines)
+
+
+def stream_table(found: Groups) -> str:
+    """Methods that learn task by task, under every routing."""
+    columns = [*MEASURES, PARAMETERS]
+    lines = [
+        [place.label, routed(OF_DRAWN, place, rows), str(len(rows)), *cells(rows, columns)]
+        for place, rows in OF_DRAWN.group("stream", found).items()
+    ]
+    return markdown(["method", "routing", "seeds", *titles(columns)], lines)
+
+
 def search_table(pipeline: Pipeline) -> str:
     """docs/results/search.csv: all settings by stream, the best in mean over the streams in bold."""
-    rows, streams = read_rows(pipeline.table(search.NAME)), list(pipeline.streams)
+    rows, streams = read_rows(pipeline.table(search.NAME)), search.searched(pipeline)
     chosen, lines = search.best_settings(rows, pipeline.declaration(search.NAME), streams), []
     for name in dict.fromkeys(row["method"] for row in rows):
         tried = search.gains(rows, name)
@@ -378,7 +405,7 @@ def shown(settings: Mapping[str, Any]) -> str:
 
 def chosen_table(pipeline: Pipeline) -> str:
     """What the search chose for each method: for all streams, and what the best for each stream alone would gain."""
-    rows, streams, lines = read_rows(pipeline.table(search.NAME)), list(pipeline.streams), []
+    rows, streams, lines = read_rows(pipeline.table(search.NAME)), search.searched(pipeline), []
     for method, settings in search.best_settings(rows, pipeline.declaration(search.NAME), streams).items():
         gains = search.gains(rows, method)
         own, cell = gains[json.dumps(settings)], []
@@ -397,8 +424,13 @@ def plain_table(path: Path) -> str:
 
 def parameter_table() -> str:
     """Every parameter of retrieval: name, value in params.yaml, what is allowed, meaning."""
-    of_methods = (leaf for name in METHODS for leaf in leaves(method_class(name).Settings, f"{name}."))
-    return declarations(load_parameters(), {name: Parameter(field) for name, field in of_methods})
+    return declarations(load_parameters(), of_methods(parameters.OF_RETRIEVAL))
+
+
+def of_methods(names: Collection[str]) -> dict[str, Parameter]:
+    """The parameters of their own sections."""
+    found = (leaf for name in names for leaf in leaves(method_class(name).Settings, f"{name}."))
+    return {name: Parameter(field) for name, field in found}
 
 
 def grounding_table() -> str:
@@ -407,7 +439,8 @@ def grounding_table() -> str:
     own = {
         name for name, kind in values.schema.parameters.items() if name not in GENERAL or differ(kind, GENERAL[name])
     }
-    return declarations(values, {}, own)
+    methods = of_methods(OF_DETECTORS)
+    return declarations(values, methods, own | {*methods})
 
 
 def differ(kind: Parameter, other: Parameter) -> bool:
@@ -467,12 +500,19 @@ OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the grou
         "grounding variants of the stream",
         partial(crossed, OF_GROUNDING, "variants of the stream", "stream"),
     ),
+    **{
+        f"diffprompt joint, {stream}": ("diffprompt joint", partial(joint_table, stream))
+        for stream in ("expressions", "plain")
+    },
+    "diffprompt stream": ("diffprompt stream", stream_table),
+    "diffprompt parts": ("diffprompt parts", partial(plain_group, OF_PARTS, "parts")),
 }
 OF_SEARCH: dict[str, tuple[Pipeline, Callable[[Pipeline], str]]] = {
     "search": (RETRIEVAL, search_table),
     "settings": (RETRIEVAL, chosen_table),
     "grounding search": (GROUNDING, search_table),
     "grounding settings": (GROUNDING, chosen_table),
+    "diffprompt search": (DRAWN, search_table),
 }
 OTHERS: dict[str, Callable[[], str]] = {
     "parameters": parameter_table,

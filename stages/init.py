@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lpi.continual.loading import load_pairs
 from lpi.continual.state import save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
@@ -27,7 +28,7 @@ def main() -> None:
     method = create_method(parameters, system)
     records = []
     if method.offline:
-        parts = [TaskData.load(Path("data/stream/train") / task) for task in load_chain()]
+        parts = [load_pairs("train", task, method, parameters, device) for task in load_chain()]
         everything, unknown = TaskData.concatenate(parts), np.ones((1, 1))
         how = system.normalise, rng, device, "all tasks", len(parts)
         records = train_task(method, everything, unknown, parameters, *how)

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from lpi.data.openmoji.catalogue import load_catalogue
-from lpi.models.pretraining import Pretrainer, Recipe
 from lpi.models.pretraining.card import write_card
 from lpi.models.pretraining.export import export
+from lpi.models.pretraining.recipe import Recipe
+from lpi.models.pretraining.trainer import Pretrainer
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.errors import plain_errors
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lpi.continual.calibration import load_similarities, measure_similarity, save_similarities
 from lpi.continual.keeping import Records, judge, train_if_better
+from lpi.continual.loading import load_pairs
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.continual.verdict import Verdict, save_verdicts
@@ -29,7 +30,7 @@ def main(task: str, previous: str) -> None:
     system = load_system(parameters, device)
     method = create_method(parameters, system)
     load_state(STATES / previous, method)
-    data = TaskData.load(Path("data/stream/train") / task)
+    data = load_pairs("train", task, method, parameters, device)
     similarity = np.load(f"data/distances/{task}.npy")
 
     def train(seed: int) -> Records:
@@ -49,7 +50,7 @@ def main(task: str, previous: str) -> None:
             return judge_boxes(method, pairs, device)
 
     def verdict() -> Verdict:
-        return from_writer(judged(TaskData.load(Path("data/stream/val") / task)))
+        return from_writer(judged(load_pairs("val", task, method, parameters, device).under(method.tasks - 1)))
 
     records: Records = []
     verdicts: list[Verdict] = []

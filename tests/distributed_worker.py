@@ -7,7 +7,7 @@ from lpi.continual.training import seed_all, train_task
 from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP, freeze
 from lpi.methods import create_method, resolve
-from lpi.parameters import METHODS, Parameters
+from lpi.parameters import OF_RETRIEVAL, Parameters
 from lpi.runtime.distributed import close
 from lpi.runtime.launch import is_writer
 from lpi.systems.retrieval import Retrieval
@@ -51,7 +51,7 @@ def train(name: str) -> dict:
 
 
 def main(out: Path) -> None:
-    results = {name: train(name) for name in METHODS if name != "frozen"}
+    results = {name: train(name) for name in OF_RETRIEVAL if name != "frozen"}
     if is_writer():
         torch.save(results, out)
     close()

@@ -178,6 +178,7 @@ INSTALL = in_test("test_install::test_a_clone_is_installed_and_activated_as_the_
 CACHE = in_test("test_sharing::test_a_shared_cache_is_open_to_the_group")
 CLONE = in_test("test_sharing::test_a_clone_that_pulls_has_nothing_to_do_and_gets_experiments")
 ARTIFACTS = in_test("test_sharing::test_others_get_the_backbone_and_the_final_prompts_by_name")
+DRAWN = in_test("test_grounding_pipeline::test_one_can_go_back_from_drawn_masks_and_to_them_again")
 CHAIN = in_test("test_variants::test_the_command_of_the_page_makes_the_chain_of_forty_tasks")
 RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern that fits a whole command counts
     (r"make plan", runs),
@@ -195,6 +196,7 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
         BOXES,
     ),
     (r"for i in \$\(seq 12 39\); do .* >> params\.yaml", CHAIN),
+    (r"git checkout \.|dvc exp apply diffprompt", DRAWN),
     (r"sbatch .*", SLURM),
     (r"sky jobs launch .*", SKY),
     (r"pre-commit install", has_hooks),

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lpi.metrics import DIRECTIONS
-from lpi.parameters import METHODS
+from lpi.parameters import OF_DETECTORS, OF_RETRIEVAL
 
 import committed
 import documents
@@ -137,8 +137,9 @@ def test_every_path_of_the_architecture_exists():
 
 
 def test_every_method_has_its_row():
-    table = documents.read("docs/methods.md").partition("## The twelve methods")[2].partition("\n## ")[0]
-    assert sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == sorted(METHODS)
+    for title, methods in (("The twelve methods", OF_RETRIEVAL), ("Five more for grounding", OF_DETECTORS)):
+        table = documents.read("docs/methods.md").partition(f"## {title}")[2].partition("\n## ")[0]
+        assert sorted(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == sorted(methods)
 
 
 def test_the_variables_of_the_environment_are_those_that_the_code_reads():
@@ -452,6 +453,7 @@ def test_rows_of_the_results_get_the_places_of_the_study(monkeypatch, kept):
     """A row that several places share stands in all of them."""
     order = [place_of_study(*names) for names in ("am", "am", "bn", "bo")]
     rows = [{"seed": "0"}, {"seed": "1"}]
+    monkeypatch.setattr(tables, "ALL_SHOWN", SHOWN)
     monkeypatch.setattr(tables.study, "load_runs", lambda pipeline: order if pipeline is GROUNDING else order[:3])
     monkeypatch.setattr(tables.study, "found_rows", lambda runs, _: [*rows, rows[0], None][: len(runs)])
     m, n = (Place("aspects", label, "own") for label in "mn")

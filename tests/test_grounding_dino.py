@@ -209,7 +209,11 @@ def test_layers_beyond_the_given_ones_see_no_prompts(dino, images, tokens):
 # --- where prompts are
 
 
-def test_a_prompt_is_a_key_of_every_shifted_window_of_its_own_picture(kv, images, tokens):
+@pytest.mark.parametrize("released", [False, True])
+def test_a_prompt_is_a_key_of_every_shifted_window_of_its_own_picture(kv, images, tokens, released, monkeypatch):
+    """With the mistake of Diff-Prompt's released code, pairs of patches get the bias of others, four places before."""
+    monkeypatch.setattr(kv, "shifted_bias", released)
+    before = 4 if released else 0
     vision, _ = prompts(4, 2, 4)
     attention = kv.model.model.backbone.conv_encoder.model.swin.encoder.layers[0].blocks[1].attention
     with attention.register_forward_hook(lambda _, inputs, output: seen.update(inputs=inputs, output=output[0])):
@@ -226,10 +230,10 @@ def test_a_prompt_is_a_key_of_every_shifted_window_of_its_own_picture(kv, images
         for head in range(2):
             part = slice(4 * head, 4 * head + 4)
             scores = query[:, part] @ key[:, part].T / 2  # the root of a head's width, 4
-            for one in places:
+            for one in places[: 16 - before]:
                 for two in places:
                     down, across = one // 4 - two // 4 + 3, one % 4 - two % 4 + 3
-                    scores[one, two] += table[7 * down + across, head] + mask[place, one, two]
+                    scores[one + before, two + before] += table[7 * down + across, head] + mask[place, one, two]
             heads.append(scores.softmax(1) @ value[:, part])
         expected = attention.o_proj(torch.cat(heads, dim=1))
         assert torch.allclose(seen["output"][number], expected, atol=1e-5)

@@ -52,7 +52,7 @@ def test_what_both_pipelines_have_is_declared_once():
     both = ((name, GENERAL[name], kind) for name, kind in GROUNDING.parameters.items() if name in GENERAL)
     differing = {name for name, kind, other in both if (kind.range, kind.help) != (other.range, other.help)}
     scenes = {name for name in differing if name.startswith("scenes.")}
-    assert differing - scenes == {"dataset", "batch_size", "stream.assignment"}
+    assert differing - scenes == {"dataset", "method", "batch_size", "stream.assignment"}
 
 
 def test_a_stage_that_does_not_read_the_detector_names_the_schema(tmp_path):
@@ -118,13 +118,13 @@ def detector():
 
 @pytest.fixture(scope="module")
 def room(shipped, detector):
-    return validate.room(shipped, detector)
+    return Room.of_detector(shipped["detector"], detector)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": 5}, "depth must be at most 4 for detector embedded with prompts.placement=default, not 5"),
+        ({"depth": 5}, "depth must be at most 4 for detector embedded with prompts.placement=insert, not 5"),
         ({"prompt_length": 38}, "prompt_length must be at most 37 for detector embedded with"),
         ({"method": "dcp", "depth": 1}, "depth must be at least 2 for method dcp, not 1"),
         ({"method": "shared", "keep": "better"}, "keep=better needs prompts of a task's own"),
@@ -137,7 +137,10 @@ def test_settings_that_the_detector_cannot_have_are_refused(shipped, room, chang
 
 
 def test_numbers_of_prompts_that_do_not_fill_tokens_are_refused(shipped):
-    room = Room.of_detector("dino", "kv", 12, 256, lambda depth: 2 if depth > 2 else 1)
+    detector = SimpleNamespace(
+        placement="kv", layers=12, room=lambda: 256, multiple=lambda depth: 2 if depth > 2 else 1
+    )
+    room = Room.of_detector("dino", detector)
     check_room(resolve(shipped.changed({"prompt_length": 3, "depth": 2})), room)
     with pytest.raises(
         ParameterError, match="prompt_length must be a multiple of 2 for detector dino with .*depth=4, not 3"

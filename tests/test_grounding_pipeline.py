@@ -24,7 +24,16 @@ from PIL import Image
 from repository import GROUNDING_STAGES, STAGES, Checkout, GroundingRepository, declared, ran, remake, restored
 
 TRAIN = ["train@t00", "train@t01"]
+MASKS = ["mask_vae", "generator", "drawings"]
 PREFIXED = ("dualprompt",)  # methods that a detector does not take
+DRAWING = ("diffprompt", "diffprompt-lpi")
+TINY_DRAWING = {  # with these, masks are drawn in seconds
+    "method": "diffprompt",
+    "mask_vae.updates": 2,
+    "generator.updates": 2,
+    "drawings.steps": 2,
+    "generator.batch_size": 8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,8 @@ def table(repository, name: str) -> list[dict[str, str]]:
 
 
 def test_every_stage_runs(grounded):
-    expected = ["validate", "fetch", "split", "features", "distances", "keys", "init", *TRAIN, "evaluate", "summarize"]
+    expected = ["validate", "fetch", "split", "features", "distances", "keys", *MASKS, "init", *TRAIN]
+    expected += ["evaluate", "summarize"]
     assert sorted(ran(grounded[1])) == sorted(expected)
     assert "boxes: average R@1 " in grounded[1]
 
@@ -255,7 +265,7 @@ for case, changes in json.loads(sys.argv[2]).items():
 
 
 def test_every_method_and_placement_runs(repository):
-    cases = {method: {"method": method, "epochs": 1} for method in METHODS if method not in PREFIXED}
+    cases = {method: {"method": method, "epochs": 1} for method in METHODS if method not in (*PREFIXED, *DRAWING)}
     cases["dcp"] |= {"interaction.rank": 0}
     cases |= {place: {"prompts.placement": place} for place in ("insert", "kv", "add")}
     cases |= {"better": {"keep": "better"}, "measured": {"prompts.warm_start": "measured"}}
@@ -282,6 +292,89 @@ def test_every_method_and_placement_runs(repository):
     assert results["insert"] == results["lpi"]
     last = [float(cell) for cell in results["frozen"]["r1"].splitlines()[-1].split(",")[1:]]
     assert results["frozen"]["summary"] == pytest.approx(np.mean(last), abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A finished run of a method that draws masks, and its output."""
+    repository = GroundingRepository(tmp_path_factory.mktemp("drawn"))
+    repository.set(TINY_DRAWING)
+    output = repository.dvc("repro")
+    repository.commit()
+    return repository, output
+
+
+@pytest.fixture
+def drawing(drawn):
+    """The same; whatever a test changes is undone afterwards."""
+    yield drawn
+    drawn[0].restore()
+
+
+def test_masks_are_drawn_once_and_reported(drawing):
+    repository, output = drawing
+    assert {*MASKS, "init", *TRAIN, "evaluate"} <= {*ran(output)}
+    assert "mean IoU of reconstructed masks of test (%): all: " in output
+    told = next(line for line in output.splitlines() if line.startswith("test: pointing "))
+    report = repository.read("metrics/report.md").decode()
+    assert "## Drawn masks" in report and f"| all | 30 | {float(told.split()[2].strip(',')):.1f} |" in report
+    with Image.open(repository.home / "metrics/plots/masks.png") as sheet:
+        assert sheet.width == 1400 and sheet.height > 200
+    latents = np.load(repository.home / "data/drawings/test/t00.npy")
+    assert latents.shape == (1, 15, 2, 4, 24, 24) and latents.dtype == np.float16 and np.isfinite(latents).all()
+    assert json.loads(repository.read("data/drawings/states.json")) == {"steps": 2, "kept": [0, 1]}
+
+
+@pytest.mark.parametrize("name", [*MASKS, "init", "train", "evaluate", "summarize"])
+def test_stages_of_drawn_masks_need_only_what_they_declare_and_are_deterministic(drawing, name):
+    repository, _ = drawing
+    stage = GROUNDING_STAGES[name].get("do", GROUNDING_STAGES[name])
+    remake(repository, stage, {"${key}": "t01", "${item.prev}": "t00", "${method}": "diffprompt"})
+
+
+def test_a_generator_can_go_on_with_every_task(drawing):
+    repository, _ = drawing
+    repository.set({"method": "diffprompt-lpi", "generator.tasks": "each"})
+    repository.dvc("repro", "summarize")
+    shapes = {
+        split: np.load(repository.home / f"data/drawings/{split}/t01.npy").shape[:3] for split in ("train", "test")
+    }
+    assert shapes == {"train": (1, 24, 2), "test": (2, 15, 2)}
+    parts = [json.loads(repository.read(f"data/generator/{part}/config.json"))["tasks"] for part in ("00", "01")]
+    assert parts == [["t00"], ["t00", "t01"]]
+    weights = {repository.read(f"data/generator/{part}/model.safetensors") for part in ("00", "01")}
+    assert len(weights) == 2 and not list((repository.home / "data/checkpoints").glob("generator-*"))
+    drawn = np.load(repository.home / "data/drawings/test/t00.npy")
+    assert not np.array_equal(drawn[0], drawn[1])
+
+
+def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):
+    repository, _ = drawing
+    repository.set({"diffprompt.adapter": 4})
+    assert not {*MASKS} & {*ran(repository.dvc("repro", "--dry", "init"))}
+    repository.set({"drawings.steps": 1})
+    assert {*ran(repository.dvc("repro", "--dry", "init"))} & {*MASKS} == {"drawings"}
+
+
+@pytest.mark.runs("git checkout .", "dvc exp apply diffprompt")
+def test_one_can_go_back_from_drawn_masks_and_to_them_again(repository):
+    before, changes = repository.summary(), [f"{name}={value}" for name, value in TINY_DRAWING.items()]
+    repository.dvc("exp", "run", "--name", "diffprompt", *(part for change in changes for part in ("-S", change)))
+    assert "boxes.average_recall.r1" in repository.dvc("metrics", "diff")
+    drawn = repository.summary()
+    assert drawn != before and drawn["frozen"] == before["frozen"]
+    repository.run("git", "checkout", ".")
+    assert not ran(repository.dvc("repro"))
+    assert repository.summary() == before
+    repository.dvc("exp", "apply", "diffprompt")
+    assert repository.summary() == drawn
+
+
+def test_a_method_without_masks_leaves_notes(grounded):
+    repository, _ = grounded
+    for name in MASKS:
+        assert repository.read(f"data/{name}/note.txt") == b"The method draws no masks.\n"
+        assert [path.name for path in (repository.home / "data" / name).iterdir()] == ["note.txt"]
 
 
 TINY_STUDY = {

@@ -11,6 +11,7 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"runtime", "blocks", "encoder", "grounding_parameters", "losses", "metrics", "parameters", "prompts"},
     {"data"},
     {"models"},
+    {"diffusion"},
     {"systems"},
     {"methods"},
     {"continual"},

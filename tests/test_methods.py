@@ -10,7 +10,7 @@ from lpi.encoder import PromptedCLIP
 from lpi.losses import contrastive_loss, distillation_loss, layer_alignment_loss, task_contrast_loss
 from lpi.methods import create_method, method_class, resolve
 from lpi.methods.dcp import CoupledPrompts
-from lpi.parameters import METHODS, Parameters
+from lpi.parameters import OF_RETRIEVAL, Parameters
 from lpi.prompts import cp_prompt
 from lpi.report.summary import read_log
 from lpi.runtime.devices import precise_dtype
@@ -112,7 +112,7 @@ class NoDoubles(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("margin", [0, 1])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_RETRIEVAL)
 def test_a_device_without_float64_can_train_and_encode(make, tasks, monkeypatch, name, margin):
     monkeypatch.setattr(loop, "precise_dtype", lambda device: precise_dtype(torch.device("mps")))
     parameters = settings(**{"method": name, "stream.margin": margin})
@@ -125,7 +125,7 @@ def test_a_device_without_float64_can_train_and_encode(make, tasks, monkeypatch,
     assert method.tasks == 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_RETRIEVAL)
 def test_training_changes_only_what_it_may(make, tasks, tiny_clip, name):
     parameters = settings(method=name)
     method = make(parameters)
@@ -245,7 +245,7 @@ def test_a_new_task_starts_where_the_parameter_says(make, tasks, start, teacher)
     assert new.requires_grad
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_RETRIEVAL)
 def test_a_saved_method_goes_on_as_if_it_had_not_been_saved(make, tasks, tmp_path, name):
     parameters = settings(method=name)
     straight = make(parameters)
@@ -306,7 +306,7 @@ def test_rank_zero_has_full_rank_prompts(make, tasks):
     assert np.linalg.matrix_rank(factors.vision.detach().flatten(0, 1)) == 6
 
 
-LEARNS = [name for name in METHODS if name != "frozen"]
+LEARNS = [name for name in OF_RETRIEVAL if name != "frozen"]
 ALONE = {"prompts.modality": "vision"}
 
 

@@ -5,7 +5,7 @@ from lpi.grounding_parameters import GROUNDING
 from lpi.methods import check, check_sections, method_class, resolve
 from lpi.parameters import (
     GENERAL,
-    METHODS,
+    OF_RETRIEVAL,
     ParameterError,
     Parameters,
     check_order,
@@ -28,7 +28,7 @@ def write(folder, tree):
 
 
 def test_the_shipped_file_sets_every_parameter():
-    own = {name for method in METHODS for name, _ in leaves(method_class(method).Settings, f"{method}.")}
+    own = {name for method in OF_RETRIEVAL for name, _ in leaves(method_class(method).Settings, f"{method}.")}
     assert set(committed.parameters()) == set(GENERAL) | own
 
 
@@ -58,15 +58,15 @@ def test_an_order_by_aspects_is_possible_on_the_stream_of_aspects():
     check_order(with_order(**{"stream.order": "reverse", "dataset": "coco"}))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_RETRIEVAL)
 def test_a_section_of_the_shipped_file_has_the_defaults_of_the_methods_file(method):
     assert committed.tree()[method] == method_class(method).Settings().model_dump()
 
 
 def test_a_method_is_named_as_its_file():
-    assert [method_class(name).method_name() for name in METHODS] == list(METHODS)
-    assert {"lpi", "lpi-released", "frozen", "sprompts"} <= set(METHODS)
-    with pytest.raises(ParameterError, match="method must be one of dcp, .*, not 'common'"):
+    assert [method_class(name).method_name() for name in OF_RETRIEVAL] == list(OF_RETRIEVAL)
+    assert {"lpi", "lpi-released", "frozen", "sprompts"} <= set(OF_RETRIEVAL)
+    with pytest.raises(ParameterError, match="method must be one of clip-adapter, .*, not 'common'"):
         method_class("common")
 
 
@@ -235,7 +235,7 @@ def test_what_a_method_fixes_in_grounding_are_the_values_of_that_code():
     assert (used["depth"], used["rank"]) == (released["depth"], released["rank"])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_RETRIEVAL)
 def test_what_a_method_fixes_is_valid(method):
     for name, value in method_class(method).fixed.items():
         assert GENERAL[name].check(name, value) == value

@@ -7,7 +7,7 @@ from lpi.data.openmoji.catalogue import load_catalogue
 from lpi.data.openmoji.facts import ASPECTS, aspect_caption, true_fact, true_facts
 from lpi.data.openmoji.webpairs import WebStyle, sample_web_scene, vary_web_scene, web_caption
 from lpi.encoder import PromptedCLIP
-from lpi.models.pretraining import Phase, Pool, Pretrainer, Recipe, curriculum
+from lpi.models.pretraining import curriculum
 from lpi.models.pretraining.announcements import (
     ANNOUNCEMENTS,
     EVERYTHING,
@@ -25,9 +25,10 @@ from lpi.models.pretraining.objectives import Announced, Pairs, Told, draw_rows
 from lpi.models.pretraining.pieces import BYTES, add_made_up_words
 from lpi.models.pretraining.pool import render_pool
 from lpi.models.pretraining.probe import FACTS, Subject, probe
-from lpi.models.pretraining.recipe import Inserted
+from lpi.models.pretraining.recipe import Inserted, Phase, Pool, Recipe
 from lpi.models.pretraining.schedule import learning_rate
 from lpi.models.pretraining.texts import announced_text, telling
+from lpi.models.pretraining.trainer import Pretrainer
 
 import numpy as np
 import open_clip

@@ -90,7 +90,9 @@ def test_the_objects_of_every_part_are_stored_with_their_expressions(placed):
         Category("person", "person"),
         ("the woman", "woman on the left"),
         roots=(((0, 9),), ((0, 17),)),
+        largest=(10.5, 5.0, 20.25, 30.0),
     )
+    assert [thing.largest for thing in train[1:]] == [(0.0, 0.0, 40.0, 32.0)] * 2
     assert [thing.category.group for thing in train] == ["person", "vehicle", "animal"]
     assert said(read_referred(placed / "raw", "val")) == [(3, "person", (1.0, 2.0, 3.0, 4.0), ("man",))]
     assert [thing.image_id for thing in read_referred(placed / "raw", "test")] == [4, 5]
@@ -392,6 +394,17 @@ def test_every_object_is_looked_up_in_instances_json_where_that_lies(placed):
     with_instances(placed)
     refcoco.fetch(placed / "raw", "refcoco", "all")
     assert len(read_referred(placed / "raw", "train")) == 3
+
+
+def test_objects_get_their_masks_from_instances_json(placed):
+    def draw(content: dict) -> None:
+        content["annotations"][0]["segmentation"] = [[10, 5, 30, 5, 30, 35, 10, 35]]
+
+    with_instances(placed, draw)
+    refcoco.fetch(placed / "raw", "refcoco", "all")
+    first, *others = read_referred(placed / "raw", "train")
+    assert sum(first.mask[1::2]) == 20 * 30 and sum(first.mask) == 80 * 64
+    assert [thing.mask for thing in others] == [(), ()]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from lpi.methods import resolve
-from lpi.parameters import METHODS, Parameters, load_parameters
+from lpi.parameters import OF_RETRIEVAL, Parameters, load_parameters
 
 import committed
 import pytest
@@ -17,8 +17,8 @@ import quick
 import search
 import yaml
 from conftest import ROOT
+from drawn_streams import DRAWN
 from grounding_streams import GROUNDING
-from pipeline_option import PIPELINES
 from pipelines import Measured, Pipeline, Recorded, routings_of
 from results import append_row, read_rows
 from streams import RETRIEVAL, ROUTINGS, STREAMS, weights
@@ -230,7 +230,7 @@ def test_a_tiny_search_runs_on_both_streams_and_has_nothing_to_do_afterwards(rep
 
 NOT_SEARCHED = {"frozen", "lpi-released"}  # without settings, and with those published
 PLACEMENTS = {"lpi-kv", "lpi-add"}
-BY_NAME = pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=lambda pipeline: pipeline.name)
+BY_NAME = pytest.mark.parametrize("pipeline", [RETRIEVAL, GROUNDING], ids=lambda pipeline: pipeline.name)
 SEARCHED = [RETRIEVAL]  # whose results are there
 
 
@@ -238,7 +238,7 @@ SEARCHED = [RETRIEVAL]  # whose results are there
 def test_every_method_is_searched_with_as_many_trials(pipeline):
     """In grounding but for DualPrompt, which a detector does not take, and with full-rank prompts of all layers."""
     space = pipeline.declaration("search")
-    expected = {*METHODS, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*METHODS}
+    expected = {*OF_RETRIEVAL, "deep"} - {"dualprompt"} if pipeline is GROUNDING else {*OF_RETRIEVAL}
     placements = PLACEMENTS if pipeline is GROUNDING else set()
     assert set(space["own"]) == expected - NOT_SEARCHED | placements
     tried = {method: {"lr": space["lr"], **own} for method, own in space["own"].items() if method not in placements}
@@ -247,11 +247,21 @@ def test_every_method_is_searched_with_as_many_trials(pipeline):
     assert len(set(sizes.values())) == 1, sizes
 
 
-@BY_NAME
+def test_the_methods_of_joint_training_are_searched_by_their_rates():
+    space, joint = DRAWN.declaration("search"), DRAWN.declaration("study")["groups"]["joint"]
+    assert {*space["own"]} == {*joint["runs"]} - {"frozen"} and not any(space["own"].values())
+    assert search.searched(DRAWN) == space["streams"] == ["expressions"]
+    trial = search.Trial("vpt", '{"lr": 0.001}', "expressions", 0, DRAWN)
+    assert search.data_of(trial) == {**DRAWN.streams["expressions"], "method": "diffprompt"}
+    assert trial.parameters["method"] == "sprompts" and trial.parameters["updates"] == 800
+
+
+@pytest.mark.parametrize("pipeline", [RETRIEVAL, GROUNDING, DRAWN], ids=lambda pipeline: pipeline.name)
 def test_all_settings_of_the_search_are_possible(in_the_repository, pipeline):
     defaults, space = pipeline.defaults(), pipeline.declaration("search")
     for method, own in space["own"].items():
-        for name, value in ((name, value) for name, values in own.items() for value in values):
+        tried = {"lr": space["lr"], **own}
+        for name, value in ((name, value) for name, values in tried.items() for value in values):
             trial = search.Trial(method, json.dumps({name: value}), "aspects", 0, pipeline)
             pipeline.check(resolve(Parameters({**defaults, **trial.parameters})))
 

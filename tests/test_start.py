@@ -14,7 +14,7 @@ from lpi.data.stream import TaskData
 from lpi.encoder import PromptedCLIP
 from lpi.methods import create_method, resolve
 from lpi.methods.common.start import Start
-from lpi.parameters import METHODS, ParameterError, Parameters
+from lpi.parameters import OF_RETRIEVAL, ParameterError, Parameters
 from lpi.report import figures
 from lpi.report.starts import Starts
 from lpi.systems.retrieval import Retrieval
@@ -243,7 +243,7 @@ def test_a_warm_start_learns_at_its_own_rate(make, paired, start, warm):
     assert same_prompts(trained[0], trained[2]) is not warm
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "lpi"])
+@pytest.mark.parametrize("name", [name for name in OF_RETRIEVAL if name != "lpi"])
 def test_other_methods_measure_nothing(make, paired, name):
     method = make(settings(method=name))
     learn(method, paired(0), method.settings)

@@ -133,7 +133,7 @@ def made(monkeypatch):
     """The settings of which data were made; instead of data, there is a file with their number of scenes."""
     settings = []
 
-    def make(asked, out, pipeline):
+    def make(asked, out, pipeline, like):
         settings.append(asked)
         if not asked["scenes.train"]:
             raise RuntimeError("stage fetch failed")

@@ -248,6 +248,19 @@ class PromptedCLIP(nn.Module):
             pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
         return F.normalize(pooled.float(), dim=-1)
 
+    def encode_words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, context) token ids -> (B, T, d_t) tokens after the last block and the final norm, and which are words.
+
+        T is the batch's longest text. Words are all from the start token to EOT, both included: (B, T) bool.
+        """
+        text = self.text
+        tokens, end = self._fit(tokens, self.context_length)
+        hidden = text.token_embedding(tokens).to(text.transformer.get_cast_dtype())
+        hidden = hidden + text.positional_embedding[: hidden.shape[1]].to(hidden.dtype)
+        mask = text.attn_mask[: hidden.shape[1], : hidden.shape[1]]
+        hidden = text.ln_final(self.run_blocks(text.transformer, hidden, mask=mask))
+        return hidden, torch.arange(hidden.shape[1], device=tokens.device) <= end[:, None]
+
     def _fit(self, tokens: Tensor, room: int) -> tuple[Tensor, Tensor]:
         """Cut sequences to `room` tokens, keeping EOT, and the batch to its longest; also EOT's place in each row."""
         if room < 2:

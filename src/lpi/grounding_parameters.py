@@ -48,9 +48,10 @@ class Evaluation(parameters.Evaluation):
 class Stream(parameters.Stream):
     """And which task an expression belongs to."""
 
-    assignment: Literal["default", "cluster"] = Field(
-        description="task of an expression: `cluster` of its object's expressions, or (`default`) the object's"
-        " super-category, or what a folder says, clusters where it has no tasks"
+    assignment: Literal["default", "cluster", "one"] = Field(
+        description="task of an expression: `cluster` of its object's expressions, `one` for all (joint training;"
+        " the table `tasks` then has t00 alone), or (`default`) the object's super-category, or what a folder says,"
+        " clusters where it has no tasks"
     )
 
 
@@ -102,6 +103,52 @@ class Scenes(Section):
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of the scenes")
 
 
+class MaskVae(Section):
+    """The autoencoder of masks (`lpi.diffusion.vae`), for methods that draw them."""
+
+    size: Literal["small", "paper"] = Field(description="sizes of the autoencoder and of the generator")
+    missing: Literal["box", "refuse"] = Field(
+        description="of an object without a mask its box is taken (`box`), or it is refused"
+    )
+    weights: str = Field(
+        description="`trained` here, or published ones: a name on the Hugging Face hub, such as oaaoaa/mask_vae, or a"
+        " folder"
+    )
+    updates: int = Field(ge=1, le=10**7, description="of its training")
+    batch_size: int = Field(ge=1, le=10**5, description="masks of an update")
+    lr: Number = Field(gt=0, le=1, description="highest learning rate")
+
+
+class Generator(Section):
+    """What draws masks (`lpi.diffusion.dit`), for methods that draw them."""
+
+    weights: str = Field(description="`trained` here, or published ones, such as oaaoaa/mask_dit, or a folder")
+    condition: Literal["detector", "clip"] = Field(
+        description="whose features tell it what is asked for: the detector's, or a CLIP's"
+    )
+    clip: str = Field(description="that CLIP, as the parameter `backbone` of retrieval")
+    tasks: Literal["first", "each"] = Field(
+        description="whose masks it learns along the stream: the `first` task's alone, or, going on, those of `each`;"
+        " what is routed to a task is then drawn as after that task"
+    )
+    tokens: bool = Field(description="it sees patch and word tokens, too; otherwise pooled vectors alone, as published")
+    schedule: Literal["linear", "cosine"] = Field(description="of the noise")
+    prediction: Literal["epsilon", "v_prediction"] = Field(description="what it predicts")
+    updates: int = Field(ge=1, le=10**7, description="of its training")
+    batch_size: int = Field(ge=1, le=10**5, description="expressions of an update")
+    lr: Number = Field(gt=0, le=1, description="highest learning rate")
+
+
+class Drawings(Section):
+    """How masks are drawn, for methods that draw them."""
+
+    steps: int = Field(ge=1, le=100, description="from noise to a mask")
+    masks: Literal["drawn", "true", "shuffled"] = Field(
+        description="prompts are made of the `drawn` masks; only to compare: of the `true` ones, or of masks that were"
+        " drawn for other expressions of the task"
+    )
+
+
 class Subject(Section):
     """What grounding is learned on."""
 
@@ -125,6 +172,9 @@ class Grounding(parameters.Common, Subject):
     refcoco: Refcoco
     folder: Folder
     scenes: Scenes
+    mask_vae: MaskVae
+    generator: Generator
+    drawings: Drawings
 
 
 GROUNDING = Schema(declared(Grounding), {"stream.margin": 0, "patch_dropout": 0.0, "loss.retrieval_form": "unique"})

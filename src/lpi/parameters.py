@@ -26,6 +26,9 @@ PARAMS_FILE = Path("params.yaml")
 DETECTOR = "detector"  # the parameter that only grounding has
 BY_OBJECTS = ("area", "count", "single")  # values of stream.assignment that take the tasks from the objects
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
+OF_DETECTORS = ("clip-adapter", "diffprompt", "diffprompt-lpi", "fedtpg", "linear-probe")  # in grounding alone
+METHOD = "what is learned along the stream"
+OF_RETRIEVAL = tuple(name for name in METHODS if name not in OF_DETECTORS)
 
 
 class ParameterError(UserError, ValueError):
@@ -47,7 +50,6 @@ def _spelled_number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_spelled_number), Field(allow_inf_nan=False)]
-Method = Literal[METHODS]  # type: ignore[valid-type]  # the names of the files
 
 
 class Prompts(Section):
@@ -249,7 +251,7 @@ class Scenes(Section):
 class Common(Section):
     """What both pipelines read."""
 
-    method: Method = Field(description="what is learned along the stream")
+    method: Literal[METHODS] = Field(description=METHOD)  # type: ignore[valid-type]  # the names of the files
     seed: int = Field(ge=0, le=2**31 - 1, description="seed of training (prompts, batches); the data has its own")
     rank: int = Field(
         ge=0, le=1024, description="rank r of the prompts' factors; 0 = full-rank prompts, which need loss.task=0"
@@ -294,6 +296,7 @@ class Subject(Section):
 class Retrieval(Common, Subject):
     """All of params.yaml but the sections of methods and the table `tasks`; docs/parameters.md shows it."""
 
+    method: Literal[OF_RETRIEVAL] = Field(description=METHOD)  # type: ignore[valid-type]
     loss: RetrievalLoss
     routing: RetrievalRouting
     precision: Literal["fp32", "bf16"] = Field(
@@ -393,6 +396,11 @@ class Schema:
     parameters: Mapping[str, Parameter]
     constants: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that the pipeline has; each may have a section of its own."""
+        return self.parameters["method"].choices
+
 
 GENERAL = declared(Retrieval)
 RETRIEVAL = Schema(GENERAL)
@@ -450,7 +458,7 @@ class Parameters(Mapping[str, Any]):
 
     def _of_method(self, name: str, value: Any) -> Any:
         section, dot, _ = name.partition(".")
-        if section not in METHODS:
+        if section not in self.schema.methods:
             raise unknown(self.source, name, self.schema.parameters)
         if not dot:
             raise ParameterError(f"{self.source}: {name} must be a section of parameters, or {{}}, not {value!r}")

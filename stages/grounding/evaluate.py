@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lpi.continual.keys import load_keys
+from lpi.continual.loading import load_pairs
 from lpi.continual.ranks import FROZEN, METHOD, ORACLE
 from lpi.continual.state import drop_states, states_after
-from lpi.data.stream import TaskData, load_features
+from lpi.data.stream import load_features
 from lpi.grounding.evaluation import evaluate_routings, frozen_found
 from lpi.grounding.measures import Found
 from lpi.grounding.pairs import Pairs
@@ -41,14 +42,15 @@ def write_rows(rows: dict[str, list[Found]], pairs: Pairs, names: list[str]) -> 
 def main(parameters: Parameters) -> None:
     tasks, split = load_chain(), parameters["evaluation.split"]
     names = json.loads((DATA / "stream" / "stream.json").read_text("utf-8"))["names"]
-    system = detector_of(load_system(parameters, device_from_environment()))
+    device = device_from_environment()
+    system = detector_of(load_system(parameters, device))
     method = create_method(parameters, system)
     pairs = Pairs.build(
-        [TaskData.load(DATA / "stream" / split / task) for task in tasks],
+        [load_pairs(split, task, method, parameters, device) for task in tasks],
         [load_features(DATA / "features", split, task) for task in tasks],
     )
     criteria = [parameters[f"evaluation.{name}"] for name in ("criterion", "nms", "span")]
-    searcher = Searcher(system, device_from_environment(), *criteria)
+    searcher = Searcher(system, device, *criteria)
     routing = PairRouting.of(parameters, load_keys(DATA / "keys", tasks))
     drop_states(STATES, tasks)
     routings = {METHOD: routing, ORACLE: replace(routing, oracle=True)}

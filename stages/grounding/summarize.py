@@ -8,9 +8,11 @@ from pathlib import Path
 from lpi.continual.ranks import FROZEN, METHOD, ORACLE
 from lpi.continual.uncertainty import interval
 from lpi.data.stream import TaskData
+from lpi.diffusion.sheet import Sheet
 from lpi.grounding.figures import Example, box_sheet
+from lpi.grounding.mask_figures import draw_sheet
 from lpi.grounding.measures import Found
-from lpi.grounding.page import page
+from lpi.grounding.page import mask_page, page
 from lpi.grounding.results import group_rows, load_matrices, load_results
 from lpi.grounding.stream import BOXES, ROUTED_BY, load_last
 from lpi.grounding.summary import summarise
@@ -21,7 +23,7 @@ from lpi.report.matrices import Floats, read_matrix
 from lpi.report.page import bounded
 from lpi.report.results import Results
 from lpi.report.summary import lower, seen_recall
-from lpi.report.tables import recall_rows, stream_rows, write_rows
+from lpi.report.tables import read_rows, recall_rows, stream_rows, write_rows
 from lpi.report.training import Trained
 from lpi.runtime.errors import plain_errors
 
@@ -65,6 +67,15 @@ def draw_examples(found: dict[str, Found], parts: list[TaskData], names: list[st
     box_sheet(examples, PLOTS / "boxes.png", "The first expression of every task, and the best box found for it")
 
 
+def report_masks(split: str) -> str:
+    """What drawn masks are worth, in Markdown, and pictures of some; nothing where none were drawn."""
+    drawings = DATA / "drawings"
+    if not (drawings / "quality.csv").exists():
+        return ""
+    draw_sheet(Sheet.load(drawings / "sheet.npz"), PLOTS / "masks.png")
+    return mask_page(read_rows(drawings / "quality.csv"), split)
+
+
 def main(parameters: Parameters) -> None:
     tasks = load_chain()
     names = json.loads((DATA / "stream" / "stream.json").read_text("utf-8"))["names"]
@@ -76,7 +87,8 @@ def main(parameters: Parameters) -> None:
     models = matrices[METHOD], matrices[FROZEN], matrices[ORACLE]
     summary = summarise(*models, confusion, facts["parameters_per_task"], results.draws)
     (METRICS / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
-    (METRICS / "report.md").write_text(page(summary, parameters["method"], len(tasks)), "utf-8")
+    told = page(summary, parameters["method"], len(tasks)) + report_masks(parameters["evaluation.split"])
+    (METRICS / "report.md").write_text(told, "utf-8")
 
     trained = Trained(DATA / "states", tasks, names)
     stream = zip(stream_rows(results), trained.kept, strict=True)

@@ -14,12 +14,6 @@ from lpi.runtime.startup import import_open_clip
 OUT = Path("data/parameters.txt")
 
 
-def room(parameters: Parameters, detector: Detector) -> Room:
-    """How many prompts the detector takes, placed as the parameters say."""
-    names = parameters["detector"], parameters["prompts.placement"]
-    return Room.of_detector(*names, detector.layers, detector.room(), detector.multiple)
-
-
 DRAWINGS = (
     "warning: the embedded detector knows drawings only, and is of little use for photographs;"
     " for these add -S detector=IDEA-Research/grounding-dino-tiny (its weights are downloaded)"
@@ -51,7 +45,7 @@ def main() -> None:
     parameters = checked(load_parameters(schema=GROUNDING))
     names = parameters["detector"], parameters["prompts.placement"], parameters["prompts.deep"]
     detector = load_detector(*names)
-    check_room(parameters, room(parameters, detector))
+    check_room(parameters, Room.of_detector(parameters["detector"], detector))
     check_span(parameters, detector)
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages

@@ -71,6 +71,7 @@ class PairBatches:
         images: (n, H, W, 3) uint8, `margin` pixels larger on every side than what is cropped from them.
         tokens: (m, context) int64.
         boxes: (m, 4) of what the texts name, or None.
+        drawn: what was drawn of it, or None.
         owners: (m,) int64, the image row of every caption.
         margin: 0 where nothing is cropped.
         normalise: see above.
@@ -92,6 +93,7 @@ class PairBatches:
         self.images = torch.from_numpy(np.array(data.images)).to(device)
         self.tokens = torch.from_numpy(data.tokens).long().to(device)
         self.boxes = None if data.boxes is None else torch.from_numpy(data.boxes).to(device)
+        self.drawn = data.drawn
         self.owners, self._owners = data.owners, torch.from_numpy(data.owners).to(device)
         self._order = data.owners, parameters["batch_size"]
         self._unique = parameters["loss.retrieval_form"] == "unique"
@@ -114,7 +116,10 @@ class PairBatches:
         """A batch that `draw` gave, or a part of it."""
         pixels = self.images[self._owners[rows]]
         images = self.normalise(crops(pixels, self.margin, starts) if self.margin else pixels)
-        return Batch(images, self.tokens[rows], None if self.boxes is None else self.boxes[rows])
+        boxes = None if self.boxes is None else self.boxes[rows]
+        return Batch(
+            images, self.tokens[rows], boxes, None if self.drawn is None else self.drawn.load(rows, images.device)
+        )
 
     def pick(self, features: Answers, rows: Tensor) -> Answers:
         """Features of all images (n, E) and captions (m, E) -> those of the pairs, (B, E) each."""

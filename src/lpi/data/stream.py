@@ -1,9 +1,9 @@
 """The stream of tasks: images as one uint8 array per task and split, captions as token ids."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lpi.data.errors import DataError
 
@@ -11,6 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 MODALITIES = ("image", "text")
+
+
+class PerItem(Protocol):
+    """Something that every text of a task has, such as a drawn mask, and that is loaded when it is needed."""
+
+    def load(self, rows: Any, device: Any) -> Any:
+        """Of the texts in these rows, as a tensor on the device."""
+
+    def under(self, task: int) -> Any:
+        """As it is under the prompts of a task."""
+
+    def joined(self, others: "list[Any]") -> Any:
+        """With that of further tasks, as one."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class TaskData:
         shares: (m,) float32 how much of the whole picture each box covers; None in retrieval.
         roots: of each expression, from and to which character the words lie that name the object without what is said
             of it; None where that is not known.
+        drawn: masks that were drawn for each expression; None where none were.
     """
 
     images: npt.NDArray[np.uint8]
@@ -38,6 +52,7 @@ class TaskData:
     kinds: list[str] | None = None
     shares: npt.NDArray[np.float32] | None = None
     roots: list[list[tuple[int, int]]] | None = None
+    drawn: PerItem | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "TaskData":
@@ -75,7 +90,12 @@ class TaskData:
             [root for part in parts for root in part.roots or [[]] * len(part.tokens)]
             if any(part.roots for part in parts)
             else None,
+            drawn[0].joined(drawn[1:]) if (drawn := [part.drawn for part in parts if part.drawn is not None]) else None,
         )
+
+    def under(self, task: int) -> "TaskData":
+        """The same under the prompts of a task, which what was drawn may depend on."""
+        return self if self.drawn is None else replace(self, drawn=self.drawn.under(task))
 
     def positives(self) -> list[npt.NDArray[np.int64]]:
         """Caption rows of every image, the positives of image-to-text retrieval."""

@@ -125,7 +125,7 @@ def evaluate_routings(
 
 def _search(searcher: Searcher, method: Method, pairs: Pairs, of: int, task: int, rows: Rows) -> Found:
     """What is found for some pairs of the task `of` under the prompts of `task`."""
-    return searcher.find(pairs.parts[of], rows, lambda batch: method.answers(batch, task))
+    return searcher.find(pairs.parts[of].under(task), rows, lambda batch: method.answers(batch, task))
 
 
 def frozen_found(pairs: Pairs, searcher: Searcher) -> Found:

@@ -1,10 +1,18 @@
 """grounding/metrics/report.md: the few numbers of the summary that people look at first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lpi.grounding.stream import BOXES
 from lpi.report.page import ROWS, bounded, table
+
+MASKS = {  # column of the table of drawn masks -> its name
+    "pointing": "points right",
+    "chance": "any pixel",
+    "largest": "largest object",
+    "frozen": "no prompts",
+    "iou": "IoU",
+}
 
 
 def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
@@ -34,6 +42,29 @@ def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
             f"Parameters per task: {summary['parameters_per_task']:,}.",
             "Brackets are 95 % intervals over test images. docs/protocol.md defines the measures;"
             " grounding/metrics/summary.json has all of them.",
+            "",
+        ]
+    )
+
+
+def mask_page(rows: Sequence[Mapping[str, str]], split: str) -> str:
+    """What drawn masks are worth by themselves, in Markdown: all expressions, each kind, each task.
+
+    Args:
+        rows: of the table that the stage `drawings` leaves.
+        split: whose masks.
+    """
+    own = [row for row in rows if row["split"] == split]
+    told = [[row["name"] or "all", row["expressions"], *(f"{float(row[name]):.1f}" for name in MASKS)] for row in own]
+    return "\n".join(
+        [
+            "",
+            "## Drawn masks",
+            "",
+            *table([["percent", "expressions", *MASKS.values()], *told]),
+            "",
+            "How often the brightest pixel of a mask lies in the true box, beside any pixel, the centre of the"
+            " picture's largest object, and the centre of the box that is found without prompts; and the masks' IoU.",
             "",
         ]
     )

@@ -63,7 +63,8 @@ class Searcher:
             torch.from_numpy(np.array(values)).to(self.device)
             for values in (data.images[data.owners[rows]], data.tokens[rows], data.boxes[rows])
         )
-        return Batch(self.system.normalise(images), tokens.long(), boxes)
+        drawn = None if data.drawn is None else data.drawn.load(rows, self.device)
+        return Batch(self.system.normalise(images), tokens.long(), boxes, drawn)
 
     def _judged(self, data: TaskData, rows: Rows, answers: Callable[[Batch], Answers]) -> Found:
         batch = self.batch(data, rows)

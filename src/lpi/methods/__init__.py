@@ -7,11 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lpi.methods.common.base import Method
 from lpi.parameters import METHODS, ParameterError, Parameters, check_order, leaves, load_chain
 from lpi.systems.base import System
+
+if TYPE_CHECKING:  # retrieval has no detectors
+    from lpi.models.detectors.base import Detector
 
 
 def method_class(name: str) -> type[Method]:
@@ -90,12 +93,10 @@ class Room:
         return cls(f"backbone {name}", layers, context - 3, why)
 
     @classmethod
-    def of_detector(
-        cls, name: str, placement: str, layers: int, tokens: int, multiple: Callable[[int], int] = lambda depth: 1
-    ) -> "Room":
-        """That of a detector which takes so many where prompts enter at this `prompts.placement`."""
-        model = f"detector {name} with prompts.placement={placement}"
-        return cls(model, layers, tokens, prefixes=False, multiple=multiple)
+    def of_detector(cls, name: str, detector: "Detector") -> "Room":
+        """That of the detector of this name, which was loaded with a `prompts.placement`."""
+        model = f"detector {name} with prompts.placement={detector.placement}"
+        return cls(model, detector.layers, detector.room(), prefixes=False, multiple=detector.multiple)
 
 
 def checked(parameters: Parameters) -> Parameters:
@@ -160,12 +161,12 @@ def check_room(parameters: Parameters, room: Room) -> None:
 
 
 def check_sections(parameters: Parameters) -> None:
-    """Check the sections of all methods, whichever is chosen.
+    """Check the sections of all methods that the pipeline has, whichever is chosen.
 
     Raises:
         ParameterError: a section has a wrong value or an unknown name, or lacks a parameter.
     """
-    for name in METHODS:
+    for name in parameters.schema.methods:
         whole = parameters.with_section(name, method_class(name).Settings)
         for parameter, _ in leaves(method_class(name).Settings, f"{name}."):
             whole[parameter]

@@ -21,6 +21,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `write_rows` has written."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def stream_rows(results: Results) -> list[Row]:
     """One row per task: mean R@1 over the tasks seen after it, with the frozen model beside it.
 

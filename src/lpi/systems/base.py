@@ -19,11 +19,13 @@ class Batch(NamedTuple):
         images: (B, 3, H, W).
         tokens: (B, context).
         boxes: (B, 4) of what the text names: left, top, right, bottom relative to the image's side; None in retrieval.
+        drawn: (B, D, c, S, S) what was drawn of what the text names, for each prompted layer; None where nothing was.
     """
 
     images: Tensor
     tokens: Tensor
     boxes: Tensor | None = None
+    drawn: Tensor | None = None
 
 
 def same(part: Tensor) -> Tensor:

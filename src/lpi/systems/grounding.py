@@ -68,7 +68,10 @@ class Grounding(System):
     def answers(self, batch: Batch, prompts: Prompts = (None, None), prefixes: bool = False) -> Answers:
         if prefixes:
             raise TypeError("a detector takes its prompts as `prompts.placement` says, not as prefixes")
-        found = self.detector.detect(batch.images, batch.tokens, *prompts)
+        return self.as_answers(self.detector.detect(batch.images, batch.tokens, *prompts))
+
+    def as_answers(self, found: Detections) -> Answers:
+        """What the detector gave as answers."""
         self._extra = list(found.extra)
         return found.boxes, found.scores, *found.extra.values()
 

@@ -177,9 +177,8 @@ def _write_split(folder: Path, scenes: StickerScenes, split: str) -> Iterator[Re
             add_image(name, example.image)
             things = zip(example.scene.objects, example.boxes, example.masks, example.said, strict=True)
             for placed, box, mask, said in things:
-                if said:
-                    kinds, texts = zip(*said, strict=True)
-                    category = Category(placed.concept.noun, placed.concept.domain.name)
-                    left, top, width, height = map(float, box)
-                    place = (left, top, width, height)
-                    yield Referred(image_id, name, side, side, place, category, texts, kinds, run_lengths(mask))
+                texts, kinds = tuple(text for _, text in said), tuple(kind for kind, _ in said)
+                category = Category(placed.concept.noun, placed.concept.domain.name)
+                left, top, width, height = map(float, box)
+                place = (left, top, width, height)
+                yield Referred(image_id, name, side, side, place, category, texts, kinds, run_lengths(mask))

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ class Referred:
             turn.
         box: left, top, width, height in pixels of that picture; inside it, and of some area.
         category: what kind of object it is.
-        expressions: at least one, each names this object only.
+        expressions: each names this object only; an object without any is there, but nobody asks for it.
         kinds: what each expression tells the object by, such as "name"; empty where that is not known.
-        mask: which pixels are the object's, as `lpi.data.runs.run_lengths`; empty where that is not known. For other
-            programs: `read_referred` leaves it out.
+        mask: which pixels are the object's, as `lpi.data.runs.run_lengths`; empty where that is not known.
         roots: of every expression, its words that name the object without what is said of it; empty where that is not
             known.
+        largest: box of the largest object of the picture, as far as they are known; `read_referred` finds it.
     """
 
     image_id: int
@@ -52,6 +52,7 @@ class Referred:
     kinds: tuple[str, ...] = ()
     mask: tuple[int, ...] = ()
     roots: tuple[Spans, ...] = ()
+    largest: Box | None = None
 
 
 def check_box(box: Sequence[object], width: int, height: int, place: str) -> Box:
@@ -97,6 +98,8 @@ def write_referred(folder: Path, split: str, objects: Iterable[Referred], first:
         instances.append({"id": number, **common, "bbox": list(thing.box), "area": area, "iscrowd": 0, **shape})
         said = _sentences(thing, sentences)
         sentences += len(said)
+        if not said:
+            continue
         refs.append({"ref_id": number, "ann_id": number, **common, "file_name": thing.file_name, "sentences": said})
     listed = [{"id": n, "name": kind.name, "supercategory": kind.group} for kind, n in categories.items()]
     _save(folder, f"instances_{split}", {"images": [*images.values()], "annotations": instances, "categories": listed})
@@ -134,6 +137,7 @@ def read_referred(folder: Path, split: str) -> list[Referred]:
         images = {image["id"]: image for image in instances["images"]}
         categories = {kind["id"]: _category(kind) for kind in instances["categories"]}
         things = {thing["id"]: thing for thing in instances["annotations"]}
+        largest = _largest(instances["annotations"])
         found: list[Referred] = []
         for number, ref in enumerate(refs):
             place = f"{refs_path}: entry {number}"
@@ -141,10 +145,22 @@ def read_referred(folder: Path, split: str) -> list[Referred]:
             thing = things.get(ref["ann_id"])
             if thing is None or thing["image_id"] not in images or thing["category_id"] not in categories:
                 raise DataError(f"{place}: its object {ref['ann_id']} has no picture or category in {instances_path}")
-            found.append(_referred(ref, thing, images[thing["image_id"]], categories[thing["category_id"]], place))
+            image = images[thing["image_id"]]
+            made = _referred(ref, thing, image, categories[thing["category_id"]], place)
+            found.append(replace(made, largest=check_box(largest[image["id"]], made.width, made.height, place)))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{place} is not as `write_referred` writes it: {error!r}") from None
     return found
+
+
+def _largest(annotations: Iterable[dict[str, Any]]) -> dict[int, Any]:
+    """Id of a picture -> box of its largest object; the first of equally large ones."""
+    boxes: dict[int, Any] = {}
+    for thing in annotations:
+        known = boxes.setdefault(thing["image_id"], thing["bbox"])
+        if thing["bbox"][2] * thing["bbox"][3] > known[2] * known[3]:
+            boxes[thing["image_id"]] = thing["bbox"]
+    return boxes
 
 
 def read_categories(folder: Path, split: str) -> list[Category]:
@@ -188,5 +204,21 @@ def _referred(
         category,
         said,
         kinds if any(kinds) else (),
-        roots=roots if any(roots) else (),
+        _mask(thing, place),
+        roots if any(roots) else (),
     )
+
+
+def _mask(thing: dict[str, Any], place: str) -> tuple[int, ...]:
+    """The run lengths of an object's mask; none where it has none.
+
+    Raises:
+        DataError: they do not add up to the pixels of its picture; names the place.
+    """
+    shape = thing.get("segmentation")
+    if not shape:
+        return ()
+    counts, (height, width) = shape["counts"], shape["size"]
+    if sum(counts) != height * width or min(counts) < 0:
+        raise DataError(f"{place}: the run lengths of its mask do not make up {width} x {height} pixels")
+    return tuple(counts)

@@ -19,6 +19,7 @@ from lpi.data.split import Rules, Selection
 import numpy as np
 
 Box = tuple[float, float, float, float]
+EVERYTHING = "everything"  # the name of the task that all objects belong to
 SHOWN = 5  # expressions in a warning
 FitBox = Callable[[Box, int, int], Box]  # left, top, right, bottom in pixels, width, height -> in the stored square
 
@@ -31,21 +32,35 @@ class Picture(Item):
         size: width and height in pixels.
         boxes: of every expression, left, top, right and bottom in pixels.
         kinds, roots: of every expression, see `Referred`; empty ones where they are not known.
+        masks: of every object, see `Referred`; empty ones where they are not known.
+        largest: box of the picture's largest object, as `boxes`.
+        counts: of every object, how many of the expressions are its own.
     """
 
     size: tuple[int, int] = (0, 0)
     boxes: list[Box] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     roots: list[Spans] = field(default_factory=list)
+    masks: list[tuple[int, ...]] = field(default_factory=list)
+    largest: Box = (0.0, 0.0, 0.0, 0.0)
+    counts: list[int] = field(default_factory=list)
 
     def add(self, thing: Referred) -> None:
         """Add the expressions of an object."""
-        left, top, width, height = thing.box
         count = len(thing.expressions)
         self.captions += thing.expressions
-        self.boxes += [(left, top, left + width, top + height)] * count
+        self.boxes += [_corners(thing.box)] * count
+        self.largest = _corners(thing.largest or thing.box)
         self.kinds += thing.kinds or ("",) * count
         self.roots += thing.roots or ((),) * count
+        self.masks.append(thing.mask)
+        self.counts.append(count)
+
+
+def _corners(box: Box) -> Box:
+    """Left, top, width, height -> left, top, right, bottom."""
+    left, top, width, height = box
+    return left, top, left + width, top + height
 
 
 def pictures(things: Iterable[Referred]) -> list[Picture]:
@@ -80,10 +95,13 @@ def tasks_of(parts: Parts, groups: list[str], rule: str, count: int, embed: Embe
     Args:
         parts: all objects.
         groups: the super-categories.
-        rule: "cluster", of `count` clusters of the objects' expressions; else the super-categories.
+        rule: "cluster", of `count` clusters of the objects' expressions; "one", all are one task; else the
+            super-categories.
         count: how many clusters.
         embed: B expressions -> (B, E) features of unit length; asked only for "cluster".
     """
+    if rule == "one":
+        return [EVERYTHING], lambda thing: EVERYTHING
     if rule != "cluster":
         return groups, group_of
     items = {
@@ -149,7 +167,8 @@ def repeated_pictures(selection: Selection) -> dict[str, int]:
 
 
 def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
-    """Write boxes.npy, kinds.json, shares.npy and, where roots are known, roots.json, as `TaskData.load` reads them.
+    """Write boxes.npy, kinds.json, shares.npy and, where roots are known, roots.json, as `TaskData.load` reads
+    them, and masks.
 
     Args:
         folder: of a task.
@@ -166,6 +185,23 @@ def save_boxes(folder: Path, items: list[Item], fit_box: FitBox) -> None:
     roots = [root for item in found for root in item.roots]
     if any(roots):
         (folder / "roots.json").write_text(json.dumps(roots), "utf-8")
+    _save_masks(folder, found, fit_box)
+
+
+def _save_masks(folder: Path, found: list[Picture], fit_box: FitBox) -> None:
+    """Write masks.json and objects.npy, as `lpi.diffusion.masks.load_masks` reads them, and largest.npy: of every
+    expression, the box of the largest object of its picture, (m, 4) as boxes.npy.
+    """
+    masks = []
+    for item in found:
+        width, height = item.size
+        frame = fit_box((0.0, 0.0, float(width), float(height)), width, height)
+        masks += [{"counts": mask, "size": [height, width], "frame": frame} for mask in item.masks]
+    counts = [count for item in found for count in item.counts]
+    largest = [fit_box(item.largest, *item.size) for item in found for _ in item.captions]
+    np.save(folder / "largest.npy", np.array(largest, dtype=np.float32))
+    np.save(folder / "objects.npy", np.repeat(np.arange(len(masks)), counts))
+    (folder / "masks.json").write_text(json.dumps(masks), "utf-8")
 
 
 def _area(box: Box) -> float:

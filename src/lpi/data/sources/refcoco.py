@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from lpi.data.coco import SPLITS, ImageStore, Source, check_caption, data_home
 from lpi.data.errors import DataError
 from lpi.data.referring.division import shared_pictures
 from lpi.data.referring.format import Category, Referred, check_box, write_referred
 from lpi.data.sources import coco2014
+from lpi.data.sources.coco_masks import masks_of
 from lpi.data.sources.mdetr import Pair, by_object, read_mdetr
 from lpi.data.sources.refcoco_checks import check_disjoint, check_instances, other_counts
 from lpi.data.sources.refcoco_files import HOME, TESTS, provide, published_counts
@@ -23,9 +25,9 @@ def fetch(out: Path, dataset: str, test: str = ALL) -> None:
     """Fetch what is missing, write the objects by split and `source.json` to `out`, and print every warning.
 
     The annotations lie in `data_home("refcoco")`: `finetune_DATASET_PART.json`, in the folder or below it, or the
-    archive of them. If `DATASET/instances.json` of UNC lies there, every object is compared with it. The photos are
-    shared with the data set `coco`: `train2014.zip` or the folder `train2014` in `data_home("coco")`. Tasks are the
-    super-categories of the objects. Photos and boxes stay as stored.
+    archive of them. If `DATASET/instances.json` of UNC lies there, every object is compared with it, and has its mask.
+    The photos are shared with the data set `coco`: `train2014.zip` or the folder `train2014` in `data_home("coco")`.
+    Tasks are the super-categories of the objects. Photos and boxes stay as stored.
 
     Args:
         out: the fetched data.
@@ -42,11 +44,14 @@ def fetch(out: Path, dataset: str, test: str = ALL) -> None:
     read = {part: read_mdetr(path) for part, path in files.items()}
     pairs = {part: found for part, (found, _) in read.items()}
     check_disjoint(pairs)
+    masks: dict[int, tuple[int, ...]] = {}
     if (instances := home / dataset / "instances.json").exists():
         check_instances(pairs, instances)
+        sizes = {pair.ann_id: (pair.width, pair.height) for found in pairs.values() for pair in found}
+        masks = masks_of(instances, sizes)
     unused = Unused()
     objects = {
-        split: [thing for part in parts for thing in objects_of(*read[part], unused)]
+        split: [thing for part in parts for thing in objects_of(*read[part], unused, masks)]
         for split, parts in division.items()
     }
     _provide_photos(objects)
@@ -103,8 +108,15 @@ class Unused:
         return [f"{what}: {some(places, 2)}" for what, places in kinds.items() if places]
 
 
-def objects_of(pairs: Sequence[Pair], categories: Mapping[int, Category], unused: Unused) -> list[Referred]:
+def objects_of(
+    pairs: Sequence[Pair],
+    categories: Mapping[int, Category],
+    unused: Unused,
+    masks: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+) -> list[Referred]:
     """The objects of a part; what cannot be used is left out and noted.
+
+    masks: object -> its mask, as far as they are known.
 
     Raises:
         DataError: see `by_object`.
@@ -124,7 +136,8 @@ def objects_of(pairs: Sequence[Pair], categories: Mapping[int, Category], unused
             said_of = tuple(check_caption(text, place, "expression") for text, place in texts)
             photo, category = (own[0].image_id, f"{PHOTOS}/{own[0].file_name}"), categories[own[0].category_id]
             roots = tuple(pair.root for pair in own if pair.expression.strip())
-            found.append(Referred(*photo, own[0].width, own[0].height, box, category, said_of, roots=roots))
+            size, mask = (own[0].width, own[0].height), masks.get(own[0].ann_id, ())
+            found.append(Referred(*photo, *size, box, category, said_of, mask=mask, roots=roots))
     return found
 
 

@@ -45,6 +45,7 @@ class Method(nn.Module, ABC):
         tasks: the number of tasks finished, or begun.
         modalities: those of `MODALITIES` whose prompts are used (`used`).
         prefixes: its prompts are keys and values (see `System.answers`).
+        draws: its prompts are made of masks that were drawn for every pair (`Batch.drawn`).
         reference: vision and text prompts, fixed during a task, under which `losses` needs the answers to the batch
             (None in their place: the plain model); None if it needs none. Where it can, training makes them once.
         system: the frozen model, and what it is trained for.
@@ -62,6 +63,7 @@ class Method(nn.Module, ABC):
     routed = True
     offline = False
     prefixes = False
+    draws = False
     reference: Prompts | None = None
     candidates: list[int] | None = None
     start: Start | None = None

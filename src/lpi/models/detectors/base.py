@@ -1,7 +1,8 @@
 """What every frozen detector offers: it finds the object that an expression names, with or without prompts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 Box = tuple[float, float, float, float]
+Layer = Callable[[Tensor], Tensor]
 Spans = Sequence[Sequence[int]]  # those of `lpi.data.referring.format`, also as JSON has them
 
 
@@ -27,6 +29,20 @@ class Detections:
     boxes: Tensor
     scores: Tensor
     extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@contextmanager
+def outputs_through(functions: Mapping[nn.Module, Layer]) -> Iterator[None]:
+    """While it is entered, the output of each module goes through its function."""
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, output, function=function: function(output))
+        for module, function in functions.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Detector(nn.Module, ABC):
@@ -118,6 +134,36 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features of expressions without prompts, (B, context) -> (B, E_t) of unit length, for routing."""
+
+    @abstractmethod
+    def encode_words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What the text tower says of each token, without prompts.
+
+        Returns:
+            (B, T, d_t) for expressions of at most T tokens, and which of these are there, (B, T) bool.
+        """
+
+    @abstractmethod
+    def head(self) -> list[str]:
+        """Names of the parameters that make boxes and scores of features: what a linear probe trains."""
+
+    @property
+    @abstractmethod
+    def compared_widths(self) -> tuple[int, int]:
+        """Widths of what `adapted` is given, of pictures and of expressions."""
+
+    @abstractmethod
+    def adapted(self, vision: Layer, text: Layer) -> AbstractContextManager[None]:
+        """While it is entered, what places of pictures and expressions are compared by goes through these functions.
+
+        vision, text: (..., E) -> the same shape, of places and of expressions or their tokens.
+        """
+
+    def forward(
+        self, images: Tensor, tokens: Tensor, vision: Tensor | None = None, text: Tensor | None = None
+    ) -> Detections:
+        """`detect`, for `torch.func.functional_call`."""
+        return self.detect(images, tokens, vision, text)
 
     @abstractmethod
     def detect(

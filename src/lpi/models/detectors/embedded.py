@@ -7,12 +7,14 @@ Every patch of the picture is a candidate: its embedding is compared with that o
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lpi.encoder import Added, PromptedCLIP, freeze
-from lpi.models.detectors.base import Box, Detections, Detector
+from lpi.models.detectors.base import Box, Detections, Detector, Layer
 from lpi.models.detectors.patches import box_terms, inside, mass_loss, overlapping, patch_distillation
 from lpi.models.detectors.square import fit_square, fit_square_box
 from lpi.models.wordpieces import SpellingTokenizer
@@ -188,6 +190,7 @@ class Embedded(Detector):
         known = np.zeros(tokenizer.vocab_size, bool)
         known[vocabulary.numpy()] = True
         self.tokenizer = SpellingTokenizer(tokenizer, known)
+        self._adapters: tuple[Layer, Layer] | None = None
 
     @classmethod
     def load(cls, placement: str = "insert", deep: str = "add", folder: Path | None = None) -> "Embedded":
@@ -243,13 +246,36 @@ class Embedded(Detector):
     def encode_text(self, tokens: Tensor) -> Tensor:
         return self.model.encoder.encode_text(tokens)
 
+    def encode_words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.encoder.encode_words(tokens)
+
+    def head(self) -> list[str]:
+        """The projections of both towers, the last layer of the box head, and the scale of scores."""
+        parts = ("model.clip.visual.proj", "model.clip.text_projection", "model.box_head.narrow", "model.log_scale")
+        return [name for name, _ in self.named_parameters() if name.startswith(parts)]
+
+    @property
+    def compared_widths(self) -> tuple[int, int]:
+        return self.feature_widths
+
+    @contextmanager
+    def adapted(self, vision: Layer, text: Layer) -> Iterator[None]:
+        self._adapters = vision, text
+        try:
+            yield
+        finally:
+            self._adapters = None
+
     def detect(
         self, images: Tensor, tokens: Tensor, vision: Tensor | None = None, text: Tensor | None = None
     ) -> Detections:
         patches = self.model.encoder.encode_patches(images, **self._placed(vision, corner=True))
         texts = self.model.encoder.encode_text(tokens, **self._placed(text, corner=False))
-        scores = self.model.scores(self.model.embed(patches), texts)
-        return Detections(self.model.boxes(patches), scores)
+        embedded = self.model.embed(patches)
+        if self._adapters is not None:
+            vision_adapter, text_adapter = self._adapters
+            embedded, texts = F.normalize(vision_adapter(embedded), dim=-1), F.normalize(text_adapter(texts), dim=-1)
+        return Detections(self.model.boxes(patches), self.model.scores(embedded, texts))
 
     def _placed(self, prompts: Tensor | None, corner: bool) -> dict[str, Any]:
         """The prompts of a tower as its encoder takes them; nothing where there are none."""

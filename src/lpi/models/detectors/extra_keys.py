@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NAME = "lpi-extra-keys"  # the library treats names with "sdpa" or "flash" in a special way
-PROMPTS = "lpi_prompts"  # attribute of an attention module
+PROMPTS, SHIFTED = "lpi_prompts", "lpi_shifted"  # attributes of an attention module
 
 
 def install(model: Any) -> None:
@@ -31,21 +31,22 @@ def install(model: Any) -> None:
 
 
 @contextmanager
-def extra_keys(modules: Sequence[nn.Module], prompts: Sequence[Tensor]) -> Iterator[None]:
+def extra_keys(modules: Sequence[nn.Module], prompts: Sequence[Tensor], shifted: bool = False) -> Iterator[None]:
     """While it is entered, every attention module also sees its prompts.
 
     Args:
         modules: attention modules of models that `install` was called for, of width d.
         prompts: one for each module, (B, n, d). The batch of the module may be a multiple of B, such as the windows of
             B pictures, picture after picture; all windows of a picture see its prompts.
+        shifted: repeat a mistake of Diff-Prompt's released code (`_shift`).
     """
     for module, own in zip(modules, prompts, strict=True):
-        vars(module)[PROMPTS] = own
+        vars(module).update({PROMPTS: own, SHIFTED: shifted})
     try:
         yield
     finally:
         for module in modules:
-            del vars(module)[PROMPTS]
+            del vars(module)[PROMPTS], vars(module)[SHIFTED]
 
 
 def _attend(
@@ -58,7 +59,10 @@ def _attend(
     if prompts is not None:
         keys, values = _project(module, prompts, query)
         causal = settings.get("is_causal", getattr(module, "is_causal", False))
-        attention_mask = _extend(attention_mask, query.shape[2], prompts.shape[1], causal, query.device)
+        if vars(module)[SHIFTED] and attention_mask is not None:
+            attention_mask = _shift(attention_mask, prompts.shape[1])
+        else:
+            attention_mask = _extend(attention_mask, query.shape[2], prompts.shape[1], causal, query.device)
         key, value = torch.cat([key, keys], dim=2), torch.cat([value, values], dim=2)
     found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     return found
@@ -86,3 +90,13 @@ def _extend(mask: Tensor | None, length: int, extra: int, causal: bool, device: 
             return None
         mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     return F.pad(mask, (0, extra), value=mask.dtype == torch.bool)
+
+
+def _shift(mask: Tensor, extra: int) -> Tensor:
+    """What the released code of Diff-Prompt takes for `_extend`: prompts come last, but their zeros come first.
+
+    The pair of tokens i and j gets what belongs to i - n and j - n for n prompts.
+
+    mask: (..., S, S), position bias and mask of a window -> (..., S, S + n).
+    """
+    return F.pad(mask, (extra, 0, extra, 0))[..., : mask.shape[-2], :]

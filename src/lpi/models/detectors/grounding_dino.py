@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from lpi.encoder import freeze, per_sample
 from lpi.models.detectors.added import added, to_corner, to_first
-from lpi.models.detectors.base import Box, Detections, Detector, Spans
+from lpi.models.detectors.base import Box, Detections, Detector, Layer, Spans, outputs_through
 from lpi.models.detectors.extra_keys import extra_keys, install
 from lpi.models.detectors.patches import patch_distillation
 from lpi.models.detectors.pretrained import load_pretrained
@@ -69,6 +69,10 @@ class GroundingDino(Detector):
     `normalise`, `detect` and the features also take pictures of another shape and size, (B, H, W, 3), without padding
     or with it at the right and at the bottom. They must be large enough for the queries and, with "add", the prompts.
 
+    Attributes:
+        shifted_bias: whether Swin's position bias is that of other keys, as in Diff-Prompt's released code; see
+            `extra_keys`.
+
     Args:
         model: a `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection` of transformers.
         tokenizer: of bert-base-uncased; a fast tokenizer of transformers.
@@ -82,6 +86,7 @@ class GroundingDino(Detector):
 
     placements = ("kv", "add")
     scores_words = True
+    shifted_bias = False
 
     def __init__(self, model: Any, tokenizer: Any, placement: str = "kv", size: int = SIDE):
         super().__init__()
@@ -235,7 +240,11 @@ class GroundingDino(Detector):
         return _mean(features.flatten(2).transpose(1, 2), shown.flatten(1))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """The mean over BERT's outputs for the words, (B, E_t), of unit length.
+        """The mean over BERT's outputs for the words, (B, E_t), of unit length."""
+        return _mean(*self.encode_words(tokens))
+
+    def encode_words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """BERT's outputs.
 
         [CLS] and [SEP] see only themselves in this model, so their outputs are the same for all expressions, and the
         stop would count as much as a word: they are left out, as padding is.
@@ -246,8 +255,28 @@ class GroundingDino(Detector):
 
         tokens = _trim(tokens)
         mask, positions = masks_of_phrases(tokens, self.model.model.special_tokens)
-        hidden = self.model.model.text_backbone(tokens, mask[:, None], torch.zeros_like(tokens), positions)
-        return _mean(hidden.last_hidden_state, _words(tokens))
+        hidden: Tensor = self.model.model.text_backbone(
+            tokens, mask[:, None], torch.zeros_like(tokens), positions
+        ).last_hidden_state
+        return hidden, _words(tokens)
+
+    def head(self) -> list[str]:
+        """The projection of words, and the heads that move boxes."""
+        parts = ("model.model.text_projection.", "model.bbox_embed.")
+        return [name for name, _ in self.named_parameters() if name.startswith(parts)]
+
+    @property
+    def compared_widths(self) -> tuple[int, int]:
+        return (self.model.config.d_model,) * 2
+
+    def adapted(self, vision: Layer, text: Layer) -> AbstractContextManager[None]:
+        """Before the two modalities meet: places of every level of the pyramid, and words."""
+
+        def of_maps(maps: Tensor) -> Tensor:
+            return vision(maps.movedim(1, -1)).movedim(-1, 1)
+
+        levels = self.model.model.input_proj_vision
+        return outputs_through({**dict.fromkeys(levels, of_maps), self.model.model.text_projection: text})
 
     def detect(
         self, images: Tensor, tokens: Tensor, vision: Tensor | None = None, text: Tensor | None = None
@@ -291,7 +320,7 @@ class GroundingDino(Detector):
         blocks = self._blocks[: len(prompts)]
         tokens = [_review(own, block.attention.q_proj.in_features) for own, block in zip(prompts, blocks, strict=True)]
         if self.placement == "kv":
-            return extra_keys([block.attention for block in blocks], tokens)
+            return extra_keys([block.attention for block in blocks], tokens, self.shifted_bias)
         return added(blocks, tokens, to_corner)
 
     def _with_text(self, prompts: list[Tensor]) -> AbstractContextManager[None]:

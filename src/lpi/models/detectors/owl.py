@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from lpi.encoder import freeze, per_sample
-from lpi.models.detectors.base import Box, Detections, Detector
+from lpi.models.detectors.base import Box, Detections, Detector, Layer, outputs_through
 from lpi.models.detectors.embedded import patch_centres
 from lpi.models.detectors.extra_keys import extra_keys, install
 from lpi.models.detectors.patches import box_terms, inside, mass_loss, patch_distillation
@@ -163,6 +163,26 @@ class Owl(Detector):
     def encode_text(self, tokens: Tensor) -> Tensor:
         """The projected end token, as CLIP's."""
         return F.normalize(self._towers.get_text_features(tokens.long()).pooler_output.float(), dim=-1)
+
+    def encode_words(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Start and end are among the tokens."""
+        tokens = tokens.long()
+        end = tokens.argmax(dim=1)  # its id is the largest
+        tokens = tokens[:, : int(end.max()) + 1]
+        hidden = self._towers.text_model(tokens).last_hidden_state
+        return hidden, torch.arange(tokens.shape[1], device=tokens.device) <= end[:, None]
+
+    def head(self) -> list[str]:
+        """The class head, and the last layer of the box head."""
+        parts = ("model.class_head.", "model.box_head.dense2.")
+        return [name for name, _ in self.named_parameters() if name.startswith(parts)]
+
+    @property
+    def compared_widths(self) -> tuple[int, int]:
+        return self.model.class_head.dense0.out_features, self._towers.text_projection.out_features
+
+    def adapted(self, vision: Layer, text: Layer) -> AbstractContextManager[None]:
+        return outputs_through({self.model.class_head.dense0: vision, self._towers.text_projection: text})
 
     def detect(
         self, images: Tensor, tokens: Tensor, vision: Tensor | None = None, text: Tensor | None = None

@@ -1,0 +1,25 @@
+"""Load the pairs of a task as a method needs them."""
+
+from pathlib import Path
+
+from lpi.data.stream import TaskData
+from lpi.methods.common.base import Method
+from lpi.parameters import Parameters
+
+import torch
+
+STREAM = Path("data/stream")
+
+
+def load_pairs(split: str, task: str, method: Method, parameters: Parameters, device: torch.device) -> TaskData:
+    """The pairs of a task, with the masks that were drawn for them where the method needs them.
+
+    Raises:
+        DataError: a stage has not left what is needed.
+    """
+    data = TaskData.load(STREAM / split / task)
+    if not method.draws:
+        return data
+    from lpi.diffusion.attach import with_drawings
+
+    return with_drawings(data, split, task, parameters, device)

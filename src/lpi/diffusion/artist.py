@@ -1,0 +1,84 @@
+"""The generator and the autoencoder at work: masks for the expressions of a task."""
+
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lpi.data.stream import TaskData
+from lpi.diffusion.conditions import conditions_of
+from lpi.diffusion.dit import MaskDiT
+from lpi.diffusion.masks import masks_of
+from lpi.diffusion.parts import load_generator, load_vae, made_with, mistakes, states_wanted
+from lpi.diffusion.presets import PRESETS
+from lpi.diffusion.sampling import draw, noise_of, schedule_of
+from lpi.diffusion.training import Items
+from lpi.diffusion.vae import decode, encode
+from lpi.parameters import Parameters
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VAE, GENERATOR = Path("data/mask_vae"), Path("data/generator")
+BATCH = 64
+
+
+class Artist:
+    """The autoencoder and the generator as it was after each task, or one for all, which draw for items."""
+
+    def __init__(self, parameters: Parameters, device: torch.device):
+        self.parameters, self.device = parameters, device
+        self.vae, _ = load_vae(VAE, device)
+        quirks = mistakes(parameters)
+        self.conditions = conditions_of(parameters, device, drawing=True)
+        these = made_with(self.conditions, VAE)
+        self.networks = [load_generator(part, these, device)[0] for part in sorted(GENERATOR.glob("*/"))]
+        kind: Any = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
+        self.schedule = schedule_of(kind, parameters["generator.prediction"])
+        self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
+        self.steps = int(parameters["drawings.steps"])
+        self.kept = sorted({*states_wanted(parameters, self.steps)})
+
+    def draw(self, network: MaskDiT, items: Items, names: list[bytes]) -> Tensor:
+        """The kept states of all items, (m, K, C, s, s), on the CPU."""
+        parts = []
+        for rows in torch.arange(len(names)).split(BATCH):
+            states = self.states(network, items, [names[row] for row in rows.tolist()], rows, self.steps)
+            parts.append(states[self.kept].transpose(0, 1).cpu())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def states(self, network: MaskDiT, items: Items, names: list[bytes], rows: Tensor, steps: int) -> Tensor:
+        """All states of the items in these rows, which have these names, (steps, B, C, s, s)."""
+        sizes, asked = network.sizes, items.condition(rows, self.device)
+        noise = noise_of(self.seed, names, (sizes.channels, sizes.side, sizes.side)).to(self.device)
+        return draw(partial(network, condition=asked), self.schedule, noise, steps)
+
+    @torch.no_grad()
+    def chosen(self, drawn: Tensor, true: Tensor) -> Tensor:
+        """What prompts are made of, like `drawn` (m, K, C, s, s), which with true masks (m, 1, S, S) may be theirs."""
+        if self.parameters["drawings.masks"] == "true":
+            latents = torch.cat([encode(self.vae, part.to(self.device)).cpu() for part in true.split(BATCH)])
+            return latents[:, None].expand_as(drawn)
+        if self.parameters["drawings.masks"] == "shuffled":
+            return drawn[torch.randperm(len(drawn), generator=torch.Generator().manual_seed(self.parameters["seed"]))]
+        return drawn
+
+    @torch.no_grad()
+    def decoded(self, latents: Tensor) -> Tensor:
+        """(m, C, s, s) -> (m, 1, S, S), on the CPU."""
+        return torch.cat([decode(self.vae, part.to(self.device)).cpu() for part in latents.split(BATCH)])
+
+
+def names_of(data: TaskData) -> list[bytes]:
+    """What tells the items apart: their pictures and expressions."""
+    pictures = [np.ascontiguousarray(image).tobytes() for image in data.images]
+    return [pictures[own] + text.encode() for own, text in zip(data.owners, data.captions, strict=True)]
+
+
+def true_masks(artist: Artist, split: str, task: str) -> Tensor:
+    """Of what each expression of a task means, (m, 1, S, S)."""
+    side = PRESETS[artist.parameters["mask_vae.size"]].side
+    found = masks_of(split, [task], side, artist.parameters["mask_vae.missing"])
+    return found.masks[found.objects]
