@@ -231,7 +231,7 @@ def test_a_tiny_search_runs_on_both_streams_and_has_nothing_to_do_afterwards(rep
 NOT_SEARCHED = {"frozen", "lpi-released"}  # without settings, and with those published
 PLACEMENTS = {"lpi-kv", "lpi-add"}
 BY_NAME = pytest.mark.parametrize("pipeline", [RETRIEVAL, GROUNDING], ids=lambda pipeline: pipeline.name)
-SEARCHED = [RETRIEVAL]  # whose results are there
+SEARCHED = [RETRIEVAL, GROUNDING]  # whose results are there
 
 
 @BY_NAME
@@ -280,7 +280,7 @@ def test_the_search_is_complete(pipeline):
     space, rows = pipeline.declaration("search"), read_rows(ROOT / pipeline.table("search"))
     for method, own in space["own"].items():
         assert search.missing(space, method, rows, pipeline) == [], method
-        trials = len(space["lr"]) + sum(map(len, own.values()))
+        trials = sum(map(len, {"lr": space["lr"], **own}.values()))
         for routing in search.Trial(method, "{}", "aspects", 0, pipeline).routings:
             tried = search.gains(rows, method, routing)
             assert [set(found) for found in tried.values()] == [set(pipeline.streams)] * trials, (method, routing)
