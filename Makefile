@@ -13,7 +13,8 @@ grounding: $(INSTALLED)
 
 # Diff-Prompt in the second pipeline, beside the committed run; docs/diffprompt.md says how to go back.
 diffprompt: $(INSTALLED)
-	cd grounding && export PATH="$(CURDIR)/$(BIN):$$PATH" && dvc exp run --name diffprompt --set-param method=diffprompt && dvc metrics diff
+	cd grounding && export PATH="$(CURDIR)/$(BIN):$$PATH" && { dvc exp remove --quiet diffprompt 2> /dev/null || true; } && \
+		dvc exp run --name diffprompt --set-param method=diffprompt && dvc metrics diff
 
 test: export OMP_NUM_THREADS := 1  # there are two test processes
 test: $(INSTALLED)

@@ -70,15 +70,15 @@ def test_an_epoch_has_every_pair_once():
     loaded = list(batches.loaded())
     assert (batches.items, batches.updates, len(loaded)) == (6, 4, 4)
     assert sorted(int(token) for batch in loaded for token in batch.tokens) == list(range(6))
-    for images, tokens, _ in loaded:
+    for images, tokens, *_ in loaded:
         assert images[:, 0, 0, 0].tolist() == [int(token) // 2 for token in tokens]
 
 
 def test_images_with_a_margin_are_cropped_anew_where_the_draw_says():
     batches = pair_batches(margin=1)
     for rows, starts in batches.draw():
-        images, tokens, boxes = batches.load(rows, starts)
-        assert boxes is None
+        images, tokens, boxes, drawn = batches.load(rows, starts)
+        assert boxes is None and drawn is None
         for image, row, (top, left), token in zip(images, rows, starts, tokens, strict=True):
             assert token == row
             whole = batches.images[row // 2].permute(2, 0, 1)

@@ -7,7 +7,7 @@ tests/test_study.py run some methods through DVC.
 import json
 import sys
 
-from lpi.parameters import METHODS
+from lpi.parameters import OF_RETRIEVAL
 
 import pytest
 from repository import STAGES, declared
@@ -63,7 +63,7 @@ ONE_SET = ("frozen", "joint", "shared", "l2p", "lpi+better")  # all tasks have t
 ROUTED = ("lpi", "sprompts", "dualprompt")
 IDLE = {"prompts.start": "neutral", "prompts.scale": 0.0, "prompt_length": 2, "lr": 1e-6}  # prompts that change nothing
 BASES = {
-    **{method: {"method": method} for method in METHODS},
+    **{method: {"method": method} for method in OF_RETRIEVAL},
     "lpi+oracle": {"routing.oracle": True},
     "sprompts+oracle": {"method": "sprompts", "routing.oracle": True},
     "lpi+bare": BARE,
@@ -106,7 +106,7 @@ def test_recall_is_measured(results, case):
     assert (routing == {"image": 100, "text": 100}) == case.endswith("+oracle")
 
 
-@pytest.mark.parametrize("case", METHODS)
+@pytest.mark.parametrize("case", OF_RETRIEVAL)
 def test_training_happens_where_it_should(results, case):
     """Joint prompts before the stream, frozen nowhere, all others in every task."""
     expected = {"frozen": [0, 0, 0], "joint": [1, 0, 0]}.get(case, [0, 1, 1])
@@ -125,7 +125,7 @@ def test_joint_prompts_do_not_change_along_the_stream(results):
     assert states[0] != results["shared"]["states"][0]  # trained before the first task
 
 
-@pytest.mark.parametrize("case", [method for method in METHODS if method not in ("frozen", "joint")])
+@pytest.mark.parametrize("case", [method for method in OF_RETRIEVAL if method not in ("frozen", "joint")])
 def test_every_task_leaves_another_state(results, case):
     assert len(set(results[case]["states"])) == 3
 
