@@ -11,7 +11,7 @@ from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
 from lpi.grounding.measures import measures
 from lpi.grounding.results import load_matrices
 from lpi.grounding.stream import BOXES, load_last
-from lpi.parameters import METHODS, Parameters
+from lpi.parameters import METHODS, OF_DETECTORS, Parameters
 
 import committed
 import documents
@@ -27,6 +27,7 @@ TRAIN = ["train@t00", "train@t01"]
 MASKS = ["mask_vae", "generator", "drawings"]
 PREFIXED = ("dualprompt",)  # methods that a detector does not take
 DRAWING = ("diffprompt", "diffprompt-lpi")
+MAY_CHANGE_NOTHING = ("better", *OF_DETECTORS)  # in so few updates; tests/test_detector_methods.py trains the latter
 TINY_DRAWING = {  # with these, masks are drawn in seconds
     "method": "diffprompt",
     "mask_vae.updates": 2,
@@ -285,7 +286,7 @@ def test_every_method_and_placement_runs(repository):
     assert set(results) == set(cases)
     for case, result in results.items():
         assert result["frozen_"] == results["frozen"][""], case
-        assert (result[""] == result["frozen_"]) == (case == "frozen") or case == "better", case
+        assert (result[""] == result["frozen_"]) == (case == "frozen") or case in MAY_CHANGE_NOTHING, case
         assert result["parameters"] > 0 or case == "frozen"
         assert result["kept"] == [case == "better"] * 2
     assert len({results[place]["oracle_"] for place in ("insert", "kv", "add")}) == 3
@@ -335,7 +336,7 @@ def test_stages_of_drawn_masks_need_only_what_they_declare_and_are_deterministic
 def test_a_generator_can_go_on_with_every_task(drawing):
     repository, _ = drawing
     repository.set({"method": "diffprompt-lpi", "generator.tasks": "each"})
-    repository.dvc("repro", "summarize")
+    repository.dvc("repro", "drawings")
     shapes = {
         split: np.load(repository.home / f"data/drawings/{split}/t01.npy").shape[:3] for split in ("train", "test")
     }

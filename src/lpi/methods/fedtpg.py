@@ -29,7 +29,7 @@ class PromptGenerator(nn.Module):
     def __init__(self, anchor: Tensor, width: int):
         super().__init__()
         count, own = anchor.shape
-        self.register_buffer("anchor", anchor)
+        self.register_buffer("anchor", anchor, persistent=False)  # the same for all tasks
         self.queries = nn.Parameter(0.02 * torch.randn(count, own))
         self.attention = nn.MultiheadAttention(own, HEADS, kdim=width, vdim=width, batch_first=True)
         self.norm = nn.LayerNorm(own)
