@@ -6,12 +6,14 @@ from lpi.grounding.search import Searcher
 from lpi.methods import create_method, method_class
 from lpi.models.detectors import load_detector
 from lpi.parameters import Parameters
+from lpi.systems.base import Batch
 from lpi.systems.grounding import Grounding
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 from test_prompted_detectors import TEXTS, data, settings
 from tiny_detectors import tiny_dino, tiny_owl
 
@@ -46,6 +48,30 @@ def test_a_linear_probe_starts_as_the_frozen_detector_and_changes_its_head_alone
     names = detector.head()
     assert names and len(names) == len(trained)
     assert set(names) <= {name for name, _ in detector.named_parameters()}
+
+
+def test_a_trained_probe_leaves_the_detector_as_it_is(detector_with_weights):
+    """Also where a part of it stands in two places, as the CLIP of the embedded detector does."""
+    detector = detector_with_weights
+    side = detector.fit(Image.new("RGB", (8, 8))).size[0]
+    images = detector.normalise(torch.arange(2 * side * side * 3, dtype=torch.uint8).view(2, side, side, 3))
+    tokens = torch.from_numpy(detector.tokenize(["the dog", "a red car"])).long()
+    learner, trained = begun("linear-probe", detector)
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    with torch.no_grad():
+        for value in trained:
+            value.add_(0.1)
+        plain = Grounding(detector).answers(Batch(images, tokens))
+        assert not torch.equal(learner.answers(Batch(images, tokens), 0)[1], plain[1])
+        again = Grounding(detector).answers(Batch(images, tokens))
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+    assert all(map(torch.equal, again, plain))
+
+
+@pytest.fixture(params=[*DETECTORS, "embedded"])
+def detector_with_weights(request, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return DETECTORS[request.param]() if request.param in DETECTORS else load_detector("embedded")
 
 
 def test_the_embedded_detector_has_a_head(monkeypatch):

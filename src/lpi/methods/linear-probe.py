@@ -31,5 +31,10 @@ class LinearProbe(PerTaskModule):
         return Head({name: value.detach() for name, value in detector.named_parameters() if name in wanted})
 
     def answers_by(self, module: nn.Module, batch: Batch) -> Answers:
-        found = torch.func.functional_call(self.system.detector, module(), (batch.images, batch.tokens))
+        """With the task's own weights in place of the detector's.
+
+        `tie_weights` would put them into a part that has two names twice, and leave them there.
+        """
+        given, inputs = module(), (batch.images, batch.tokens)
+        found = torch.func.functional_call(self.system.detector, given, inputs, tie_weights=False)
         return self.system.as_answers(found)
