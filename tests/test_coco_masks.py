@@ -1,7 +1,7 @@
 """Masks of COCO's annotations, beside naive ones."""
 
-import json
 import sys
+from pathlib import Path
 
 from lpi.data.errors import DataError
 from lpi.data.runs import run_lengths
@@ -58,13 +58,14 @@ def test_what_is_no_mask_is_refused_with_its_place(shape, message):
         decoded(shape, SIZE, "here")
 
 
-def test_masks_are_those_of_the_objects_that_are_asked_for(tmp_path):
+def test_masks_are_those_of_the_objects_that_are_asked_for():
     outside = [10, 10, 12, 10, 12, 12, 10, 12]
     shapes = {1: [SQUARE], 2: [SQUARE], 3: [outside], 4: []}
-    things = [{"id": number, "segmentation": shape} for number, shape in shapes.items()] + [{"id": 5}]
-    (path := tmp_path / "instances.json").write_text(json.dumps({"annotations": things}))
-    found = masks_of(path, dict.fromkeys((1, 3, 4, 5), SIZE))
+    things = [*({"id": number, "segmentation": shape} for number, shape in shapes.items()), {"id": 5}]
+    found = masks_of(things, dict.fromkeys((1, 3, 4, 5), SIZE), Path("instances.json"))
     assert found == {1: run_lengths(block(1, 4, 1, 5))}  # the others have none, or one outside the picture
+    with pytest.raises(DataError, match=r"instances.json: object 2: its mask has the size"):
+        masks_of([{"id": 2, "segmentation": {"counts": [48], "size": [8, 6]}}], {2: SIZE}, Path("instances.json"))
 
 
 def test_without_pycocotools_the_message_says_what_to_install(monkeypatch):

@@ -142,8 +142,10 @@ def test_prompts_can_be_made_of_other_masks_to_compare(masks):
     artist = object.__new__(Artist)
     artist.parameters, artist.device = {"drawings.masks": masks, "seed": 0}, CPU
     artist.vae, true = build_vae(VaeSizes((4, 8), 1, 3, 2, cell=2)), (torch.rand(5, 1, 8, 8) > 0.5).float()
-    drawn = torch.randn(5, 2, 3, 2, 2)
-    found = artist.chosen(drawn, true)
+    drawn, artist.kept = torch.randn(5, 2, 3, 2, 2), [0, 1]
+    artist.draw = lambda network, items, names: drawn if masks != "true" else pytest.fail("nothing is to be drawn")
+    found = artist.latents(None, None, [], true)
+    assert found.shape == drawn.shape
     if masks == "drawn":
         assert found is drawn
     elif masks == "true":

@@ -79,7 +79,7 @@ def draw_task(artist: Artist, searcher: Searcher, split: str, task: Task, found:
     data, own = TaskData.load(STREAM / split / task.name), min(task.number, len(artist.networks) - 1)
     items, true = described(artist.conditions, data), true_masks(artist, split, task.name)
     wanted = [own] if split == "train" else range(len(artist.networks))
-    made = {n: artist.chosen(artist.draw(artist.networks[n], items, names_of(data)), true) for n in wanted}
+    made = {n: artist.latents(artist.networks[n], items, names_of(data), true) for n in wanted}
     np.save(OUT / split / f"{task.name}.npy", torch.stack([*made.values()]).half().numpy())
     if split != "train":
         drawn = artist.decoded(made[own][:, -1])

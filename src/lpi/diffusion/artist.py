@@ -56,14 +56,15 @@ class Artist:
         return draw(partial(network, condition=asked), self.schedule, noise, steps)
 
     @torch.no_grad()
-    def chosen(self, drawn: Tensor, true: Tensor) -> Tensor:
-        """What prompts are made of, like `drawn` (m, K, C, s, s), which with true masks (m, 1, S, S) may be theirs."""
-        if self.parameters["drawings.masks"] == "true":
-            latents = torch.cat([encode(self.vae, part.to(self.device)).cpu() for part in true.split(BATCH)])
-            return latents[:, None].expand_as(drawn)
-        if self.parameters["drawings.masks"] == "shuffled":
-            return drawn[torch.randperm(len(drawn), generator=torch.Generator().manual_seed(self.parameters["seed"]))]
-        return drawn
+    def latents(self, network: MaskDiT, items: Items, names: list[bytes], true: Tensor) -> Tensor:
+        """What prompts are made of, (m, K, C, s, s): drawn by the network, or of the true masks (m, 1, S, S)."""
+        chosen = self.parameters["drawings.masks"]
+        if chosen == "true":
+            encoded = torch.cat([encode(self.vae, part.to(self.device)).cpu() for part in true.split(BATCH)])
+            return encoded[:, None].expand(-1, len(self.kept), -1, -1, -1)
+        drawn = self.draw(network, items, names)
+        order = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(self.parameters["seed"]))
+        return drawn[order] if chosen == "shuffled" else drawn
 
     @torch.no_grad()
     def decoded(self, latents: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
 """Masks of objects as COCO's annotations have them: polygons, or run lengths, plain or packed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lpi.data.coco import read_json
 from lpi.data.errors import DataError
 from lpi.data.runs import run_lengths
 
@@ -14,19 +13,22 @@ import numpy.typing as npt
 Size = tuple[int, int]  # width and height of a picture in pixels
 
 
-def masks_of(path: Path, sizes: Mapping[int, Size]) -> dict[int, tuple[int, ...]]:
+def masks_of(
+    annotations: Iterable[Mapping[str, Any]], sizes: Mapping[int, Size], path: Path
+) -> dict[int, tuple[int, ...]]:
     """The masks of some objects, as `lpi.data.runs.run_lengths`; without those that are not there, or empty.
 
     Args:
-        path: a file of COCO's annotations.
+        annotations: of COCO.
         sizes: object -> size of its picture.
+        path: the file of the annotations, for messages.
 
     Raises:
         DataError: `pycocotools` is missing, or a mask is not COCO's or of another size than its picture; names the
             object.
     """
     found = {}
-    for thing in read_json(path)["annotations"]:
+    for thing in annotations:
         number, shape = thing["id"], thing.get("segmentation")
         if number in sizes and shape and (mask := decoded(shape, sizes[number], f"{path}: object {number}")).any():
             found[number] = run_lengths(mask)

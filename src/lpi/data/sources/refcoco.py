@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from lpi.data.coco import SPLITS, ImageStore, Source, check_caption, data_home
 from lpi.data.errors import DataError
@@ -46,9 +45,9 @@ def fetch(out: Path, dataset: str, test: str = ALL) -> None:
     check_disjoint(pairs)
     masks: dict[int, tuple[int, ...]] = {}
     if (instances := home / dataset / "instances.json").exists():
-        check_instances(pairs, instances)
+        annotations = check_instances(pairs, instances)
         sizes = {pair.ann_id: (pair.width, pair.height) for found in pairs.values() for pair in found}
-        masks = masks_of(instances, sizes)
+        masks = masks_of(annotations, sizes, instances)
     unused = Unused()
     objects = {
         split: [thing for part in parts for thing in objects_of(*read[part], unused, masks)]
@@ -112,7 +111,7 @@ def objects_of(
     pairs: Sequence[Pair],
     categories: Mapping[int, Category],
     unused: Unused,
-    masks: Mapping[int, tuple[int, ...]] = MappingProxyType({}),
+    masks: Mapping[int, tuple[int, ...]],
 ) -> list[Referred]:
     """The objects of a part; what cannot be used is left out and noted.
 

@@ -58,13 +58,17 @@ def check_disjoint(parts: Parts) -> None:
         )
 
 
-def check_instances(parts: Parts, path: Path) -> None:
-    """Compare every object with UNC's `instances.json`, a cut of COCO's annotations.
+def check_instances(parts: Parts, path: Path) -> list[dict[str, Any]]:
+    """Compare every object with UNC's `instances.json`, a cut of COCO's annotations; returns those.
 
     Raises:
         DataError: the file is broken, lacks an object, or says another photo or category of it; names both files.
     """
-    known = _instances(path)
+    try:
+        annotations: list[dict[str, Any]] = read_json(path)["annotations"]
+        known = {thing["id"]: (thing["image_id"], thing["category_id"]) for thing in annotations}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} has an entry that is not COCO's: {error!r}") from None
     for pairs in parts.values():
         for pair in pairs:
             found = known.get(pair.ann_id)
@@ -75,12 +79,4 @@ def check_instances(parts: Parts, path: Path) -> None:
                     f"{pair.place}: object {pair.ann_id} is of photo {pair.image_id} and category {pair.category_id},"
                     f" but in {path} of photo {found[0]} and category {found[1]}"
                 )
-
-
-def _instances(path: Path) -> dict[int, tuple[int, int]]:
-    """Object -> photo and category."""
-    content: dict[str, Any] = read_json(path)
-    try:
-        return {thing["id"]: (thing["image_id"], thing["category_id"]) for thing in content["annotations"]}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path} has an entry that is not COCO's: {error!r}") from None
+    return annotations
