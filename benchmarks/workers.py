@@ -88,6 +88,13 @@ def in_common(ours: Settings, theirs: Settings, pipeline: Pipeline) -> int:
     return min(places, default=len(pipeline.stages))
 
 
+def made_of(pipeline: Pipeline) -> str:
+    """A digest of what data depend on besides their settings: other parameters, the code, the frozen model."""
+    code = sorted(path for folder in ("src", "stages") for path in (ROOT / folder).rglob("*.py"))
+    content = b"".join(path.read_bytes() for path in [pipeline.params, *code])
+    return sha256(f"{pipeline.name} {pipeline.weights()}".encode() + content).hexdigest()
+
+
 def without_bars() -> None:
     """Progress bars of several processes would mix; errors reach the main process in another way."""
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
@@ -110,6 +117,7 @@ class Workers:
         self._place = Path(self._temporary.name) if self._temporary else place.resolve()
         self._pool = ProcessPoolExecutor(self.jobs, get_context("spawn"), initializer=without_bars)
         self._folders: dict[str, Path] = {}
+        self._made_of = made_of(pipeline) if place else ""
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +147,7 @@ class Workers:
         missing = {key: how for key, how in wanted.items() if key not in self._folders}
 
         def fill(key: str, how: tuple[Settings, tuple[Path, int] | None]) -> Path:
-            folder = Path(self._place) / sha256(f"{self._pipeline.name} {key}".encode()).hexdigest()[:16]
+            folder = self._place / sha256(f"{self._made_of} {key}".encode()).hexdigest()[:16]
             if not (folder / COMPLETE).exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)

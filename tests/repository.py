@@ -241,6 +241,7 @@ def remake(repository: Checkout, stage: dict, fill: dict[str, str]) -> None:
         path = Path(module).relative_to(repository.folder).as_posix()
         if not path.endswith("__init__.py"):
             assert any(path == dep or path.startswith(f"{dep}/") for dep in deps), f"{path} is not declared"
-    for dep in deps if fill["${method}"] == "lpi" else ():  # other methods need other code
-        if dep.startswith("src/lpi/") and dep.endswith(".py") and not dep.startswith("src/lpi/diffusion/"):
+    for dep in deps:
+        drawing = dep.startswith("src/lpi/diffusion/")  # which methods with drawn masks load, and LPI does not
+        if dep.startswith("src/lpi/") and dep.endswith(".py") and drawing == (fill["${method}"] == "diffprompt"):
             assert str(repository.folder / dep) in loaded, f"{dep} is declared but not loaded"

@@ -129,7 +129,7 @@ def test_drawings_are_those_that_the_layers_need(tmp_path):
         with_drawings_of(part, "train", "t00", settings("diffprompt"), CPU, tmp_path)
     (folder / STATES).write_text('{"steps": 4, "kept": [1, 3]}')
     np.save(folder / "train" / "t00.npy", np.arange(12, dtype=np.float16).reshape(1, 6, 2, 1, 1, 1))
-    for changes, expected in (({"depth": 2}, [1, 1]), ({"depth": 1}, [1])):  # of two, the second has step 1.5
+    for changes, expected in (({"depth": 2}, [1, 1]), ({"depth": 1}, [1])):
         chosen = settings("diffprompt").changed({**changes, "diffprompt.layers": "one"})
         found = with_drawings_of(part, "train", "t00", chosen, CPU, tmp_path).drawn
         assert list(found.layers) == expected and found.decode is None

@@ -1,6 +1,7 @@
 """The evaluation of a stream of expressions, against one that looks for every pair anew and by itself."""
 
 import itertools
+from dataclasses import replace
 
 from lpi.continual.keys import TaskKeys
 from lpi.data.stream import TaskData
@@ -193,6 +194,33 @@ def test_a_pair_is_looked_at_once_per_route_and_routings_share_what_is_found(sys
         alone = evaluate_routings(states(Prompts(system)), pairs, {"": routing}, Searcher(system, CPU))[""]
         for row, other in zip(alone.rows, results[name].rows, strict=True):
             np.testing.assert_array_equal(row.rank, other.rank)
+
+
+def test_what_is_drawn_for_a_pair_is_that_of_its_route(system, pairs, keys):
+    class OfTask:
+        """A number for every pair, which is the task that it is loaded for."""
+
+        def __init__(self, task=None):
+            self.task = task
+
+        def under(self, task):
+            return OfTask(task)
+
+        def load(self, rows, device):
+            return torch.full((len(rows),), self.task)
+
+    class Method(Prompts):
+        def answers(self, batch, route):
+            assert batch.drawn.tolist() == [route] * len(batch.tokens)
+            return super().answers(batch, route)
+
+    drawn = replace(pairs, parts=[replace(part, drawn=OfTask()) for part in pairs.parts])
+    method, routing = Method(system), {"": PairRouting(keys, "text")}
+    found = evaluate_routings(states(method), drawn, routing, Searcher(system, CPU))[""]
+    plain = evaluate_routings(states(Prompts(system)), pairs, routing, Searcher(system, CPU))[""]
+    assert method.asked > 0
+    for row, other in zip(found.rows, plain.rows, strict=True):
+        np.testing.assert_array_equal(row.rank, other.rank)
 
 
 def test_with_known_tasks_exactly_nothing_is_forgotten(system, pairs, keys):

@@ -3,7 +3,9 @@
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from lpi.metrics import DIRECTIONS
 from lpi.parameters import Parameters, load_chain, load_parameters
@@ -14,6 +16,7 @@ import pipelines
 import pytest
 import streams
 import workers
+from drawn_streams import DRAWN
 from grounding_streams import GROUNDING
 from streams import Stream
 from workers import Workers
@@ -161,6 +164,64 @@ def test_items_are_measured_on_their_data_which_are_made_once(made, capfd):
     out, err = capfd.readouterr()
     assert re.fullmatch(r"1 of 3 after \d+ s\n2 of 3 after \d+ s\n3 of 3 after \d+ s\n1 of 1 after \d+ s\n", out)
     assert "not to be seen" not in err
+
+
+def test_data_can_be_kept_until_what_they_are_made_of_changes(made, tmp_path, monkeypatch):
+    for made_of, expected in (("one", 1), ("one", 1), ("another", 2)):
+        monkeypatch.setattr(workers, "made_of", lambda pipeline, made_of=made_of: made_of)
+        with Workers(jobs=1, place=tmp_path / "kept") as running:
+            ((_, (folder, size, *_)),) = running.results([("a", 6)], train_scenes, measured_in)
+        assert (len(made), size) == (expected, 6) and Path(folder).exists()
+
+
+def test_what_data_are_made_of_includes_code_parameters_and_weights(monkeypatch, in_the_repository, tmp_path):
+    before = workers.made_of(GROUNDING)
+    assert before == workers.made_of(GROUNDING) != workers.made_of(DRAWN)
+    other = tmp_path / "params.yaml"
+    other.write_text(GROUNDING.params.read_text() + "# another\n")
+    assert workers.made_of(replace(GROUNDING, folder=tmp_path)) != before
+    assert workers.made_of(replace(GROUNDING, weights=lambda: "other")) != before
+
+
+@pytest.mark.parametrize(
+    ("ours", "count"),
+    [
+        ({}, 8),
+        ({"drawings.steps": 4}, 7),
+        ({"drawings.steps": 4, "generator.updates": 1}, 6),
+        ({"diffprompt.released": "raw"}, 6),
+        ({"mask_vae.updates": 1}, 5),
+        ({"scenes.lie": 0.0, "drawings.steps": 4}, 0),
+        ({"method": "diffprompt-lpi"}, 0),
+    ],
+)
+def test_data_have_in_common_what_the_first_stages_make(ours, count):
+    stream = {"method": "diffprompt", "scenes.train": 500, "drawings.steps": 1}
+    assert len(DRAWN.stages) == 8
+    assert workers.in_common({**stream, **ours}, stream, DRAWN) == count
+    assert workers.in_common(stream, {**stream, **ours}, DRAWN) == count
+
+
+def test_stages_whose_outputs_are_the_same_do_not_run_again(monkeypatch, tmp_path, in_the_repository):
+    """Those of the others are their own."""
+    ran = []
+
+    def run(command, cwd, **_):
+        stage = Path(command[1]).stem
+        ran.append(stage)
+        (cwd / "data" / stage).mkdir()
+        (cwd / "data" / stage / "made").write_text(stage)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(workers.subprocess, "run", run)
+    first = workers.make_data({"stream.assignment": "one"}, tmp_path / "first", DRAWN)
+    assert [Path(stage).name for stage in DRAWN.stages] == ran
+    assert load_chain(first / "params.yaml") == ["t00"]
+    ran.clear()
+    second = workers.make_data({"drawings.steps": 4}, tmp_path / "second", DRAWN, (first, 7))
+    assert ran == ["drawings"]
+    linked = {path.name: path.is_symlink() for path in (second / "data").iterdir()}
+    assert linked.pop("drawings") is False and all(linked.values()) and len(linked) == 7
 
 
 def test_an_error_of_a_process_or_of_the_data_reaches_the_caller(made):

@@ -20,12 +20,7 @@ HOME = Path("data")
 
 
 def with_drawings(
-    data: TaskData,
-    split: str,
-    task: str,
-    parameters: Mapping[str, Any],
-    device: torch.device,
-    home: Path = Path("data"),
+    data: TaskData, split: str, task: str, parameters: Mapping[str, Any], device: torch.device, home: Path = HOME
 ) -> TaskData:
     """The pairs of a task with what the stage `drawings` left for them in the folder `home`.
 
@@ -41,10 +36,6 @@ def with_drawings(
     wanted = states_wanted(parameters, left["steps"])
     if lacking := {*wanted} - {*left["kept"]}:
         raise DataError(f"{drawings} lacks the states after steps {sorted(lacking)}; `dvc repro drawings` makes them")
-    decoding = partial(decode, load_vae(home / "mask_vae", device)[0]) if _masks(parameters) else None
+    masks = of_method(parameters, "adapted") == "masks"
+    decoding = partial(decode, load_vae(home / "mask_vae", device)[0]) if masks else None
     return replace(data, drawn=Drawings(latents, [left["kept"].index(state) for state in wanted], decoding))
-
-
-def _masks(parameters: Mapping[str, Any]) -> bool:
-    """Whether prompts are made of decoded masks, and not of latents."""
-    return bool(of_method(parameters, "adapted") == "masks")
