@@ -30,9 +30,11 @@ def load(split: str, folder: Path) -> DrawnStream:
     return DrawnStream(split, folder)
 
 
+LATE = ("none", "images", "schedule", "unseeded")  # of `released`: what makes no difference to the generator
 STAGES: Mapping[str, str] = {
     "mask_vae.": "grounding/mask_vae",
     "generator.": "grounding/generator",
+    **{f"{name}={value}": "grounding/drawings" for name in RELEASED for value in LATE},
     "diffprompt": "grounding/generator",
     "drawings.": "grounding/drawings",
 }

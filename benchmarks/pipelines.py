@@ -241,8 +241,8 @@ class Pipeline:
         results: where tables are kept.
         split: on which the study evaluates.
         drawn: stream -> the method whose masks are drawn in its data.
-        read_first_by: what names of parameters begin with -> the first of the stages that reads them; parameters that
-            are not there may be read by any.
+        read_first_by: what NAME=VALUE of parameters begins with -> the first of the stages that reads them, so that it
+            makes a difference; what is not there may be read by any, and the first entry that fits counts.
     """
 
     name: str

@@ -79,13 +79,13 @@ def link(source: Path, count: int, out: Path, pipeline: Pipeline) -> int:
 
 def in_common(ours: Settings, theirs: Settings, pipeline: Pipeline) -> int:
     """After how many stages the data of two settings are still the same."""
-    differing = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    first_readers = [
-        next((stage for prefix, stage in pipeline.read_first_by.items() if name.startswith(prefix)), None)
-        for name in differing
+    usual = pipeline.defaults()
+    values = {name: {str(one.get(name, usual.get(name))) for one in (ours, theirs)} for name in {**ours, **theirs}}
+    differing = [f"{name}={value}" for name, found in values.items() if len(found) > 1 for value in found]
+    reader = [
+        next((s for start, s in pipeline.read_first_by.items() if one.startswith(start)), None) for one in differing
     ]
-    places = [0 if stage is None else pipeline.stages.index(stage) for stage in first_readers]
-    return min(places, default=len(pipeline.stages))
+    return min((0 if stage is None else pipeline.stages.index(stage) for stage in reader), default=len(pipeline.stages))
 
 
 def made_of(pipeline: Pipeline) -> str:

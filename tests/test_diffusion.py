@@ -16,7 +16,7 @@ from lpi.diffusion.masks import from_runs, load_masks, of_box, placed
 from lpi.diffusion.quality import Drawn, judged, quality_rows
 from lpi.diffusion.reader import agreement
 from lpi.diffusion.sampling import BETAS, STEPS, draw, noise_of, schedule_of, states_of_layers, target_of
-from lpi.diffusion.training import Generator, GeneratorTrainer, Items, Pairs, Recipe, VaeTrainer, reconstruction
+from lpi.diffusion.training import Generator, GeneratorTrainer, Items, Pairs, Recipe, VaeTrainer, reconstruction, train
 from lpi.diffusion.vae import (
     KL_WEIGHT,
     VaeSizes,
@@ -30,6 +30,7 @@ from lpi.diffusion.vae import (
 )
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import load_detector
+from lpi.models.pretraining.curriculum import OtherRecipe
 
 import numpy as np
 import pytest
@@ -375,7 +376,7 @@ def test_a_generator_learns_and_its_mean_follows(tmp_path):
 
 
 @pytest.mark.parametrize("make", [vae_trainer, generator_trainer])
-def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, make, monkeypatch):
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, make, monkeypatch, capsys):
     whole = make(tmp_path / "whole")
     whole.run()
     monkeypatch.setattr("lpi.models.pretraining.curriculum.CHECKPOINT_EVERY", 2)
@@ -396,8 +397,15 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, make, monkey
     second.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
-    with pytest.raises(ValueError, match="comes from another recipe"):
-        make(tmp_path / "parts", lr=0.5).resume()
+    other = make(tmp_path / "parts", lr=0.5)
+    with pytest.raises(OtherRecipe, match="comes from another recipe"):
+        other.resume()
+    train(other)
+    assert "is of other parameters or data: training starts anew" in capsys.readouterr().out
+    anew = make(tmp_path / "anew", lr=0.5)
+    anew.run()
+    for name, value in anew.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 def test_the_mean_moves_by_its_decay():

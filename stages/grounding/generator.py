@@ -19,7 +19,7 @@ from lpi.diffusion.parts import (
 from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published
 from lpi.diffusion.sampling import schedule_of
-from lpi.diffusion.training import Generator, GeneratorTrainer, Recipe
+from lpi.diffusion.training import Generator, GeneratorTrainer, Recipe, train
 from lpi.grounding_parameters import Generator as Generating
 from lpi.methods import method_class, resolve
 from lpi.methods.common.drawn import learned_tasks
@@ -48,8 +48,7 @@ def trained(parameters: Parameters, generator: Generator, conditions: Conditions
     schedule = schedule_of(own["schedule"], own["prediction"])
     pairs, checkpoint = training_pairs(vae, masks, items), CHECKPOINTS / f"generator-{number:02d}.pt"
     trainer = GeneratorTrainer(generator, schedule, pairs, recipe, checkpoint, device)
-    trainer.resume()
-    trainer.run()
+    train(trainer)
 
 
 def parts_of(parameters: Parameters) -> list[list[str]]:

@@ -8,7 +8,7 @@ from lpi.diffusion.masks import masks_of
 from lpi.diffusion.parts import TRAINED, no_masks, save_part, vae_config
 from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published
-from lpi.diffusion.training import Recipe, VaeTrainer, reconstruction
+from lpi.diffusion.training import Recipe, VaeTrainer, reconstruction, train
 from lpi.diffusion.vae import build_vae, standardise
 from lpi.grounding_parameters import GROUNDING
 from lpi.methods import method_class, resolve
@@ -43,8 +43,7 @@ def trained(parameters: Parameters, vae: Any, masks: Tensor) -> None:
     updates, batch, lr = (parameters[f"mask_vae.{name}"] for name in ("updates", "batch_size", "lr"))
     recipe = Recipe("mask_vae", updates, batch, lr, final_lr=0.01 * lr, seed=parameters["seed"])
     trainer = VaeTrainer(vae, masks, recipe, CHECKPOINT, device_from_environment())
-    trainer.resume()
-    trainer.run()
+    train(trainer)
     standardise(vae, masks)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from lpi.diffusion.dit import Condition, MaskDiT
 from lpi.diffusion.sampling import STEPS, target_of
 from lpi.diffusion.vae import KL_WEIGHT, decode, encode, mask_iou, vae_loss
-from lpi.models.pretraining.curriculum import Curriculum, Draws, Outcome
+from lpi.models.pretraining.curriculum import Curriculum, Draws, OtherRecipe, Outcome
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,15 @@ def digest(*tensors: Tensor) -> str:
     for tensor in tensors:
         made.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return made.hexdigest()
+
+
+def train(trainer: Curriculum) -> None:
+    """To the end of its recipe, from its checkpoint if that is of the same recipe and data."""
+    try:
+        trainer.resume()
+    except OtherRecipe:
+        print(f"{trainer.checkpoint} is of other parameters or data: training starts anew", flush=True)
+    trainer.run()
 
 
 class VaeTrainer(Curriculum):

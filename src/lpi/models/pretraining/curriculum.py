@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lpi.models.pretraining.schedule import learning_rate, parameter_groups
+from lpi.runtime.errors import UserError
 
 import numpy as np
 import torch
@@ -70,6 +71,10 @@ class Outcome:
     right: dict[str, float]
 
 
+class OtherRecipe(UserError, ValueError):
+    """A checkpoint is of another recipe, or of other data."""
+
+
 class Curriculum(ABC):
     """A model and the step that it has reached.
 
@@ -112,13 +117,13 @@ class Curriculum(ABC):
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            ValueError: what it has done so far is not what the recipe says.
+            OtherRecipe: what it has done so far is not what the recipe says.
         """
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         if state.get("done") != self._done(state["step"]):
-            raise ValueError(
+            raise OtherRecipe(
                 f"{self.checkpoint} comes from another recipe or another catalogue than this; delete it to start anew"
             )
         if (threads := state["threads"]) != torch.get_num_threads():
