@@ -1,0 +1,95 @@
+"""A model by name: an export, the workspace of a pipeline, a repository of the hub, or a CLIP without any prompts."""
+
+import json
+import os
+from pathlib import Path
+
+from lpi.inference.learned import CONFIG, Learned
+from lpi.models.backbone import Backbone
+from lpi.parameters import PARAMS_FILE
+from lpi.runtime.errors import UserError
+from lpi.runtime.paths import REPOSITORY
+
+VARIABLE = "LPI_MODEL"
+EXPORTED = Path(__file__).parents[1] / "exported"  # the committed runs, by pipeline
+PATTERNS = ["*.json", "*.safetensors", "*.md", "LICENSE*", "NOTICE*"]
+HUB = "hf-hub:"
+
+
+class ModelError(UserError, ValueError):
+    """There is no such model; the message says what may stand there."""
+
+
+def default_name(pipeline: str = "retrieval") -> str:
+    """LPI_MODEL, else the committed run of a pipeline: as an export in the package, or in the checkout."""
+    if name := os.environ.get(VARIABLE):
+        return name
+    exported = EXPORTED / pipeline
+    if (exported / CONFIG).exists():
+        return str(exported)
+    return str(REPOSITORY / {"retrieval": "", "grounding": "grounding"}[pipeline])
+
+
+def load_model(name: str | Path) -> Learned | Backbone:
+    """What a name stands for.
+
+    Args:
+        name: the folder of an export or of a pipeline's workspace; `hf-hub:ORGANISATION/NAME`, a repository that holds
+            an export or a model of open_clip; or another name that `Backbone` takes.
+
+    Raises:
+        UserError: it is none of these, cannot be loaded, or is damaged.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return _of_folder(folder)
+    if str(name).startswith(HUB) and (fetched := _fetched(str(name).removeprefix(HUB))):
+        return _of_folder(fetched)
+    if not str(name).startswith("local-dir:") and "/" in str(name) and folder.is_absolute():
+        raise ModelError(f"model {name}: there is no such folder")
+    return Backbone(str(name))
+
+
+def _of_folder(folder: Path) -> Learned | Backbone:
+    if (folder / PARAMS_FILE).exists():
+        return Learned.of_workspace(folder)
+    if _is_export(folder / CONFIG):
+        return Learned.of_export(folder)
+    if (folder / "open_clip_config.json").exists():
+        return Backbone(f"local-dir:{folder}")
+    raise ModelError(
+        f"model {folder}: the folder holds neither an export ({CONFIG}), nor a run ({PARAMS_FILE}), nor a model of"
+        " open_clip (open_clip_config.json)"
+    )
+
+
+def _is_export(config: Path) -> bool:
+    """Whether a file is the config.json of an export, and not of a model of another library."""
+    if not config.exists():
+        return False
+    try:
+        return {"format", "tasks", "parameters"} <= {*json.loads(config.read_text("utf-8"))}
+    except ValueError:
+        return True  # it was meant to be one; reading it tells what is wrong
+
+
+def _fetched(repository: str) -> Path | None:
+    """The folder of an export from the hub; None where the repository holds something else.
+
+    Raises:
+        ModelError: it cannot be reached, or there is none.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        config = Path(hf_hub_download(repository, CONFIG))
+        if not _is_export(config):
+            return None
+        return Path(snapshot_download(repository, allow_patterns=PATTERNS))
+    except LocalEntryNotFoundError as error:
+        raise ModelError(f"model {HUB}{repository} cannot be reached, and is not in the cache: {error}") from None
+    except EntryNotFoundError:
+        return None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(f"model {HUB}{repository} cannot be loaded: {error}") from None
