@@ -4,7 +4,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from lpi.index.identity import digests, fingerprint, name_of
+from lpi.index.identity import digests, fingerprint
 from lpi.index.store import TABLE, IndexFolderError, Store, writing
 from lpi.index.update import Update, Updater
 from lpi.inference.encoder import Encoder
@@ -37,7 +37,7 @@ class FolderIndex(Indexed):
         tasks = store.meta["tasks"]
         if store.meta["backbone"] != fingerprint(encoder) or tasks != digests(encoder)[: len(tasks)]:
             raise IndexFolderError(
-                f"{store.folder} is an index of the model {store.meta['model']}, not of {name_of(encoder)}: name that"
+                f"{store.folder} is an index of the model {store.meta['model']}, not of {encoder.name}: name that"
                 " one, or another folder for the index"
             )
 
@@ -126,7 +126,7 @@ def _store(home: Path, images: Path, encoder: Encoder) -> Store:
         home,
         {
             "root": root,
-            "model": name_of(encoder),
+            "model": encoder.name,
             "backbone": fingerprint(encoder),
             "tasks": digests(encoder),
             "width": encoder.width,

@@ -16,8 +16,3 @@ def fingerprint(encoder: Encoder) -> str:
         flat = value.detach().flatten()
         content += name.encode() + flat[:: max(1, len(flat) // 16)][:16].float().cpu().numpy().tobytes()
     return digest(bytes(content)).hex()
-
-
-def name_of(encoder: Encoder) -> str:
-    """What the model is called in messages."""
-    return encoder.learned.source if encoder.learned else encoder.backbone.name

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lpi.data.pixels.conversions import Conversions
-from lpi.index.identity import digests, name_of
+from lpi.index.identity import digests
 from lpi.index.reroute import rerouted
 from lpi.index.scan import Found, compare, digest, scan
 from lpi.index.store import File, IndexFolderError
@@ -161,7 +161,7 @@ class Updater:
             return
         vectors, names = self._index.vectors, self._index.names
         rows = np.flatnonzero(vectors.allowed(None))
-        meta = {"tasks": ours, "candidates": candidates, "model": name_of(self._encoder)}
+        meta = {"tasks": ours, "candidates": candidates, "model": self._encoder.name}
         with self._bar(total=len(rows), desc="new tasks") as bar:
 
             def told(encoded: int, failed: dict[str, str]) -> None:

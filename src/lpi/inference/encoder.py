@@ -68,6 +68,7 @@ class Encoder:
     Attributes:
         tasks: their names; none for a model without prompts.
         width: of features, E.
+        name: of the model, for messages.
         candidates: under how many tasks an image is encoded.
     """
 
@@ -79,6 +80,7 @@ class Encoder:
         deep = self.learned.resolved["prompts.deep"] if self.learned else "add"
         self.system: Retrieval = retrieval(self.backbone, device, deep)
         self.width = self.system.feature_widths[0]
+        self.name = model.source if isinstance(model, Learned) else model.name
 
     @cached_property
     def method(self) -> Method | None:

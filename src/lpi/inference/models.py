@@ -1,4 +1,4 @@
-"""A model by name: an export, the workspace of a pipeline, a repository of the hub, or a CLIP without any prompts."""
+"""A model by name: an export, the workspace of a pipeline, a repository of the hub, or a CLIP without prompts."""
 
 import json
 import os
@@ -30,19 +30,20 @@ def default_name(pipeline: str = "retrieval") -> str:
     return str(REPOSITORY / {"retrieval": "", "grounding": "grounding"}[pipeline])
 
 
-def load_model(name: str | Path) -> Learned | Backbone:
+def load_model(name: str | Path, captions: bool = False) -> Learned | Backbone:
     """What a name stands for.
 
     Args:
         name: the folder of an export or of a pipeline's workspace; `hf-hub:ORGANISATION/NAME`, a repository that holds
             an export or a model of open_clip; or another name that `Backbone` takes.
+        captions: whether the training captions of a workspace are loaded, too.
 
     Raises:
         UserError: it is none of these, cannot be loaded, or is damaged.
     """
-    folder = Path(name)
+    folder = Path(name).expanduser().resolve()
     if folder.is_dir():
-        return _of_folder(folder)
+        return _of_folder(folder, captions)
     if str(name).startswith(HUB) and (fetched := _fetched(str(name).removeprefix(HUB))):
         return _of_folder(fetched)
     if not str(name).startswith("local-dir:") and "/" in str(name) and folder.is_absolute():
@@ -50,9 +51,15 @@ def load_model(name: str | Path) -> Learned | Backbone:
     return Backbone(str(name))
 
 
-def _of_folder(folder: Path) -> Learned | Backbone:
+def stands_for_folder(name: str) -> bool:
+    """Whether a name is that of an export or a workspace, on this machine or on the hub, and not of a frozen model."""
+    folder = Path(name).expanduser()
+    return name.startswith(HUB) or (folder / PARAMS_FILE).exists() or _is_export(folder / CONFIG)
+
+
+def _of_folder(folder: Path, captions: bool = False) -> Learned | Backbone:
     if (folder / PARAMS_FILE).exists():
-        return Learned.of_workspace(folder)
+        return Learned.of_workspace(folder, captions)
     if _is_export(folder / CONFIG):
         return Learned.of_export(folder)
     if (folder / "open_clip_config.json").exists():

@@ -64,6 +64,11 @@ class Retriever:
         return self.encoder.tasks
 
     @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.encoder.name
+
+    @property
     def notice(self) -> str | None:
         """What a person should know of the model."""
         return f"{DRAWINGS} {FOR_PHOTOGRAPHS}" if self.encoder.backbone.name == "embedded" else None
@@ -161,8 +166,22 @@ class Retriever:
             results = replace(results, frozen=frozen)
         return replace(results, notice=self._notice(query, k))
 
-    def caption(self, image: Picture, captions: Sequence[str], k: int = 5) -> Results:
-        """The captions that fit an image best, each under its own task, as the evaluation compares them."""
+    def caption(self, image: Picture, captions: Sequence[str] | None = None, k: int = 5) -> Results:
+        """The captions that fit an image best, each under its own task, as the evaluation compares them.
+
+        Args:
+            image: in any form.
+            captions: to choose from; None: those of training, where the model has kept them.
+            k: how many.
+
+        Raises:
+            InputError: there are no captions.
+        """
+        if captions is None:
+            kept = self.encoder.learned.captions if self.encoder.learned else {}
+            captions = [caption for own in kept.values() for caption in own]
+        if not captions:
+            raise InputError("there are no captions to choose from, and the model has kept none of its training")
         encoded, texts = self.encode_images(image), self.encode_texts(list(captions))
         tasks = texts.candidates[:, 0]
         scores = self.encoder.compared(encoded).scores(texts.features, tasks)[:, 0]
