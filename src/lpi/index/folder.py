@@ -79,7 +79,7 @@ class FolderIndex(Indexed):
     @cached_property
     def names(self) -> list[list[str]]:  # type: ignore[override]  # made when they are first needed
         """Of every row, the paths of the images that have it."""
-        names: list[list[str]] = [[] for _ in range(self.store.rows())]
+        names: list[list[str]] = [[] for _ in range(self.store.rows)]
         for own in self.store.files():
             if own.row is not None:
                 names[own.row].append(str(self.root / own.path))

@@ -4,7 +4,6 @@ Vectors are written first, then the rows of the table that name them, in one tra
 table names what is whole. Rows of the arrays that no image names any more are left until the index is packed.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -119,7 +118,7 @@ class Store:
         partial.unlink(missing_ok=True)
         table = sqlite3.connect(partial, isolation_level=None)
         table.executescript(SCHEMA)
-        content = {"format": FORMAT, "generation": 0, "complete": False, **meta}
+        content = {"format": FORMAT, "generation": 0, "rows": 0, "complete": False, **meta}
         table.executemany("INSERT INTO meta VALUES (?, ?)", [(n, json.dumps(v)) for n, v in content.items()])
         table.close()
         partial.replace(folder / TABLE)
@@ -145,10 +144,11 @@ class Store:
         except sqlite3.Error as error:
             raise self._damaged(error) from None
 
+    @property
     def rows(self) -> int:
-        """How many rows the arrays have that the table knows of."""
-        (last,) = self._table.execute("SELECT MAX(row) FROM files").fetchone()
-        return 0 if last is None else last + 1
+        """How many rows the arrays have that are whole; some may be of no image any more."""
+        count: int = self.meta["rows"]
+        return count
 
     def _array(self, name: str, generation: int | None = None) -> Path:
         return self.folder / f"{name}.{self.meta['generation'] if generation is None else generation}.bin"
@@ -160,7 +160,7 @@ class Store:
             IndexFolderError: it has fewer rows than the table names.
         """
         shape, kind = self.shape.of(name)
-        count, path = self.rows(), self._array(name)
+        count, path = self.rows, self._array(name)
         if not count:
             return np.empty((0, *shape), kind)
         size = count * int(np.prod(shape)) * kind.itemsize
@@ -180,18 +180,20 @@ class Store:
         """
         with self._full_disk_told():
             if encoded is not None:
-                first = self.rows()
                 for name in ARRAYS:
-                    self._append(name, first, getattr(encoded, name))
+                    self._write(name, self.rows, getattr(encoded, name))
             rows = [(os.fsencode(f.path), f.size, f.changed, f.hash, f.row, f.error) for f in files]
             with self.transaction():
                 self._table.executemany("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows)
+                self.set(rows=self.rows + (0 if encoded is None else len(encoded)))
 
-    def _append(self, name: str, first: int, values: npt.NDArray[Any], generation: int | None = None) -> None:
+    def _write(self, name: str, first: int, values: npt.NDArray[Any], generation: int | None = None) -> None:
+        """Rows from the first on, over what an interrupted run has left there; readers have mapped earlier ones only."""
         shape, kind = self.shape.of(name)
-        start = first * int(np.prod(shape)) * kind.itemsize
-        with self._array(name, generation).open("ab") as file:
-            file.truncate(start)  # what a run has left that was interrupted
+        path = self._array(name, generation)
+        path.touch()
+        with path.open("r+b") as file:
+            file.seek(first * int(np.prod(shape)) * kind.itemsize)
             file.write(np.ascontiguousarray(values, kind).tobytes())
             file.flush()
             os.fsync(file.fileno())
@@ -204,25 +206,25 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is changed in it, or nothing."""
+        before = dict(self.meta)
         self._table.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._table.execute("COMMIT")
         except BaseException:
-            self._table.execute("ROLLBACK")
+            if self._table.in_transaction:
+                self._table.execute("ROLLBACK")
+            self.meta = before
             raise
-        self._table.execute("COMMIT")
 
     @contextmanager
     def _full_disk_told(self) -> Iterator[None]:
         try:
             yield
         except (OSError, sqlite3.OperationalError) as error:
-            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or "full" in str(error)
-            if not full:
-                raise
             raise IndexFolderError(
-                f"no room is left for {self.folder}; what was indexed before is kept: make room, and run the command"
-                " again"
+                f"{self.folder} cannot be written ({error}); what was indexed before is kept: make room, and run the"
+                " command again"
             ) from None
 
     def replace(self, parts: Iterable[tuple[Encoded, list[int]]], meta: dict[str, Any]) -> None:
@@ -234,19 +236,19 @@ class Store:
         """
         old, generation, moved = self.meta["generation"], self.meta["generation"] + 1, dict[int, int]()
         before = {name: self.meta[name] for name in meta if name in self.meta}
-        self.meta |= meta  # `_append` has the new shape
+        self.meta |= meta  # `_write` has the new shape
         try:
             with self._full_disk_told():
                 for name in ARRAYS:
                     self._array(name, generation).unlink(missing_ok=True)
                 for encoded, rows in parts:
                     for name in ARRAYS:
-                        self._append(name, len(moved), getattr(encoded, name), generation)
+                        self._write(name, len(moved), getattr(encoded, name), generation)
                     moved |= {row: len(moved) + place for place, row in enumerate(rows)}
                 with self.transaction():
                     new = [(moved.get(f.row), os.fsencode(f.path)) for f in self.files() if f.row is not None]
                     self._table.executemany("UPDATE files SET row = ? WHERE path = ?", new)
-                    self.set(**meta, generation=generation)
+                    self.set(**meta, generation=generation, rows=len(moved))
         except BaseException:
             self.meta |= before
             raise

@@ -135,7 +135,7 @@ class Updater:
         for _, result in batch:
             if result.pixels is not None and result.hash not in rows:
                 new.setdefault(result.hash, result.pixels)
-        first = self._store.rows()
+        first = self._store.rows
         rows |= {name: first + place for place, name in enumerate(new)}
         files = [
             File(own.path, own.size, own.changed, result.hash, rows.get(result.hash), result.error)

@@ -46,7 +46,7 @@ def load_model(name: str | Path, captions: bool = False) -> Learned | Backbone:
         return _of_folder(folder, captions)
     if str(name).startswith(HUB) and (fetched := _fetched(str(name).removeprefix(HUB))):
         return _of_folder(fetched)
-    if not str(name).startswith("local-dir:") and "/" in str(name) and folder.is_absolute():
+    if Path(name).is_absolute() or str(name).startswith((".", "~")):
         raise ModelError(f"model {name}: there is no such folder")
     return Backbone(str(name))
 
