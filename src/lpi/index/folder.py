@@ -1,12 +1,13 @@
 """The index of a folder of images, which is searched."""
 
 import os
+import shutil
 from functools import cached_property
 from pathlib import Path
 
 from lpi.index.identity import digests, fingerprint
 from lpi.index.store import TABLE, IndexFolderError, Store, writing
-from lpi.index.update import Update, Updater
+from lpi.index.update import NoImages, Update, Updater
 from lpi.inference.encoder import Encoder
 from lpi.inference.retriever import Indexed
 from lpi.inference.search import Vectors
@@ -71,9 +72,15 @@ class FolderIndex(Indexed):
         if not images.is_dir():
             raise IndexFolderError(f"{images} is no folder" if images.exists() else f"there is no folder {images}")
         home = images / HOME if folder is None else folder
+        fresh = not home.exists()
         with writing(home):
-            made = cls(_store(home, images, encoder), encoder)
-            made.done = Updater(made, progress).run()
+            try:
+                made = cls(_store(home, images, encoder), encoder)
+                made.done = Updater(made, progress).run()
+            except NoImages:
+                if fresh:
+                    shutil.rmtree(home)
+                raise
         return made
 
     @cached_property

@@ -188,7 +188,7 @@ class Store:
                 self.set(rows=self.rows + (0 if encoded is None else len(encoded)))
 
     def _write(self, name: str, first: int, values: npt.NDArray[Any], generation: int | None = None) -> None:
-        """Rows from the first on, over what an interrupted run has left there; readers have mapped earlier ones only."""
+        """Rows from the first on, over what an interrupted run has left; readers have mapped earlier ones only."""
         shape, kind = self.shape.of(name)
         path = self._array(name, generation)
         path.touch()

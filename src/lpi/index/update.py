@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 PACKED = 0.25  # the share of unused rows from which on an index is packed
 
 
+class NoImages(IndexFolderError):
+    """There is nothing to index."""
+
+
 @dataclass
 class Update:
     """What bringing an index up to date has done.
@@ -87,7 +91,7 @@ class Updater:
         start, done, known = time.perf_counter(), self.done, list(self._store.files())
         found = scan(self._index.root, self._store.folder, done.notices.append)
         if not found and not known:
-            raise IndexFolderError(f"{self._index.root} has no images, nor have the folders in it")
+            raise NoImages(f"{self._index.root} has no images, nor have the folders in it")
         changes = compare(found, known)
         self._store.set(complete=False)
         done.unchanged = sum(own.error is None for own in changes.unchanged)

@@ -75,6 +75,14 @@ class Pair:
     size: tuple[int, int]
     expression: str
 
+    def within(self, boxes: Tensor) -> Tensor:
+        """The rows of the boxes (k, 4) that cover something of the picture, and not only what fills up the square."""
+        left, top, right, bottom = self.whole
+        across = boxes[:, 2].clamp(max=right) > boxes[:, 0].clamp(min=left)
+        down = boxes[:, 3].clamp(max=bottom) > boxes[:, 1].clamp(min=top)
+        rows = torch.nonzero(across & down)[:, 0]
+        return rows if len(rows) else torch.arange(len(boxes))
+
     def in_pixels(self, boxes: Tensor) -> list[tuple[float, ...]]:
         """Boxes relative to the square (k, 4) -> in pixels of the picture, within it."""
         left, top, right, bottom = self.whole
@@ -238,7 +246,8 @@ class Grounder:
         threshold = self.learned.resolved["evaluation.nms"] if self.learned else NMS
         boxes, scores = full_precision(found.boxes).cpu(), found.scores.float().cpu()
         for pair, candidates, values in zip(pairs, boxes, scores, strict=True):
-            chosen = suppress(candidates, values, threshold, k)
+            rows = pair.within(candidates)
+            chosen = rows[suppress(candidates[rows], values[rows], threshold, k)]
             yield Located(pair.in_pixels(candidates[chosen]), [round(value, 4) for value in values[chosen].tolist()])
 
 

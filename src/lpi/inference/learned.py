@@ -150,6 +150,9 @@ class Learned:
         Raises:
             DataError: a file is missing, damaged, or of a later version.
         """
+        for name in (CONFIG, KEYS):
+            if not (folder / name).exists():
+                raise DataError(f"{folder} is no whole export: {name} is missing")
         try:
             config = json.loads((folder / CONFIG).read_text("utf-8"))
             if config["format"] > FORMAT:
@@ -170,8 +173,6 @@ class Learned:
                 config["captions"],
                 model if (model := folder / MODEL).is_dir() else None,
             )
-        except FileNotFoundError as error:
-            raise DataError(f"{folder} is no whole export: {Path(error.filename).name} is missing") from None
         except (json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
             raise DataError(f"{folder} is no export of lpi, or is damaged: {error!r}") from None
 
