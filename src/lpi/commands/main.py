@@ -16,6 +16,7 @@ VERBS = {
     "search": "find images by words, by an image, or both",
     "caption": "find the caption that fits an image",
     "locate": "find the thing in an image that an expression names",
+    "add-task": "learn one more task from images and captions of your own",
     "export": "write what a run has learned into a folder that works without the pipeline",
 }
 EXAMPLES = """examples:
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   lpi caption dogs.jpg --captions lines.txt
   lpi locate scene.png "the dog on a red card"
   lpi export my-prompts
+  lpi add-task holidays ~/holidays --model my-prompts --out my-prompts-2
 
 `lpi VERB --help` says more. Models: the folder of an export or of a finished run, hf-hub:ORGANISATION/NAME, or a CLIP
 of open_clip by name, such as ViT-B-32/openai. What LPI_MODEL names is the default, else the run that comes with lpi."""

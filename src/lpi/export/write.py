@@ -22,8 +22,7 @@ def export(learned: Learned, folder: Path) -> int:
     Raises:
         ModelError: the folder holds something else, or the frozen model is too large to be included.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
-        raise ModelError(f"{folder} is not empty, and holds no export that could be replaced; name another folder")
+    check_target(folder)
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     learned.save(partial)
@@ -33,6 +32,16 @@ def export(learned: Learned, folder: Path) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds something else than an export.
+
+    Raises:
+        ModelError: it does.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).exists())):
+        raise ModelError(f"{folder} is not empty, and holds no export that could be replaced; name another folder")
 
 
 def upload(folder: Path, name: str) -> str:

@@ -31,6 +31,7 @@ from torch import Tensor
 FORMAT = 1
 CONFIG, KEYS = "config.json", "keys.safetensors"
 MODEL = "model"  # the folder of an export that holds the frozen model, if it is included
+REJECTED = "rejected"  # the tensor with the numbers of tasks whose prompts are not used
 OWN = "task_prompts."  # what the names of a task's own tensors begin with, before its number
 Keys = Mapping[str, list[TaskKeys]]
 
@@ -93,11 +94,10 @@ class Learned:
 
     def _digest(self, task: int) -> str:
         """Of a task's name, its keys, its own prompts, and all that tasks share."""
-        made, own = sha256(self.tasks[task].encode()), f"{OWN}{task}."
+        rejected = REJECTED in self.tensors and task in self.tensors[REJECTED].tolist()
+        made, own = sha256(f"{self.tasks[task]} {rejected}".encode()), f"{OWN}{task}."
         for name, tensor in sorted(self.tensors.items()):
-            if name == "rejected":
-                made.update(str(task in tensor.tolist()).encode())
-            elif name.startswith(own) or not name.startswith(OWN):
+            if name.startswith(own) or not name.startswith((OWN, REJECTED)):
                 made.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         for modality in MODALITIES:
             made.update(self.keys[modality][task].centres.tobytes())
