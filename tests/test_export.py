@@ -1,17 +1,23 @@
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from zipfile import ZipFile
 
-from lpi import Retriever
+from lpi import Grounder, Retriever
 from lpi.data.errors import DataError
 from lpi.export import frozen
 from lpi.export.card import card
 from lpi.export.write import export, upload
 from lpi.inference.encoder import Encoder
+from lpi.inference.inputs import InputError
 from lpi.inference.learned import CONFIG, KEYS, MODEL, Learned
 from lpi.inference.models import ModelError, load_model
 
+import committed
 import numpy as np
 import pytest
 import torch
@@ -19,6 +25,7 @@ import yaml
 from conftest import ROOT
 from hub import Hub
 from learned_streams import CPU, learned, picture, write_clip
+from tools import exported
 
 PICTURES = [picture(colour, number) for number in range(3) for colour in ("red", "green", "blue")]
 
@@ -176,3 +183,66 @@ def test_an_export_is_uploaded(stream, tmp_path, monkeypatch):
     monkeypatch.setattr(HfApi, "create_repo", refused)
     with pytest.raises(ModelError, match="someone/prompts cannot be uploaded: no network"):
         upload(tmp_path / "made", "someone/prompts")
+
+
+@pytest.mark.parametrize("pipeline", exported.PIPELINES)
+def test_the_run_that_comes_with_the_package_is_the_committed_one(pipeline):
+    """After a run that has other results, `python tools/exported.py` writes it anew."""
+    folder = ROOT / exported.OUT / pipeline
+    lock = yaml.safe_load(committed.text(str(exported.PIPELINES[pipeline] / "dvc.lock")))["stages"]
+    outs = [out for stage in lock.values() for out in stage.get("outs", []) if out["path"] == exported.FINAL]
+    assert json.loads((folder / CONFIG).read_text())["run"] == outs[0]["md5"]
+    learned = load_model(f"committed:{pipeline}")
+    summary = json.loads(committed.text(str(exported.PIPELINES[pipeline] / "metrics/summary.json")))
+    assert learned.summary == summary and len(learned.tasks) == 12
+    assert (folder / "README.md").read_text() == card(learned)
+
+
+def test_the_run_that_comes_with_the_package_is_the_default(monkeypatch, in_the_repository):
+    monkeypatch.delenv("LPI_MODEL", raising=False)
+    retriever, grounder = Retriever.load(), Grounder.load()
+    assert (retriever.name, grounder.name) == ("committed:retrieval", "committed:grounding")
+    with pytest.raises(ModelError, match="there are committed:grounding, committed:retrieval"):
+        load_model("committed:other")
+    with pytest.raises(InputError, match=r"load it with lpi.Grounder"):
+        Retriever.load("committed:grounding")
+    with pytest.raises(InputError, match=r"load it with lpi.Retriever"):
+        Grounder.load("committed:retrieval")
+
+
+def test_samples_are_found_by_their_captions(monkeypatch, in_the_repository):
+    """Most of them: the committed run finds the right one of 300 test scenes first in about half of the cases."""
+    samples = ROOT / exported.OUT / "samples"
+    with (samples / "scenes" / "captions.csv").open(encoding="utf-8") as file:
+        scenes = [*csv.DictReader(file)]
+    retriever = Retriever.load("committed:retrieval")
+    retriever.index([samples / "scenes" / row["image"] for row in scenes])
+    hits = [Path(retriever.search(row["caption"], k=1)[0].name).name == row["image"] for row in scenes]
+    assert len(hits) == 48 and np.mean(hits) > 0.6
+    assert {path.name for path in samples.glob("*/*.png")} >= {row["image"] for row in scenes}
+
+
+def test_a_wheel_has_all_that_the_command_needs(tmp_path):
+    source = tmp_path / "source"
+    for name in ("src", "data/backbone", "grounding/detector"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, source / name)
+    how = "wheel", ".", "--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(tmp_path)
+    subprocess.run([sys.executable, "-m", "pip", *how], cwd=source, check=True, capture_output=True)
+    with ZipFile(next(tmp_path.glob("lpi-*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "installed")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "LPI_MODEL": ""}
+    (tmp_path / "elsewhere").mkdir()
+
+    def lpi(*arguments):
+        code = "from lpi.commands.main import entry; entry()"
+        how = dict(cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code, *arguments], **how)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert lpi("samples", "samples") == "samples/scenes: 48 pictures\nsamples/stickers: 24 pictures\n"
+    assert "48 images (48 new)" in lpi("index", "samples/scenes")
+    assert "task: " in lpi("search", "a hammer", "--index", "samples/scenes/.lpi", "-k", "1")
+    assert "left " in lpi("locate", "samples/stickers/tool-0.png", "the shower on a red card")

@@ -12,6 +12,7 @@ from lpi import __version__
 from lpi.runtime.errors import UserError
 
 VERBS = {
+    "samples": "copy sample pictures into a folder, to try the others on",
     "index": "encode the images of a folder, or bring its index up to date",
     "search": "find images by words, by an image, or both",
     "caption": "find the caption that fits an image",

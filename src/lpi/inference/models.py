@@ -2,18 +2,19 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from lpi.inference.learned import CONFIG, Learned
 from lpi.models.backbone import Backbone
 from lpi.parameters import PARAMS_FILE
 from lpi.runtime.errors import UserError
-from lpi.runtime.paths import REPOSITORY
 
 VARIABLE = "LPI_MODEL"
 EXPORTED = Path(__file__).parents[1] / "exported"  # the committed runs, by pipeline
 PATTERNS = ["*.json", "*.safetensors", "*.md", "LICENSE*", "NOTICE*"]
 HUB = "hf-hub:"
+COMMITTED = "committed:"  # and the name of a pipeline: the run that comes with the package
 
 
 class ModelError(UserError, ValueError):
@@ -21,26 +22,26 @@ class ModelError(UserError, ValueError):
 
 
 def default_name(pipeline: str = "retrieval") -> str:
-    """LPI_MODEL, else the committed run of a pipeline: as an export in the package, or in the checkout."""
+    """LPI_MODEL, else the committed run of a pipeline, whose export is in the package."""
     if name := os.environ.get(VARIABLE):
         return name
-    exported = EXPORTED / pipeline
-    if (exported / CONFIG).exists():
-        return str(exported)
-    return str(REPOSITORY / {"retrieval": "", "grounding": "grounding"}[pipeline])
+    return f"{COMMITTED}{pipeline}"
 
 
 def load_model(name: str | Path, captions: bool = False) -> Learned | Backbone:
     """What a name stands for.
 
     Args:
-        name: the folder of an export or of a pipeline's workspace; `hf-hub:ORGANISATION/NAME`, a repository that holds
-            an export or a model of open_clip; or another name that `Backbone` takes.
+        name: `committed:retrieval` or `committed:grounding`, the runs that come with the package; the folder of an
+            export or of a pipeline's workspace; `hf-hub:ORGANISATION/NAME`, a repository with an export or a model
+            of open_clip; or another name that `Backbone` takes.
         captions: whether the training captions of a workspace are loaded, too.
 
     Raises:
         UserError: it is none of these, cannot be loaded, or is damaged.
     """
+    if str(name).startswith(COMMITTED):
+        return _committed(str(name))
     folder = Path(name).expanduser().resolve()
     if folder.is_dir():
         return _of_folder(folder, captions)
@@ -51,10 +52,18 @@ def load_model(name: str | Path, captions: bool = False) -> Learned | Backbone:
     return Backbone(str(name))
 
 
+def _committed(name: str) -> Learned:
+    folder = EXPORTED / name.removeprefix(COMMITTED)
+    if not (folder / CONFIG).exists():
+        known = ", ".join(f"{COMMITTED}{path.parent.name}" for path in sorted(EXPORTED.glob(f"*/{CONFIG}")))
+        raise ModelError(f"model {name}: there is no such run in the package; there are {known}")
+    return replace(Learned.of_export(folder), source=name)
+
+
 def stands_for_folder(name: str) -> bool:
     """Whether a name is that of an export or a workspace, on this machine or on the hub, and not of a frozen model."""
     folder = Path(name).expanduser()
-    return name.startswith(HUB) or (folder / PARAMS_FILE).exists() or _is_export(folder / CONFIG)
+    return name.startswith((HUB, COMMITTED)) or (folder / PARAMS_FILE).exists() or _is_export(folder / CONFIG)
 
 
 def _of_folder(folder: Path, captions: bool = False) -> Learned | Backbone:

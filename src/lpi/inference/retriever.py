@@ -8,6 +8,7 @@ from typing import Any
 from lpi.inference.decoding import Decoder, ahead
 from lpi.inference.encoder import Encoded, Encoder
 from lpi.inference.inputs import InputError, Picture, Pictures, Texts, name_of, pictures_of, texts_of
+from lpi.inference.learned import Learned
 from lpi.inference.models import default_name, load_model
 from lpi.inference.results import Hit, Results
 from lpi.inference.search import Vectors, best, together
@@ -48,9 +49,10 @@ class Retriever:
             UserError: the model cannot be loaded, or the index is of another one.
         """
         import_open_clip()
-        encoder = Encoder(load_model(model or default_name()), device_from_environment())
-        if encoder.learned and encoder.learned.grounds:
-            raise InputError(f"{encoder.learned.source} finds boxes; load it with lpi.Grounder")
+        found = load_model(model or default_name())
+        if isinstance(found, Learned) and found.grounds:
+            raise InputError(f"{found.source} finds boxes; load it with lpi.Grounder")
+        encoder = Encoder(found, device_from_environment())
         retriever = cls(encoder)
         if index is not None:
             from lpi.index.folder import FolderIndex
