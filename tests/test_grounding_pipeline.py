@@ -140,6 +140,8 @@ def test_figures_and_tables_are_made(grounded):
     expected = {"boxes", "recall_matrix", "recall_over_stream", "routing", "task_similarity", "training"}
     made = {path.stem for path in (repository.home / "metrics/plots").glob("*.png")}
     assert made == expected
+    report = repository.read("metrics/report.html").decode()
+    assert len(report) < 5e6 and report.count("data:image/png") == len(expected)
     for name in expected:
         with Image.open(repository.home / f"metrics/plots/{name}.png") as image:
             assert image.width >= 600

@@ -98,6 +98,8 @@ def test_the_shipped_parameters_run_end_to_end(repository):
 
 def test_figures_and_tables_are_made(first_run):
     folder = first_run[0].folder / "metrics"
+    report = (folder / "report.html").read_text()
+    assert len(report) < 5e6 and report.count("data:image/png") == len([*(folder / "plots").iterdir()])
     pairs = ("recall_matrix", "recall_over_stream", "forgetting")
     expected = {f"{name}_{direction}.png" for name in pairs for direction in ("i2t", "t2i")}
     expected |= {"task_similarity.png", "routing_image.png", "routing_text.png", "training.png", "retrieval.png"}
