@@ -51,7 +51,7 @@ def test_an_interval_has_no_negative_zero():
 
 @pytest.fixture(scope="module")
 def results():
-    ranks = synthetic_ranks([8, 9, 40])
+    ranks = synthetic_ranks([60, 300, 300])
     matrices = {
         model: {direction: {1: ranks.recall(model, direction, 1)} for direction in ("i2t", "t2i")}
         for model in (METHOD, FROZEN)
