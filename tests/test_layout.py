@@ -18,7 +18,7 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"report"},
     {"grounding"},
     {"inference", "index"},
-    {"export"},
+    {"export", "serve"},
     {"commands"},
 )
 MOST_MODULES = 12  # directly in the package

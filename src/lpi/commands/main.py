@@ -17,6 +17,7 @@ VERBS = {
     "search": "find images by words, by an image, or both",
     "caption": "find the caption that fits an image",
     "locate": "find the thing in an image that an expression names",
+    "serve": "show a page that searches and locates, on this machine",
     "add-task": "learn one more task from images and captions of your own",
     "export": "write what a run has learned into a folder that works without the pipeline",
 }
@@ -60,8 +61,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 after an error, 130 after Ctrl-C."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `lpi search ... | head` ends quietly
     options = parser().parse_args(arguments)
+    if options.verb != "serve":  # which a browser that goes away would end
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `lpi search ... | head` ends quietly
     try:
         options.run(options)
     except KeyboardInterrupt:

@@ -32,12 +32,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from lpi.index.folder import nearest_index
     from lpi.index.store import Store
     from lpi.inference.retriever import Retriever
 
     if options.query is None and options.image is None:
         raise InputError('a search needs words, --image, or both; such as: lpi search "a red car"')
     home = options.index or nearest_index(Path.cwd())
+    if home is None:
+        raise InputError(
+            f"there is no index in {Path.cwd()} or above it; `lpi index FOLDER` makes one, --index names one"
+        )
     retriever = Retriever.load(options.model or Store(home).meta["model"], home)
     results = retriever.search(
         options.query, options.k, image=options.image, task=options.task, explain=options.explain
@@ -49,21 +54,6 @@ def run(options: argparse.Namespace) -> None:
         tell(results.notice, retriever.notice)
     if options.open:
         webbrowser.open(page(results, options.query or str(options.image)).as_uri())
-
-
-def nearest_index(folder: Path) -> Path:
-    """The index of a folder, or of the nearest above it.
-
-    Raises:
-        InputError: there is none.
-    """
-    from lpi.index.folder import HOME
-    from lpi.index.store import TABLE
-
-    for place in (folder, *folder.parents):
-        if (place / HOME / TABLE).exists():
-            return place / HOME
-    raise InputError(f"there is no index in {folder} or above it; `lpi index FOLDER` makes one, --index names one")
 
 
 def show(results: Results) -> None:

@@ -140,3 +140,8 @@ def _store(home: Path, images: Path, encoder: Encoder) -> Store:
             "candidates": encoder.candidates,
         },
     )
+
+
+def nearest_index(folder: Path) -> Path | None:
+    """The index of a folder, or of the nearest above it; None where there is none."""
+    return next((place / HOME for place in (folder, *folder.parents) if (place / HOME / TABLE).exists()), None)
