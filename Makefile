@@ -2,7 +2,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro grounding diffprompt test install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
+.PHONY: repro grounding diffprompt test test-page install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -19,6 +19,13 @@ diffprompt: $(INSTALLED)
 test: export OMP_NUM_THREADS := 1  # there are two test processes
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
+# The page of `lpi serve` in Debian's Chromium, which is installed where it is missing. SHOTS=FOLDER keeps pictures of it.
+test-page: export SHOTS := $(SHOTS)
+test-page: $(INSTALLED)
+	command -v chromium > /dev/null || { apt-get update && apt-get install --yes chromium; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[page]'
+	$(BIN)/python -m pytest tests/page
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

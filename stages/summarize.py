@@ -11,9 +11,9 @@ from lpi.continual.uncertainty import interval
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.metrics import DIRECTIONS, forgetting_per_task
 from lpi.parameters import Parameters, load_chain, load_parameters
-from lpi.report import figures
+from lpi.report import figures, html
 from lpi.report.matrices import read_matrix
-from lpi.report.page import bounded, page
+from lpi.report.page import bounded, main_rows, notes, page, title
 from lpi.report.results import Results
 from lpi.report.summary import lower, seen_recall, summarise
 from lpi.report.tables import recall_rows, stream_rows, write_rows
@@ -35,12 +35,12 @@ def draw_recall(results: Results, method: str) -> None:
     for direction in DIRECTIONS:
         recall = {method: results.recall[direction][1], "frozen": results.frozen[direction][1]}
         ours, base = (results.draws.measures[model, direction, 1] for model in (METHOD, FROZEN))
-        path, title = PLOTS / f"recall_matrix_{direction}.png", f"R@1, {NAMES[direction]} (%)"
-        figures.recall_matrix(lower(results.recall[direction][1]), names, path, title, few)
-        path, title = PLOTS / f"recall_over_stream_{direction}.png", f"mean R@1 over seen tasks, {NAMES[direction]} (%)"
+        path, shown = PLOTS / f"recall_matrix_{direction}.png", f"R@1, {NAMES[direction]} (%)"
+        figures.recall_matrix(lower(results.recall[direction][1]), names, path, shown, few)
+        path, shown = PLOTS / f"recall_over_stream_{direction}.png", f"mean R@1 over seen tasks, {NAMES[direction]} (%)"
         curves = {label: seen_recall(matrix) for label, matrix in recall.items()}
         bands = {method: interval(ours.seen), "frozen": interval(base.seen)}
-        figures.recall_over_stream(curves, names, path, title, bands, few)
+        figures.recall_over_stream(curves, names, path, shown, bands, few)
         lost = {label: forgetting_per_task(matrix) for label, matrix in recall.items()}
         spread = {method: interval(ours.forgetting_per_task), "frozen": interval(base.forgetting_per_task)}
         figures.forgetting_bars(lost, names, PLOTS / f"forgetting_{direction}.png", spread, few)
@@ -53,6 +53,10 @@ def draw_examples(facts: dict[str, Any], tasks: list[str], split: str) -> None:
         for example in facts["examples"]
     ]
     figures.retrieval_sheet(rows, PLOTS / "retrieval.png", "First images found for one caption of every task")
+
+
+def captions(tasks: list[str], split: str) -> list[str]:
+    return [text for task in tasks for text in TaskData.load(DATA / "stream" / split / task).captions]
 
 
 def main(parameters: Parameters) -> None:
@@ -79,9 +83,14 @@ def main(parameters: Parameters) -> None:
     similarity = np.load(DATA / "distances" / f"{tasks[-1]}.npy")
     figures.distance_matrix(similarity, names, PLOTS / "task_similarity.png", facts["task_threshold"])
     for modality, counts in confusion.items():
-        path, title = PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"
-        figures.routing_confusion(counts, names, path, title, results.few)
+        path, shown = PLOTS / f"routing_{modality}.png", f"routing of {modality} queries (%)"
+        figures.routing_confusion(counts, names, path, shown, results.few)
     draw_examples(facts, tasks, parameters["evaluation.split"])
+    sections = html.run_sections(
+        results, "t2i", captions(tasks, parameters["evaluation.split"]), trained.starts.table(names), PLOTS
+    )
+    whole = html.page(title(parameters["method"], len(tasks)), main_rows(summary), notes(summary), sections)
+    (METRICS / "report.html").write_text(whole, "utf-8")
     trained.tell_rejected()
     if warning := results.warning():
         print(warning, file=sys.stderr)

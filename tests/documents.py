@@ -11,7 +11,7 @@ INDENTED = re.compile(r"(?<=\n\n)(?: {4,}\S.*\n)+")
 HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img [^>]*src=\"([^\"]+)\"")
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:make|dvc|python3?|pip|pre-commit) \S.*")
+COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(?:make|dvc|lpi|python3?|pip|pre-commit) \S.*")
 PLACEHOLDER = re.compile(r"\b[A-Z]{4,}\b(?!=)")  # such as NAME: the form of a command, not a command
 SHELL = "bash"  # the kind of a block of commands
 

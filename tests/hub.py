@@ -41,7 +41,7 @@ class Hub:
                     self.answer(json.dumps(tree).encode())
                 elif path.startswith(f"/api/models/{repository}"):
                     self.answer(json.dumps(self.about).encode())
-                elif (name := path.rpartition("/")[2]) in files and path.startswith(f"/{repository}/resolve/"):
+                elif path.startswith(f"/{repository}/resolve/") and (name := path.split("/", 5)[5]) in files:
                     self.answer(files[name])
                 else:
                     self.send_response(404)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
+from lpi.commands.main import VERBS
+from lpi.commands.main import parser as command_line
 from lpi.methods import check, resolve
 from lpi.models.backbone import Backbone
 from lpi.parameters import DETECTOR
@@ -169,6 +171,17 @@ def runs(command: str) -> None:
     """`test_commands_run_on_a_finished_run` runs it; there is nothing else to check."""
 
 
+def parsed(command: str) -> None:
+    """The command `lpi` takes these words; those of docs/use.md that need no download run in tests/test_use.py."""
+    verb, *arguments = words_of(command)[1:]
+    assert verb in VERBS
+    if not arguments:  # the page speaks of the verb
+        return
+    options = command_line().parse_args([verb, *arguments])
+    if (name := getattr(options, "model", None)) and "/" in name:
+        Backbone(name)
+
+
 SLURM = in_test("test_sharing::test_the_slurm_script_runs_its_line_in_a_clone")
 SKY = in_test("test_sharing::test_the_skypilot_job_runs_its_experiment")
 OWN = in_test("test_real_data::test_the_readmes_example_of_own_images_runs")
@@ -210,6 +223,7 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
     (r"dvc exp run -S rank=[48]|dvc exp run --queue -S 'rank=2,8' -S seed=1", runs),
     (r"dvc exp run .*-S detector=.*", possible_in_grounding),
     (r"dvc exp run( --queue)?( -S .*)?", possible),
+    (r"lpi .*", parsed),
     (r"cd grounding", has_pipeline),
     (r"LPI_\w+=\w+ dvc repro", known_variable),
     (r"dvc repro( train@t01| --force fetch)?", runs),

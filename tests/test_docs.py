@@ -504,3 +504,17 @@ def test_a_target_is_compared_with_the_rows_that_it_names(tmp_path, monkeypatch)
     assert large.cells()[1:4] == ["4,000 or more", "1,670", "**no**"]
     none = targets.Target("what", 1, "other", rate)
     assert none.cells() == ["what", "1 or less", "not measured", "", "`other`"]
+
+
+def test_the_workflow_for_pull_requests_uses_what_there_is():
+    (workflow,) = (
+        block.content
+        for block in documents.blocks(documents.read("docs/team.md"))
+        if block.kind == "yaml" and "cml" in block.content
+    )
+    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    script = "\n".join(step.get("run", "") for step in job["steps"])
+    written = [*declared(STAGES["summarize"], "outs"), *declared(STAGES["summarize"], "plots")]
+    for path in (*re.findall(r"metrics/[\w.]+", script), job["steps"][-1]["with"]["path"]):
+        assert path in written, path
+    assert "make repro" in script and "dvc metrics diff --md" in script

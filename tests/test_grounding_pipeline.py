@@ -7,10 +7,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from lpi import Grounder
 from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
+from lpi.data.stream import TaskData
+from lpi.export.write import export
 from lpi.grounding.measures import measures
 from lpi.grounding.results import load_matrices
 from lpi.grounding.stream import BOXES, load_last
+from lpi.inference.models import load_model
 from lpi.parameters import METHODS, Parameters
 
 import committed
@@ -115,11 +119,29 @@ def test_stored_ranks_and_boxes_are_those_of_the_matrices(grounded):
             assert round(measures(mine)["mean_iou"], 4) == matrices[model].mean_iou[1, task]
 
 
+def test_an_export_finds_the_boxes_that_the_evaluation_found(grounded, tmp_path):
+    home = grounded[0].home
+    export(load_model(home), tmp_path / "made")
+    grounder = Grounder.load(tmp_path / "made")
+    last = load_last(home / "data/evaluation/last.npz")
+    parts = [TaskData.load(home / "data/stream/test" / task) for task in ("t00", "t01")]
+    pictures = [part.images[owner] for part in parts for owner in part.owners]
+    expressions = [text for part in parts for text in part.captions]
+    found = grounder.locate(pictures, expressions, k=1, explain=True)
+    side = parts[0].images.shape[1]
+    for ours, frozen, one in zip(last[METHOD].best, last[FROZEN].best, found, strict=True):
+        np.testing.assert_allclose(one.boxes[0], side * np.clip(ours, 0, 1), atol=0.02)
+        np.testing.assert_allclose(one.frozen.boxes[0], side * np.clip(frozen, 0, 1), atol=0.02)
+    assert {one.task for one in found} == {*grounder.tasks} == {"tool", "sport"}
+
+
 def test_figures_and_tables_are_made(grounded):
     repository, _ = grounded
     expected = {"boxes", "recall_matrix", "recall_over_stream", "routing", "task_similarity", "training"}
     made = {path.stem for path in (repository.home / "metrics/plots").glob("*.png")}
     assert made == expected
+    report = repository.read("metrics/report.html").decode()
+    assert len(report) < 5e6 and report.count("data:image/png") == len(expected)
     for name in expected:
         with Image.open(repository.home / f"metrics/plots/{name}.png") as image:
             assert image.width >= 600

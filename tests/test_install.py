@@ -42,7 +42,7 @@ def write_wheel(folder: Path, name: str, version: str, requirements: tuple[str, 
     """A wheel of one module, which knows the folder that the wheel lay in."""
     path, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requirements)
-    extras = "Provides-Extra: pipeline\nProvides-Extra: dev\n"
+    extras = "Provides-Extra: train\nProvides-Extra: dev\n"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}.py", f"folder = {folder.name!r}\n")
         archive.writestr(
@@ -174,7 +174,7 @@ class WithUv:
             return "environment"
         install, packages = (
             "pip install --python .venv/bin/python ",
-            "--constraint constraints.txt --editable .[pipeline,dev]",
+            "--constraint constraints.txt --editable .[train,dev]",
         )
         if arguments == install + packages and not index:
             return "packages"

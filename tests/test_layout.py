@@ -17,6 +17,9 @@ LAYERS = (  # lowest first; those of one layer may import each other
     {"continual"},
     {"report"},
     {"grounding"},
+    {"inference", "index"},
+    {"export", "serve"},
+    {"commands"},
 )
 MOST_MODULES = 12  # directly in the package
 PUBLIC = {

@@ -11,7 +11,11 @@ import time
 from itertools import pairwise, product
 from pathlib import Path
 
+from lpi import Retriever
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.data.stream import TaskData
+from lpi.export.write import export
+from lpi.inference.models import load_model
 from lpi.parameters import load_parameters
 from lpi.report import figures
 from lpi.report.results import Results
@@ -94,6 +98,8 @@ def test_the_shipped_parameters_run_end_to_end(repository):
 
 def test_figures_and_tables_are_made(first_run):
     folder = first_run[0].folder / "metrics"
+    report = (folder / "report.html").read_text()
+    assert len(report) < 5e6 and report.count("data:image/png") == len([*(folder / "plots").iterdir()])
     pairs = ("recall_matrix", "recall_over_stream", "forgetting")
     expected = {f"{name}_{direction}.png" for name in pairs for direction in ("i2t", "t2i")}
     expected |= {"task_similarity.png", "routing_image.png", "routing_text.png", "training.png", "retrieval.png"}
@@ -159,6 +165,19 @@ def test_stored_ranks_are_those_of_the_matrices(first_run):
         for direction, k in product(("i2t", "t2i"), (1, 5, 10)):
             found = ranks.recall(model, direction, k)
             np.testing.assert_array_equal(matrices[direction][k], np.round(found, 4))
+
+
+def test_an_export_finds_what_the_evaluation_found(first_run, tmp_path):
+    home = first_run[0].home
+    export(load_model(home), tmp_path / "made")
+    retriever = Retriever.load(tmp_path / "made")
+    data = TaskData.concatenate([TaskData.load(home / "data/stream/test" / task) for task in ("t00", "t01")])
+    retriever.index(list(data.images))
+    ranks = StreamRanks.load(home / "data/evaluation/ranks.npz").ranks[METHOD]["t2i"][-1]
+    for caption, owner, rank in zip(data.captions, data.owners, ranks, strict=True):
+        found = [hit.name for hit in retriever.search(caption, k=len(data.images))]
+        assert found.index(f"image {owner}") == rank
+    assert "| average recall |" in (tmp_path / "made" / "README.md").read_text()
 
 
 def test_a_stream_of_tiny_tasks_is_called_that_everywhere(first_run, monkeypatch, tmp_path):

@@ -124,7 +124,7 @@ def main(python: str, index: str = "") -> None:
             )
     elif sys.platform == "linux":
         print(ORDINARY_BUILD, flush=True)
-    if not installer.install("--constraint", "constraints.txt", "--editable", ".[pipeline,dev]"):
+    if not installer.install("--constraint", "constraints.txt", "--editable", ".[train,dev]"):
         sys.exit("error: the packages could not be installed, see above; the same command tries it again")
     INSTALLED.touch()
 

@@ -10,3 +10,12 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`Retriever` and `Grounder`, loaded when they are first used: the stages of a pipeline need neither."""
+    if name in ("Retriever", "Grounder"):
+        from importlib import import_module
+
+        return getattr(import_module(f"lpi.inference.{name.lower()}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

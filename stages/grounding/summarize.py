@@ -12,15 +12,15 @@ from lpi.diffusion.sheet import Sheet
 from lpi.grounding.figures import Example, box_sheet
 from lpi.grounding.mask_figures import draw_sheet
 from lpi.grounding.measures import Found
-from lpi.grounding.page import mask_page, page
+from lpi.grounding.page import main_rows, mask_page, notes, page
 from lpi.grounding.results import group_rows, load_matrices, load_results
 from lpi.grounding.stream import BOXES, ROUTED_BY, load_last
 from lpi.grounding.summary import summarise
 from lpi.grounding_parameters import GROUNDING
 from lpi.parameters import Parameters, load_chain, load_parameters
-from lpi.report import figures
+from lpi.report import figures, html
 from lpi.report.matrices import Floats, read_matrix
-from lpi.report.page import bounded
+from lpi.report.page import bounded, title
 from lpi.report.results import Results
 from lpi.report.summary import lower, seen_recall
 from lpi.report.tables import read_rows, recall_rows, stream_rows, write_rows
@@ -109,6 +109,11 @@ def main(parameters: Parameters) -> None:
     by = facts["routed_by"]
     figures.routing_confusion(confusion[by], names, PLOTS / "routing.png", f"routing by {by} (%)", results.few)
     draw_examples(found, parts, names)
+    texts = [text for part in parts for text in part.captions]
+    sections = html.run_sections(results, BOXES, texts, trained.starts.table(names), PLOTS)
+    heading = title(parameters["method"], len(tasks))
+    whole = html.page(heading, main_rows(summary, parameters["method"]), notes(summary), sections)
+    (METRICS / "report.html").write_text(whole, "utf-8")
     trained.tell_rejected()
     if warning := results.warning():
         print(warning, file=sys.stderr)

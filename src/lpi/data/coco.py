@@ -29,15 +29,21 @@ AGAIN = "delete it and run `dvc repro --force fetch`"  # a fetched file that was
 def data_home(name: str) -> Path:
     """The folder of a data set that is not part of the repository.
 
-    The user's own is `data/own`, where DVC sees changes. Others are in the folder `LPI_DATA` if that is set, else in
-    `data` of the repository; an experiment in a temporary copy uses the repository that it comes from, `DVC_ROOT`.
+    The user's own is `data/own`, where DVC sees changes, or a folder in it; or any folder, by its whole path. Others
+    are in the folder `LPI_DATA` if that is set, else in `data` of the repository; an experiment in a temporary copy
+    uses the repository that it comes from, `DVC_ROOT`.
     """
-    if name == OWN:
+    if _is_own(name):
         return Path("data", name)
     if home := os.environ.get("LPI_DATA"):
         return Path(home, name)
     root = Path(os.environ.get("DVC_ROOT", "."))
     return Path("data", name) if root.resolve() == Path.cwd() else root / "data" / name
+
+
+def _is_own(name: str) -> bool:
+    """Whether it is a folder of the user."""
+    return name.partition("/")[0] == OWN or Path(name).is_absolute()
 
 
 @dataclass
@@ -91,7 +97,8 @@ class Source:
 
     def images(self, folder: Path) -> "ImageStore":
         """The images; folder: that of the fetched data. All but COCO's and Flickr30k's are turned as cameras say."""
-        return ImageStore(folder if self.home is None else data_home(self.home), upright=self.home in (None, OWN))
+        upright = self.home is None or _is_own(self.home)
+        return ImageStore(folder if self.home is None else data_home(self.home), upright)
 
 
 @dataclass

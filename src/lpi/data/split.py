@@ -15,7 +15,17 @@ from typing import Any, BinaryIO
 from lpi.data.clusters import Embed
 from lpi.data.coco import SPLITS, ImageStore, Item, Source, read_items
 from lpi.data.errors import DataError, ImageError
-from lpi.data.selection import FROM_TRAIN, assign, choose, completed, incomplete, lacks_val, task_order, too_few
+from lpi.data.selection import (
+    FROM_TRAIN,
+    TaskOf,
+    assign,
+    choose,
+    completed,
+    incomplete,
+    lacks_val,
+    task_order,
+    too_few,
+)
 from lpi.runtime.cpus import usable_cpus
 
 import numpy as np
@@ -108,6 +118,24 @@ def select(raw: Path, source: Source, count: int, rules: Rules, embed: Embed) ->
     problems = [*too_few(names, count), *incomplete(selection.names, selection.images, source.divided)]
     if problems:
         raise DataError(f"{raw}: {problems[0]} (stream.assignment={rule})")
+    return selection
+
+
+def select_one(raw: Path, name: str, rules: Rules) -> Selection:
+    """All images of a data set as one task of this name, whatever tasks the data has.
+
+    Raises:
+        DataError: a split has no images; see also `read_items`.
+    """
+    source = Source.load(raw)
+    splits = {split: read_items(raw, split)[0] for split in SPLITS}
+    task_of: TaskOf = {(split, item.image_id): name for split, items in splits.items() for item in items}
+    if lacks_val(splits, source.divided):
+        print(FROM_TRAIN, flush=True)
+    splits, task_of = completed(splits, task_of, source.divided)
+    selection = Selection([name], choose(splits, task_of, [name], rules.test_cap))
+    if problems := incomplete([name], selection.images, source.divided):
+        raise DataError(f"{raw}: {problems[0]}")
     return selection
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lpi.grounding.stream import BOXES
-from lpi.report.page import ROWS, bounded, table
+from lpi.report.page import ROWS, bounded, markdown, table, title
 
 MASKS = {  # column of the table of drawn masks -> its name
     "pointing": "points right",
@@ -15,6 +15,30 @@ MASKS = {  # column of the table of drawn masks -> its name
 }
 
 
+def main_rows(summary: Mapping[str, Any], method: str) -> list[list[str]]:
+    """The main numbers, a row each, after a row of titles."""
+    columns = {method: summary[BOXES], "tasks known": summary["oracle"][BOXES], "no prompts": summary["frozen"][BOXES]}
+    rows = [
+        [name, *(bounded(found[entry], sign) if entry in found else "" for found in columns.values())]
+        for entry, (name, sign) in ROWS.items()
+    ]
+    for entry, name in (("mean_iou", "mean IoU of the best box"), ("upper_bound", "some candidate hits")):
+        rows.append([name, *(f"{found[entry]:.2f}" for found in columns.values())])
+    return [["R@1 in percent", *columns], *rows]
+
+
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """What else is to be known of them."""
+    routed = summary["routing_accuracy"]
+    return [
+        f"Pairs whose own task has the nearest keys: {routed['both']:.1f} % by picture and expression,"
+        f" {routed['image']:.1f} % by picture, {routed['text']:.1f} % by expression.",
+        f"Parameters per task: {summary['parameters_per_task']:,}.",
+        "Brackets are 95 % intervals over test images. docs/protocol.md defines the measures;"
+        " grounding/metrics/summary.json has all of them.",
+    ]
+
+
 def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
     """A page in Markdown.
 
@@ -23,28 +47,7 @@ def page(summary: Mapping[str, Any], method: str, tasks: int) -> str:
         method: its name.
         tasks: how many the stream has.
     """
-    columns = {method: summary[BOXES], "tasks known": summary["oracle"][BOXES], "no prompts": summary["frozen"][BOXES]}
-    rows = [
-        [name, *(bounded(found[entry], sign) if entry in found else "" for found in columns.values())]
-        for entry, (name, sign) in ROWS.items()
-    ]
-    for entry, name in (("mean_iou", "mean IoU of the best box"), ("upper_bound", "some candidate hits")):
-        rows.append([name, *(f"{found[entry]:.2f}" for found in columns.values())])
-    routed = summary["routing_accuracy"]
-    return "\n".join(
-        [
-            f"# {method}, tasks: {tasks}",
-            "",
-            *table([["R@1 in percent", *columns], *rows]),
-            "",
-            f"Pairs whose own task has the nearest keys: {routed['both']:.1f} % by picture and expression,"
-            f" {routed['image']:.1f} % by picture, {routed['text']:.1f} % by expression.",
-            f"Parameters per task: {summary['parameters_per_task']:,}.",
-            "Brackets are 95 % intervals over test images. docs/protocol.md defines the measures;"
-            " grounding/metrics/summary.json has all of them.",
-            "",
-        ]
-    )
+    return markdown(title(method, tasks), main_rows(summary, method), notes(summary))
 
 
 def mask_page(rows: Sequence[Mapping[str, str]], split: str) -> str:

@@ -53,9 +53,14 @@ class Trained:
         write_rows(metrics / "training.csv", rows)
         figures.training_curves(rows, metrics / "plots" / "training.png")
 
+    @property
+    def starts(self) -> Starts:
+        """What was measured before each task was trained."""
+        return Starts.load(self.states, list(self.tasks))
+
     def report_starts(self, metrics: Path) -> None:
         """start.csv and plots/start.png: the losses before training; nothing but a title where none were measured."""
-        starts, names = Starts.load(self.states, list(self.tasks)), list(self.names)
+        starts, names = self.starts, list(self.names)
         with (metrics / "start.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(starts.table(names))
         if starts.measured:

@@ -12,8 +12,8 @@ from lpi.data.tables.find import find
 from lpi.data.tables.parquet import PACKED
 
 
-def fetch(out: Path, file: str) -> None:
-    """Bring `data/own` into COCO's format and print every warning.
+def fetch(out: Path, file: str, name: str = OWN) -> None:
+    """Bring your own data into COCO's format and print every warning.
 
     Images that are files stay where they are. Images that tables or shards hold are copied to `out/images.zip`, byte by
     byte, one at a time: so later stages find every image at once, whatever order they ask in, the user's files need not
@@ -23,11 +23,12 @@ def fetch(out: Path, file: str) -> None:
     Args:
         out: the fetched data.
         file: what is read, see `lpi.data.tables.find.find`.
+        name: of the folder, see `data_home`.
 
     Raises:
         DataError: nothing is found, or something is wrong; names the file and the line, row or member.
     """
-    home = data_home(OWN)
+    home = data_home(name)
     data = read_folder(home, file)
     for warning in data.warnings:
         print(f"warning: {warning}")
@@ -37,7 +38,7 @@ def fetch(out: Path, file: str) -> None:
         pack(data.images, data.places, out / f"{PACKED}.zip")
         Source(data.assignment, None, "", data.divided).save(out)
     else:
-        Source(data.assignment, OWN, fingerprint(home, data.places), data.divided).save(out)
+        Source(data.assignment, name, fingerprint(home, data.places), data.divided).save(out)
 
 
 def read_folder(home: Path, file: str) -> OwnData:

@@ -17,7 +17,7 @@ def load_detector(name: str, placement: str = "default", deep: str = "add") -> D
     """The frozen detector of a name.
 
     Args:
-        name: `embedded`, or a model of transformers by name or folder.
+        name: `embedded`, the folder of such a detector, or a model of transformers by name or folder.
         placement: how prompts enter; `default`: the first of the detector's `placements`.
         deep: what deeper layers of `embedded` do with inserted prompts, see `lpi.encoder.PromptedCLIP`.
 
@@ -28,7 +28,8 @@ def load_detector(name: str, placement: str = "default", deep: str = "add") -> D
     if kind == EMBEDDED:
         from lpi.models.detectors.embedded import Embedded
 
-        return Embedded.load(chosen_placement(Embedded, name, placement), deep)
+        folder = None if name == EMBEDDED else Path(name)
+        return Embedded.load(chosen_placement(Embedded, name, placement), deep, folder)
     if "owl" in kind:
         from lpi.models.detectors.owl import Owl
 
@@ -41,10 +42,14 @@ def load_detector(name: str, placement: str = "default", deep: str = "add") -> D
 
 
 def kind_of(name: str) -> str:
-    """What tells the family: the model type that a folder's config.json states, else the name, in small letters."""
+    """What tells the family: the model type that a folder's config.json states, else the name, in small letters.
+
+    A folder with the files of the embedded detector is of its family.
+    """
     config = Path(name, "config.json")
     if name != EMBEDDED and config.is_file():
-        return str(json.loads(config.read_text("utf-8")).get("model_type", "")).lower()
+        content = json.loads(config.read_text("utf-8"))
+        return EMBEDDED if {"model", "preprocess"} <= {*content} else str(content.get("model_type", "")).lower()
     return name.lower()
 
 

@@ -1,0 +1,1 @@
+"""The command `lpi`: each of its verbs is one file here."""

@@ -1,0 +1,1 @@
+"""What a run has learned as a folder that works elsewhere: files, model card, upload."""

@@ -1,0 +1,80 @@
+"""The frozen model of an export: included, where it has no name by which others can load it."""
+
+import json
+import shutil
+from pathlib import Path
+
+from lpi.inference.encoder import backbone_of
+from lpi.inference.learned import MODEL, Learned
+from lpi.inference.models import ModelError
+from lpi.models.backbone import Backbone
+from lpi.models.detectors import EMBEDDED
+from lpi.runtime.paths import shipped
+
+LIMIT = 500 * 2**20  # bytes of what is included
+
+
+def included(learned: Learned) -> bool:
+    """Whether the frozen model has to be in the export: it is embedded, or a file of this machine."""
+    if learned.model is not None:
+        return True
+    if learned.grounds:
+        name = learned.parameters["detector"]
+        return bool(name == EMBEDDED or Path(name).is_dir())
+    return not backbone_of(learned).downloads
+
+
+def include_model(learned: Learned, folder: Path) -> None:
+    """Write the frozen model into the export's folder `model`.
+
+    Raises:
+        ModelError: it is too large.
+    """
+    if learned.model is not None:
+        _copy(learned.model, folder / MODEL)
+    elif learned.grounds:
+        name = learned.parameters["detector"]
+        _copy(shipped("grounding/detector") if name == EMBEDDED else Path(name), folder / MODEL)
+    else:
+        _write_backbone(backbone_of(learned), folder / MODEL)
+
+
+def _copy(source: Path, target: Path) -> None:
+    files = [path for path in source.iterdir() if path.suffix in (".json", ".safetensors", ".txt", ".md")]
+    _refuse_large(str(source), sum(path.stat().st_size for path in files))
+    target.mkdir(parents=True)
+    for path in files:
+        shutil.copyfile(path, target / path.name)
+
+
+def _refuse_large(name: str, size: int) -> None:
+    if size > LIMIT:
+        raise ModelError(
+            f"the frozen model {name} has {size / 2**20:,.0f} MiB, more than the {LIMIT // 2**20} that an export may"
+            " include; upload it, and name it as hf-hub:ORGANISATION/NAME in the run"
+        )
+
+
+def _write_backbone(backbone: Backbone, target: Path) -> None:
+    """As a folder that open_clip loads by local-dir:."""
+    if backbone.name == EMBEDDED:
+        _copy(backbone.folder, target)
+        return
+    if backbone.name.startswith("local-dir:"):
+        _copy(Path(backbone.name.partition(":")[2]), target)
+        return
+    from open_clip.model import get_model_preprocess_cfg
+    from safetensors.torch import save_file
+
+    model = backbone.encoder().model
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    _refuse_large(backbone.name, sum(value.nbytes for value in state.values()))
+    target.mkdir(parents=True)
+    config = {**backbone.config, "quick_gelu": _has_quick_gelu(model)}
+    content = {"model_cfg": config, "preprocess_cfg": dict(get_model_preprocess_cfg(model))}
+    (target / "open_clip_config.json").write_text(json.dumps(content, indent=2, default=list) + "\n", "utf-8")
+    save_file(state, target / "open_clip_model.safetensors")
+
+
+def _has_quick_gelu(model: object) -> bool:
+    return any(type(module).__name__ == "QuickGELU" for module in model.modules())  # type: ignore[attr-defined]

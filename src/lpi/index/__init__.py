@@ -1,0 +1,1 @@
+"""An index of the images of a folder, on disk."""

@@ -1,0 +1,1 @@
+"""The page of `lpi serve`: a web application on this machine, and its files in `static`."""

@@ -1,0 +1,146 @@
+import json
+
+from lpi import Retriever
+from lpi.commands.main import main
+from lpi.continual.keys import task_keys
+from lpi.data.errors import DataError
+from lpi.export import add_task as adding
+from lpi.export.add_task import add_task
+from lpi.export.write import export
+from lpi.inference.encoder import Encoder
+from lpi.inference.inputs import InputError
+from lpi.inference.learned import Learned
+
+import numpy as np
+import pytest
+import torch
+from learned_streams import CPU, learned, picture, write_clip
+
+CAPTIONS = ("a white dog", "a white cat", "snow", "a cloud")
+
+
+@pytest.fixture(scope="module")
+def clip(tiny_clip, tmp_path_factory):
+    return write_clip(tiny_clip, tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def stream(clip):
+    return learned(clip, epochs=2, batch_size=8, lr=0.05)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("winter")
+    lines = ["image,caption,task"]
+    for number in range(20):
+        picture("white", number).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{CAPTIONS[number % 4]} {number},{'snow' if number % 2 else 'other'}")
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def added(stream, data):
+    return add_task(Encoder(stream, CPU), "winter", data)
+
+
+def test_what_was_learned_before_stays_to_the_byte(stream, added):
+    longer = added.learned
+    assert longer.tasks == ["red", "green", "blue", "winter"]
+    for name, tensor in stream.tensors.items():
+        assert torch.equal(longer.tensors[name], tensor)
+    assert longer.task_digests()[:3] == stream.task_digests()
+    assert longer.similarities[:3] == stream.similarities
+    for modality in ("image", "text"):
+        for ours, theirs in zip(longer.keys[modality][:3], stream.keys[modality], strict=True):
+            assert ours.centres.tobytes() == theirs.centres.tobytes() and ours.count == theirs.count
+
+
+def test_the_new_task_has_prompts_keys_and_calibration(added, data, stream):
+    longer = added.learned
+    assert added.images == {"train": 16, "val": 2, "test": 2}
+    assert any(name.startswith("task_prompts.3.") for name in longer.tensors)
+    assert len(longer.similarities) == 4
+    frozen = Retriever(Encoder(stream, CPU)).encode_images(sorted(data.glob("*.png"))).frozen
+    assert longer.keys["image"][3].count == 16
+    nearest = np.abs(longer.keys["image"][3].centres[:, None] - frozen).sum(axis=2).min()
+    assert nearest < np.abs(longer.keys["image"][0].centres[:, None] - frozen).sum(axis=2).min()
+
+
+def test_prompts_are_used_only_if_they_help(stream, data, monkeypatch):
+    from lpi.continual.verdict import Verdict
+
+    for gain, kept in ((5.0, True), (0.5, False)):
+        monkeypatch.setattr(adding, "judge", lambda *_, gain=gain: Verdict(gain, 1.0, 2))
+        made = add_task(Encoder(stream, CPU), "winter", data)
+        assert made.kept is kept and f"{gain:+.2f} points" in made.verdict
+        assert made.learned.tensors.get("rejected", torch.tensor([])).tolist() == ([] if kept else [3])
+        assert made.learned.task_digests()[:3] == stream.task_digests()
+        encoder = Encoder(made.learned, CPU)
+        pixels = np.stack([np.asarray(picture("white", 1))])
+        frozen, prompted = encoder.images(pixels).frozen[0], encoder.reencoded(pixels, 3)[0]
+        assert np.allclose(frozen, prompted, atol=1e-6) is not kept
+
+
+def test_routes_among_other_tasks_do_not_change(stream, added):
+    pictures = [picture(colour, number) for number in range(5) for colour in ("red", "green", "blue")]
+    before, after = (Retriever(Encoder(own, CPU)).encode_images(pictures) for own in (stream, added.learned))
+    for row in range(len(pictures)):
+        kept = [task for task in after.candidates[row] if task != 3]
+        assert kept == before.candidates[row][: len(kept)].tolist()
+
+
+def test_a_new_task_may_be_added_to_an_export_again_and_again(stream, data, tmp_path, capfd):
+    export(stream, tmp_path / "one")
+    how = "--model", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--json"
+    assert main(["add-task", "winter", str(data), *how]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["tasks"] == ["red", "green", "blue", "winter"] and told["images"]["train"] == 16
+    again = Learned.of_export(tmp_path / "two")
+    assert again.task_digests()[:3] == stream.task_digests()
+    how = "--model", str(tmp_path / "two"), "--out", str(tmp_path / "three")
+    assert main(["add-task", "snow", str(data / "captions.csv"), *how]) == 0
+    out = capfd.readouterr().out
+    assert "three: 5 tasks; earlier ones are as before" in out and "points R@1 over frozen" in out
+    assert Learned.of_export(tmp_path / "three").task_digests()[:4] == again.task_digests()
+
+
+def test_similarities_of_tasks_are_kept_up(stream, data):
+    vectors = np.eye(3, 16, dtype=np.float32)
+    own = Learned("x", stream.parameters, stream.tasks, stream.tensors, stream.keys, stream.similarities, vectors)
+    longer = add_task(Encoder(own, CPU), "winter", data).learned
+    assert np.array_equal(longer.vectors[:3], vectors) and np.linalg.norm(longer.vectors[3]) == pytest.approx(
+        1, abs=1e-5
+    )
+
+
+def test_what_cannot_be_added_is_said(clip, stream, data, tmp_path):
+    encoder = Encoder(stream, CPU)
+    for name, place, kind, told in (
+        ("red", data, InputError, "there is a task red already"),
+        (" ", data, InputError, "needs a name"),
+        ("x", tmp_path / "missing", DataError, "there is no folder"),
+        ("x", tmp_path, DataError, "x"),
+    ):
+        with pytest.raises(kind, match=told):
+            add_task(encoder, name, place)
+    shared = learned(clip, tasks=("red",), method="shared")
+    with pytest.raises(InputError, match="method shared has no prompts of a task's own"):
+        add_task(Encoder(shared, CPU), "winter", data)
+    with pytest.raises(InputError, match="has no prompts to go on from"):
+        add_task(Retriever.load(clip).encoder, "winter", data)
+    few = tmp_path / "few"
+    few.mkdir()
+    picture("white", 0).save(few / "0.png")
+    (few / "captions.csv").write_text("image,caption\n0.png,snow\n")
+    with pytest.raises(DataError, match="task winter has no val and no test images; it needs at least 3 images"):
+        add_task(encoder, "winter", few)
+
+
+def test_keys_are_those_of_the_stage(added, data, stream):
+    encoder = Encoder(stream, CPU)
+    keys = added.learned.keys["image"][3]
+    every = Retriever(encoder).encode_images(sorted(data.glob("*.png"))).frozen
+    assert keys.centres.shape == (2, 16) and task_keys(every, 2).centres.shape == (2, 16)
+    assert np.abs(keys.centres).max() <= 1
