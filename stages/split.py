@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from lpi.continual.features import encode
-from lpi.data.split import Rules, counts_table, split_stream
+from lpi.data.own_tasks import add_own_tasks
+from lpi.data.split import Form, Rules, counts_table, split_stream
 from lpi.models.backbone import Backbone
-from lpi.parameters import load_chain, load_parameters
+from lpi.parameters import load_chain, load_own_tasks, load_parameters
 from lpi.runtime.cost import measured
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.errors import plain_errors
@@ -30,7 +31,12 @@ def main() -> None:
         return encode(lambda batch: encoder.encode_text(batch.long()), tokenize(captions), device)
 
     rules = Rules(**{name: parameters[f"stream.{name}"] for name in Rules.__dataclass_fields__})
-    stream = split_stream(RAW, OUT, load_chain(), rules, backbone.resize, tokenize, embed)
+    tasks, own = load_chain(), load_own_tasks()
+    stream = split_stream(
+        RAW, OUT, [task for task in tasks if task not in own], rules, backbone.resize, tokenize, embed
+    )
+    if own:
+        stream = add_own_tasks(OUT, tasks, own, rules, Form(backbone.resize, tokenize))
     print(counts_table(stream))
     if notice := backbone.notice():
         print(f"note: {notice}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lpi.continual.calibration import load_similarities, measure_similarity, save_similarities
 from lpi.continual.keeping import Records, judge, train_if_better
-from lpi.continual.loading import load_pairs
+from lpi.continual.loading import has_own_data, load_pairs
 from lpi.continual.state import load_state, save_state
 from lpi.continual.training import seed_all, train_task
 from lpi.continual.verdict import Verdict, save_verdicts
@@ -56,7 +56,7 @@ def main(task: str, previous: str) -> None:
     verdicts: list[Verdict] = []
     if method.offline:
         method.tasks += 1
-    elif keeps_better_only(parameters):
+    elif keeps_better_only(parameters) or has_own_data(task):
         records, verdicts = train_if_better(method, train, verdict, parameters["seed"], task)
     else:
         records = train(parameters["seed"])

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from lpi.methods import check, checked
+from lpi.methods import check, checked, method_class
 from lpi.models.backbone import Backbone
-from lpi.parameters import RETRIEVAL, Parameters, load_parameters
+from lpi.parameters import RETRIEVAL, ParameterError, Parameters, load_own_tasks, load_parameters
 from lpi.runtime.errors import plain_errors
 
 OUT = Path("data/parameters.txt")
@@ -17,6 +17,19 @@ DRAWINGS = (
 )
 
 
+def check_own_tasks(parameters: Parameters) -> None:
+    """Refuse tasks with data of their own for methods that would change earlier tasks.
+
+    Raises:
+        ParameterError: names the task and the method.
+    """
+    if (own := load_own_tasks()) and not method_class(parameters["method"]).keepable:
+        raise ParameterError(
+            f"tasks.{next(iter(own))}.data needs a method with prompts of a task's own, which {parameters['method']}"
+            " has not"
+        )
+
+
 def warn(parameters: Parameters) -> None:
     """Say on stderr what is possible, but hardly what was meant."""
     if parameters["dataset"] != "openmoji" and parameters["backbone"] == "embedded":
@@ -26,6 +39,7 @@ def warn(parameters: Parameters) -> None:
 def main() -> None:
     parameters = checked(load_parameters(schema=RETRIEVAL))
     check(parameters, Backbone(parameters["backbone"]).config)
+    check_own_tasks(parameters)
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 

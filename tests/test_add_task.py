@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 from lpi import Retriever
 from lpi.commands.main import main
@@ -6,14 +7,17 @@ from lpi.continual.keys import task_keys
 from lpi.data.errors import DataError
 from lpi.export import add_task as adding
 from lpi.export.add_task import add_task
+from lpi.export.workspace import with_task
 from lpi.export.write import export
 from lpi.inference.encoder import Encoder
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import Learned
 
+import committed
 import numpy as np
 import pytest
 import torch
+import yaml
 from learned_streams import CPU, learned, picture, write_clip
 
 CAPTIONS = ("a white dog", "a white cat", "snow", "a cloud")
@@ -144,3 +148,16 @@ def test_keys_are_those_of_the_stage(added, data, stream):
     every = Retriever(encoder).encode_images(sorted(data.glob("*.png"))).frozen
     assert keys.centres.shape == (2, 16) and task_keys(every, 2).centres.shape == (2, 16)
     assert np.abs(keys.centres).max() <= 1
+
+
+def test_an_entry_is_added_below_the_last_task():
+    text = committed.text("params.yaml")
+    longer = with_task(text, "t12", "t11", Path("data/own/winter"))
+    added = "  t12: {prev: t11, data: data/own/winter}\n"
+    assert added in longer and longer.replace(added, "") == text
+    assert yaml.safe_load(longer)["tasks"]["t12"] == {"prev": "t11", "data": "data/own/winter"}
+    assert with_task("tasks:\n  t00: {prev: init}", "t01", "t00", Path("x")).endswith(
+        "init}\n  t01: {prev: t00, data: x}\n"
+    )
+    with pytest.raises(InputError, match="is not in one line; add `t01: .*` below it yourself"):
+        with_task("tasks:\n  t00:\n    prev: init\n", "t01", "t00", Path("x"))

@@ -1,5 +1,6 @@
 import json
 from importlib import import_module
+from pathlib import Path
 
 from lpi.grounding_parameters import GROUNDING
 from lpi.methods import check, check_sections, method_class, resolve
@@ -11,6 +12,7 @@ from lpi.parameters import (
     check_order,
     leaves,
     load_chain,
+    load_own_tasks,
     load_parameters,
 )
 
@@ -241,3 +243,19 @@ def test_what_a_method_fixes_is_valid(method):
         assert GENERAL[name].check(name, value) == value
     for name, value in (method_class(method).fixed_in_grounding or {}).items():
         assert GROUNDING.parameters[name].check(name, value) == value
+
+
+def test_tasks_may_have_data_of_their_own(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("tasks:\n  t00: {prev: init}\n  t01: {prev: t00, data: data/own/winter}\n")
+    assert load_chain(path) == ["t00", "t01"] and load_own_tasks(path) == {"t01": Path("data/own/winter")}
+    for wrong, told in (
+        ("{prev: t00, data: winter}", "tasks.t01.data must be a folder in data/own, not winter"),
+        ("{prev: t00, data: data/own/a/b}", "tasks.t01.data must be a folder in data/own"),
+        ("{prev: t00, data: 3}", "tasks.t01 must be"),
+        ("{prev: t00, other: x}", "tasks.t01 must be"),
+        ("{prev: t00, data: data/own/x}\n  t02: {prev: t01, data: data/own/x}", "is that of two tasks"),
+    ):
+        path.write_text(f"tasks:\n  t00: {{prev: init}}\n  t01: {wrong}\n")
+        with pytest.raises(ParameterError, match=told):
+            load_own_tasks(path)

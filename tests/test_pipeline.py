@@ -1,6 +1,7 @@
 """The pipeline itself, end to end through DVC, on a tiny stream."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from lpi import Retriever
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
+from lpi.data.coco import SPLITS
 from lpi.data.stream import TaskData
 from lpi.export.write import export
 from lpi.inference.models import load_model
@@ -281,6 +283,42 @@ def test_a_new_task_at_the_end_trains_only_itself(repository):
     for direction, rows in before.ranks[METHOD].items():
         assert all(np.array_equal(a, b) for a, b in zip(rows, after.ranks[METHOD][direction], strict=False))
     assert (repository.folder / "metrics/matrices/i2t_r1.csv").read_text().startswith("after,tool,sport,place")
+
+
+ADD = "from lpi.commands.main import entry; entry()"
+
+
+def test_a_task_with_data_of_its_own_trains_only_itself(repository, tmp_path):
+    write_own(tmp_path / "winter")
+    kept = [f"data/states/t0{n}/state.safetensors" for n in (0, 1)]
+    kept += [f"data/keys/t0{n}_{m}_centres.npy" for n in (0, 1) for m in ("image", "text")]
+    before = [repository.read(path) for path in kept]
+    how = sys.executable, "-c", ADD, "add-task", "winter", str(tmp_path / "winter")
+    done = repository.run(*how)
+    assert {name for name in ran(done.stderr) if name.startswith("train")} == {"train@t02"}
+    assert [repository.read(path) for path in kept] == before
+    stream = json.loads(repository.read("data/stream/stream.json"))
+    assert stream["names"][2] == "winter" and [stream["images"][split][2] for split in SPLITS] == [8, 1, 1]
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"winter \(t02\): its prompts are (used|not used: they did not help)", lines[0])
+    matrix = read_matrices(repository.home / "metrics/matrices", "")
+    old = [np.mean([matrix[d][1][row, :2] for d in ("i2t", "t2i")]) for row in (1, 2)]
+    assert lines[2] == f"R@1 of the earlier tasks: {old[0]:.2f} before, {old[1]:.2f} now"
+    assert (repository.home / "data/states/t02/kept.json").exists(), "used only if it helps"
+    again = repository.run(*how, check=False)
+    assert again.returncode == 1 and "there is a task winter already" in again.stderr
+    assert "up to date" in repository.dvc("repro")
+    shutil.rmtree(repository.home / "data/own/winter")
+
+
+def write_own(folder):
+    """Ten pictures with captions."""
+    folder.mkdir()
+    rows = ["image,caption"]
+    for number in range(10):
+        Image.new("RGB", (40, 30), (20 * number, 200, 255 - 20 * number)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,snow of colour {number}")
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
 
 
 def test_a_shorter_stream_has_the_hashes_of_one_that_was_never_longer(repository):

@@ -23,6 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic.fields import FieldInfo
 
 PARAMS_FILE = Path("params.yaml")
+OWN_DATA = Path("data/own")
 DETECTOR = "detector"  # the parameter that only grounding has
 BY_OBJECTS = ("area", "count", "single")  # values of stream.assignment that take the tasks from the objects
 METHODS = tuple(sorted(path.stem for path in Path(__file__).with_name("methods").glob("[!_]*.py")))
@@ -553,6 +554,25 @@ def load_chain(path: Path = PARAMS_FILE) -> list[str]:
     Raises:
         ParameterError: when the table is not one chain that starts at `init`.
     """
+    return list(_chain(path))
+
+
+def load_own_tasks(path: Path = PARAMS_FILE) -> dict[str, Path]:
+    """Tasks of the chain that have data of their own, and the folder of these.
+
+    Raises:
+        ParameterError: see `load_chain`; or a folder is not one in `data/own`, or stands twice.
+    """
+    own = {name: Path(entry["data"]) for name, entry in _chain(path).items() if "data" in entry}
+    for name, folder in own.items():
+        if folder.parent != OWN_DATA:
+            raise ParameterError(f"{path}: tasks.{name}.data must be a folder in {OWN_DATA}, not {folder}")
+        if [*own.values()].count(folder) > 1:
+            raise ParameterError(f"{path}: tasks.{name}.data: {folder} is that of two tasks")
+    return own
+
+
+def _chain(path: Path) -> dict[str, dict[str, str]]:
     tasks = read_yaml(path).get("tasks")
     if not isinstance(tasks, dict) or not tasks:
         raise ParameterError(f"{path}: tasks must hold at least `t00: {{prev: init}}`")
@@ -560,7 +580,8 @@ def load_chain(path: Path = PARAMS_FILE) -> list[str]:
     for number, (name, entry) in enumerate(tasks.items()):
         if name != f"t{number:02d}":
             raise ParameterError(f"{path}: tasks: entry {number} must be named t{number:02d}, not {name}")
-        if entry != {"prev": previous}:
+        own = {"data": entry["data"]} if isinstance(entry, dict) and isinstance(entry.get("data"), str) else {}
+        if entry != {"prev": previous, **own}:
             raise ParameterError(f"{path}: tasks.{name} must be {{prev: {previous}}}, not {entry!r}")
         previous = name
-    return list(tasks)
+    return tasks

@@ -6,23 +6,56 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from lpi.commands.common import add_model, print_json
+from lpi.inference.inputs import InputError
 
 EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names, or one file in it. The new
 task's prompts are used only if they help on its validation images. Earlier tasks stay as they are, to the byte.
 
+With --out, a new export is written. Without, the run in the present folder learns the task: DATA is copied to data/own,
+params.yaml gets an entry, and `dvc repro` runs.
+
 examples:
   lpi add-task holidays ~/holidays --model my-prompts --out my-prompts-2
-  lpi add-task holidays ~/holidays/captions.csv --out ~/with-holidays"""
+  lpi add-task holidays ~/holidays --out ~/with-holidays
+  lpi add-task holidays ~/holidays"""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="the new export")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new export; without it the present run goes on")
     add_model(parser, "what LPI_MODEL names, else the run that comes with lpi")
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.out is None:
+        to_workspace(options)
+    else:
+        to_export(options)
+
+
+def to_workspace(options: argparse.Namespace) -> None:
+    """The run in the present folder, or in the one that --model names."""
+    from lpi.export.workspace import add_to_workspace
+    from lpi.parameters import PARAMS_FILE
+
+    home = Path(options.model or ".")
+    if not (home / PARAMS_FILE).exists():
+        raise InputError(f"there is no run in {home.resolve()}; go to its folder, or give --out for a new export")
+    added = add_to_workspace(home, options.name, options.data)
+    if options.json:
+        print_json(added.as_dict())
+        return
+    own, frozen = added.own
+    print(f"{options.name} ({added.task}): its prompts are {'used' if added.kept else 'not used: they did not help'}")
+    print(f"R@1 of its test images, mean of both directions: {own:.1f}, without prompts {frozen:.1f}")
+    print(f"R@1 of the earlier tasks: {added.before:.2f} before, {added.after:.2f} now")
+    images, captions = (f"{added.drawn[modality]:.1f} %" for modality in ("image", "text"))
+    print(f"of their items go to it: {images} of the images, {captions} of the captions")
+
+
+def to_export(options: argparse.Namespace) -> None:
+    """An export with one more task."""
     from lpi.export.add_task import add_task
     from lpi.export.write import check_target, export
     from lpi.inference.retriever import Retriever

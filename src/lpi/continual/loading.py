@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
-from lpi.data.stream import TaskData
+from lpi.data.stream import OWN_MARK, TaskData
 from lpi.methods.common.base import Method
 from lpi.parameters import Parameters
 
 import torch
 
 STREAM = Path("data/stream")
+
+
+def has_own_data(task: str) -> bool:
+    """Whether the task has data of its own (`lpi.data.own_tasks`)."""
+    return (STREAM / "train" / task / OWN_MARK).exists()
 
 
 def load_pairs(split: str, task: str, method: Method, parameters: Parameters, device: torch.device) -> TaskData:

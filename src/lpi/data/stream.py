@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 MODALITIES = ("image", "text")
+OWN_MARK = "own.json"  # in the folder of the training split of a task that has data of its own
 
 
 class PerItem(Protocol):
