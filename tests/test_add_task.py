@@ -159,5 +159,7 @@ def test_an_entry_is_added_below_the_last_task():
     assert with_task("tasks:\n  t00: {prev: init}", "t01", "t00", Path("x")).endswith(
         "init}\n  t01: {prev: t00, data: x}\n"
     )
-    with pytest.raises(InputError, match="is not in one line; add `t01: .*` below it yourself"):
-        with_task("tasks:\n  t00:\n    prev: init\n", "t01", "t00", Path("x"))
+    block = "tasks:\n  t00:\n    prev: init\nseed: 0\n"
+    assert with_task(block, "t01", "t00", Path("x")) == block.replace("init\n", "init\n  t01: {prev: t00, data: x}\n")
+    with pytest.raises(InputError, match="is not found; add `t01: .*` below it yourself"):
+        with_task("tasks: {t00: {prev: init}}\n", "t01", "t00", Path("x"))

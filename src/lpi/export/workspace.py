@@ -66,11 +66,11 @@ def add_to_workspace(home: Path, name: str, data: Path) -> Learning:
     target, chain = home / OWN_DATA / name, load_chain(home / PARAMS_FILE)
     if target.exists() and target.resolve() != data.resolve():
         raise InputError(f"{target} is there already; name the task otherwise, or give that folder")
+    task, params = f"t{len(chain):02d}", home / PARAMS_FILE
+    longer = with_task(params.read_text("utf-8"), task, chain[-1], OWN_DATA / name)
     if not target.exists():
         shutil.copytree(data, target)
-    task, params = f"t{len(chain):02d}", home / PARAMS_FILE
-    before = params.read_text("utf-8")
-    params.write_text(with_task(before, task, chain[-1], OWN_DATA / name), "utf-8")
+    params.write_text(longer, "utf-8")
     done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=home, stdout=sys.stderr)
     if done.returncode:
         raise InputError(
@@ -86,11 +86,11 @@ def with_task(text: str, task: str, previous: str, data: Path) -> str:
     Raises:
         InputError: the table is not written as it is in the repository.
     """
-    last = re.search(rf"(?m)^  {previous}: \{{.*\}}[^\n]*\n?", text)
+    last = re.search(rf"(?m)^  {previous}:(?: \{{.*\}}[^\n]*|[^\n{{]*(?:\n    [^\n]*)+)\n?", text)
     if last is None:
         raise InputError(
-            f"{PARAMS_FILE}: the entry of {previous} is not in one line; add `{task}: {{prev: {previous}, data:"
-            f" {data}}}` below it yourself, and run `dvc repro`"
+            f"{PARAMS_FILE}: the entry of {previous} is not found; add `{task}: {{prev: {previous}, data: {data}}}`"
+            " below it yourself, and run `dvc repro`"
         )
     line = last[0] if last[0].endswith("\n") else f"{last[0]}\n"
     return f"{text[: last.start()]}{line}  {task}: {{prev: {previous}, data: {data}}}\n{text[last.end() :]}"
