@@ -3,6 +3,7 @@
 import csv
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 from lpi.continual import transfer
 from lpi.continual.batches import PairBatches
@@ -335,3 +336,44 @@ def test_the_figure_prints_the_losses_and_outlines_the_start(states, tmp_path):
     assert figures.start_losses([[1.0]], [0], ["tool"], tmp_path / "one.png")
     with pytest.raises(ValueError, match=r"the matrix of 3 tasks must be square with that side, not \(4, 4\)"):
         figures.start_losses(np.eye(4), [0, 0, 0], NAMES, tmp_path / "wrong.png")
+
+
+class Answering:
+    """A system whose answers are the prompts' number; it is right where that is the pair's."""
+
+    compares = False
+
+    def answers(self, batch, prompts):
+        number = 9 if prompts[0] is None else int(prompts[0])
+        return (torch.full((len(batch.images),), number),)
+
+    def mistaken(self, answers, batch):
+        return answers[0] != batch.tokens
+
+    def loss(self, answers, batch):
+        return answers[0].float().mean()
+
+
+class Numbered:
+    """Finished tasks whose prompts are their numbers."""
+
+    system = Answering()
+    used = staticmethod(lambda prompts: prompts)
+    prompts = staticmethod(lambda task: (task, None))
+
+
+def test_in_grounding_the_share_of_wrong_pairs_is_measured():
+    tokens = torch.tensor([0, 1, 1, 2, 1, 0])
+
+    class Pairs:
+        images, owners = torch.zeros(6, 1), np.arange(6)
+
+        def load(self, rows, places):
+            return SimpleNamespace(images=self.images[rows], tokens=tokens[rows])
+
+    found = transfer_losses(Numbered(), Pairs(), [0, 1, 2], np.random.default_rng(0))
+    wrong = {None: 6, 0: 4, 1: 3, 2: 5}
+    assert found == {
+        task: pytest.approx((n + 6 * (9 if task is None else task) / 1000) / 6) for task, n in wrong.items()
+    }
+    assert Start.choose(found, 0.1).task == 1 and Start.choose(found, 0.6).task is None

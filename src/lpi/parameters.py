@@ -71,12 +71,14 @@ class Prompts(Section):
     )
     warm_start: Literal["none", "nearest", "previous", "measured"] = Field(
         description="a new task starts anew (`none`), or from the prompts of the semantically `nearest` finished task,"
-        " of the `previous` one, or of the one under whose prompts the loss of its own pairs is `measured` to be lowest"
+        " of the `previous` one, or of the one under whose prompts its own pairs are `measured` to fare best: by their"
+        " loss in retrieval, by the share of wrong boxes in grounding"
     )
     warm_margin: Number = Field(
         ge=0,
         le=1000,
-        description="`measured`: by how much that loss must be lower than without prompts, or the task starts anew",
+        description="`measured`: by how much that loss, or share, must be lower than without prompts, or the task starts"
+        " anew",
     )
     warm_lr: Number = Field(ge=1e-06, le=1000, description="factor on lr for a task that starts from another's prompts")
 

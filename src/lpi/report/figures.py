@@ -293,7 +293,9 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
 
 
 @house_style
-def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str], path: Path) -> Figure:
+def start_losses(
+    losses: ArrayLike, chosen: Sequence[int], names: Sequence[str], path: Path, what: str = "loss"
+) -> Figure:
     """Heat map of the losses before training, the task to be trained in rows.
 
     The colours show the difference to the loss without prompts, centred at 0. Up to 12 tasks the losses are printed.
@@ -304,6 +306,7 @@ def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str],
         chosen: (T,) the column from which the task starts, which is outlined.
         names: of the T tasks.
         path: the PNG to write.
+        what: was measured.
     """
     losses = _square(losses, names)
     differences = np.ma.masked_invalid(losses - losses[:, :1])
@@ -318,7 +321,7 @@ def start_losses(losses: ArrayLike, chosen: Sequence[int], names: Sequence[str],
         decimals = 2 if len(names) <= DECIMALS_UP_TO else 1
         _print_cells(axes, [[f"{loss:.{decimals}f}" for loss in row] for row in losses])
     axes.set(
-        title="loss before training",
+        title=f"{what} before training",
         xlabel="under the prompts of task (outlined: the start)",
         ylabel="task to be trained",
     )

@@ -24,7 +24,7 @@ FIGURES = {  # beginning of a file's name -> what it shows
     "masks": "What was drawn for one expression of every task",
     "routing": "Where queries of each task (rows) go (columns)",
     "task_similarity": "Semantic similarity of the tasks",
-    "start": "Loss of each task's pairs (rows) under the prompts of earlier ones (columns), before it is trained",
+    "start": "How each task's pairs (rows) fare under the prompts of earlier ones (columns), before it is trained",
     "training": "Training loss",
 }
 STYLE = """
@@ -166,7 +166,9 @@ def starts_table(rows: Sequence[Sequence[str]]) -> Table:
         [name, start, *((loss, float(loss) if loss else np.inf) for loss in losses)] for name, start, *losses in others
     ]
     return Table(
-        "Loss of each task's training pairs under the prompts of earlier tasks, before it was trained", titles, cells
+        "How badly each task's training pairs fared under the prompts of earlier tasks, before it was trained",
+        titles,
+        cells,
     )
 
 

@@ -21,11 +21,13 @@ class Trained:
         states: their folder.
         tasks: the names of the states.
         names: of the tasks.
+        measure: what was measured to choose where a task starts.
     """
 
     states: Path
     tasks: Sequence[str]
     names: Sequence[str]
+    measure: str = "loss"
 
     @property
     def verdicts(self) -> list[Verdict | None]:
@@ -64,4 +66,6 @@ class Trained:
         with (metrics / "start.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(starts.table(names))
         if starts.measured:
-            figures.start_losses(starts.losses, starts.chosen.tolist(), names, metrics / "plots" / "start.png")
+            figures.start_losses(
+                starts.losses, starts.chosen.tolist(), names, metrics / "plots" / "start.png", self.measure
+            )

@@ -96,6 +96,10 @@ class System(ABC):
     def loss(self, answers: Answers, batch: Batch) -> Tensor:
         """The loss of a batch, a scalar; of a part of a batch, that of the whole."""
 
+    def mistaken(self, answers: Answers, batch: Batch) -> Tensor:
+        """Whether what is answered to each pair is wrong, (b,) bool; of systems that do not compare pairs."""
+        raise TypeError(f"{type(self).__name__} compares pairs with each other: none is wrong by itself")
+
     @abstractmethod
     def distillation(self, answers: Answers, target: Answers, temperature: float) -> Tensor:
         """How far the answers are from the `target`, both softened by the temperature; a scalar."""

@@ -2,6 +2,7 @@
 
 from lpi.models.detectors import load_detector
 from lpi.models.detectors.base import Detections, Detector
+from lpi.models.detectors.patches import overlapping
 from lpi.parameters import Parameters
 from lpi.systems.base import Answers, Batch, Prompts, System
 
@@ -89,6 +90,13 @@ class Grounding(System):
         if batch.boxes is None:
             raise ValueError("a batch of expressions needs the boxes of what they name")
         return self.gather(self.detector.loss(self.found(answers), batch.boxes)).mean()
+
+    def mistaken(self, answers: Answers, batch: Batch) -> Tensor:
+        """Of each pair whether the best box overlaps the true one by less than half (IoU)."""
+        assert batch.boxes is not None, "the pairs need boxes"
+        found = self.found(answers)
+        best = found.scores.argmax(dim=1, keepdim=True)
+        return ~overlapping(found.boxes, batch.boxes).gather(1, best)[:, 0]
 
     def distillation(self, answers: Answers, target: Answers, temperature: float) -> Tensor:
         apart = self.detector.distillation(self.found(answers), self.found(target), temperature)
