@@ -77,8 +77,7 @@ class Prompts(Section):
     warm_margin: Number = Field(
         ge=0,
         le=1000,
-        description="`measured`: by how much that loss, or share, must be lower than without prompts, or the task starts"
-        " anew",
+        description="`measured`: by how much that must be better than without prompts, or the task starts anew",
     )
     warm_lr: Number = Field(ge=1e-06, le=1000, description="factor on lr for a task that starts from another's prompts")
 
