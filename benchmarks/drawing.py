@@ -3,7 +3,7 @@
     python benchmarks/drawing.py                  # docs/results: diffprompt_steps.csv, diffprompt_costs.csv
     python benchmarks/drawing.py --place FOLDER   # keeps data and generator there, as the study does
 
-diffprompt_steps.csv: how good masks are that are drawn in so many steps, as the report measures it, and how long drawing
+diffprompt_steps.csv: how good masks are that are drawn in so many steps, as the report measures it, and how long that
 takes. diffprompt_costs.csv: milliseconds of one expression on one core: what is done once for each; looking for a box;
 and an update of the prompts, with masks that are kept, and if they were drawn anew for each update.
 """
