@@ -2,7 +2,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro grounding diffprompt test test-page install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
+.PHONY: repro grounding diffprompt test test-slow test-page install lint study study-grounding plan check-zero-shot check-grounding gpu-benchmarks pretrain detector clean
 
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
@@ -16,9 +16,11 @@ diffprompt: $(INSTALLED)
 	cd grounding && export PATH="$(CURDIR)/$(BIN):$$PATH" && { dvc exp remove --quiet diffprompt 2> /dev/null || true; } && \
 		dvc exp run --name diffprompt --set-param method=diffprompt && dvc metrics diff
 
-test: export OMP_NUM_THREADS := 1  # there are two test processes
-test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+test test-slow: export OMP_NUM_THREADS := 1  # there are two test processes
+test: CHOSEN := not slow
+test-slow: CHOSEN := slow
+test test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m '$(CHOSEN)'
 
 # The page of `lpi serve` in Debian's Chromium, which is installed where it is missing. SHOTS=FOLDER keeps pictures of it.
 test-page: export SHOTS := $(SHOTS)

@@ -162,10 +162,24 @@ def test_help_has_examples_of_every_verb(capsys):
         assert import_module(f"lpi.commands.{verb.replace('-', '_')}").__doc__.startswith(f"`lpi {verb}")
 
 
+SLOWLY = """
+import time
+from lpi.commands.main import entry
+from lpi.index.store import Store
+
+def add(self, *arguments, own=Store.add):
+    own(self, *arguments)
+    time.sleep(0.1)
+
+Store.add = add
+entry()
+"""
+
+
 def test_ctrl_c_ends_an_index_which_goes_on(photos, model):
     write_pictures(photos, 300)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "LPI_MODEL": str(model), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "from lpi.commands.main import entry; entry()", "index", str(photos)]
+    command = [sys.executable, "-c", SLOWLY, "index", str(photos)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     grown = photos / HOME / "frozen.0.bin"
     while process.poll() is None and not (grown.exists() and grown.stat().st_size >= 3 * 64 * 16 * 4):  # three batches

@@ -356,6 +356,7 @@ def test_stages_of_drawn_masks_need_only_what_they_declare_and_are_deterministic
     remake(repository, stage, {"${key}": "t01", "${item.prev}": "t00", "${method}": "diffprompt"})
 
 
+@pytest.mark.slow
 def test_a_generator_can_go_on_with_every_task(drawing):
     repository, _ = drawing
     repository.set({"method": "diffprompt-lpi", "generator.tasks": "each"})
@@ -380,6 +381,7 @@ def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):
     assert {*ran(repository.dvc("repro", "--dry", "init"))} & {*MASKS} == {"drawings"}
 
 
+@pytest.mark.slow
 @pytest.mark.runs("git checkout .")
 def test_one_can_go_back_from_drawn_masks_and_to_them_again(repository):
     before = repository.summary()

@@ -1,6 +1,7 @@
 """Adding a method as CONTRIBUTING.md shows it: a file and a section, and nothing of other methods runs again."""
 
 import documents
+import pytest
 import yaml
 from repository import Repository, ran
 
@@ -15,6 +16,7 @@ def add_toy(repository: Repository, **section: float) -> None:
     repository.set({"toy-method": section})
 
 
+@pytest.mark.slow
 def test_a_new_method_is_a_file_and_a_section(repository):
     """The committed method's stages stay up to date; a value out of the declared range is refused by name."""
     add_toy(repository, pull=2.0)

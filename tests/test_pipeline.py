@@ -218,6 +218,7 @@ def test_dvc_shows_the_plots(repository):
     shutil.rmtree(repository.folder / "shown")
 
 
+@pytest.mark.slow
 def test_the_plan_has_the_stages_after_a_change_as_well(repository):
     shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
 

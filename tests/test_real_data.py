@@ -18,6 +18,7 @@ from repository import Repository
 from server import FileServer
 
 
+@pytest.mark.slow
 def test_coco_arrives_from_a_server_that_was_killed_and_restarted(tmp_path):
     served = mini_coco.archives()
     cut = {path: 150_000 for path in served}
@@ -115,6 +116,7 @@ def test_the_page_about_data_has_the_readmes_commands():
     assert documents.lines_of(first.content) == documents.lines_of(second.content)
 
 
+@pytest.mark.slow
 def test_own_photos_with_a_vit_b_32_from_a_file(own_photos, tmp_path):
     torch.manual_seed(0)
     weights = tmp_path / "random.pt"

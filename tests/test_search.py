@@ -207,6 +207,7 @@ def test_rows_of_other_parameters_are_not_mixed_with_new_ones(in_the_repository)
         search.refuse_other_defaults([{**of({}), "weights": "other"}], defaults)
 
 
+@pytest.mark.slow
 def test_a_tiny_search_runs_on_both_streams_and_has_nothing_to_do_afterwards(repository):
     shutil.copytree(ROOT / "benchmarks", repository.folder / "benchmarks", dirs_exist_ok=True)
     space = {"seed": 0, "lr": [0.01], "own": {"sprompts": {"depth": [1]}, "shared": {"depth": [2]}}}

@@ -159,6 +159,7 @@ def test_others_get_the_backbone_and_the_final_prompts_by_name(team, origin, tmp
         shutil.rmtree(tmp_path / folder)
 
 
+@pytest.mark.slow
 @pytest.mark.runs(
     *("dvc push --run-cache", "dvc pull --run-cache --allow-missing", "dvc repro --pull"),
     *("dvc pull --run-cache", "dvc repro --pull --allow-missing"),

@@ -259,6 +259,7 @@ def checkout(repository):
         shutil.rmtree(repository.folder / made, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_the_study_has_the_numbers_of_the_pipeline_and_goes_on_where_it_stopped(checkout):
     command = (sys.executable, "benchmarks/study.py", "--groups", "methods")
     checkout.set({"epochs": 2})
