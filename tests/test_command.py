@@ -163,7 +163,7 @@ def test_help_has_examples_of_every_verb(capsys):
 
 
 SLOWLY = """
-import time
+import signal, time
 from lpi.commands.main import entry
 from lpi.index.store import Store
 
@@ -172,6 +172,7 @@ def add(self, *arguments, own=Store.add):
     time.sleep(0.1)
 
 Store.add = add
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 entry()
 """
 
