@@ -80,6 +80,14 @@ def tiny_encoder(tiny_clip) -> PromptedCLIP:
 
 
 @pytest.fixture(scope="session")
+def clip(tiny_clip, tmp_path_factory) -> Path:
+    """The same in a folder, as open_clip loads it."""
+    from learned_streams import write_clip
+
+    return write_clip(tiny_clip, tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer():
     return open_clip.SimpleTokenizer(context_length=TINY["text_cfg"]["context_length"])
 

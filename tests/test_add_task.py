@@ -18,14 +18,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from learned_streams import CPU, learned, picture, write_clip
+from learned_streams import CPU, learned, picture
 
 CAPTIONS = ("a white dog", "a white cat", "snow", "a cloud")
-
-
-@pytest.fixture(scope="module")
-def clip(tiny_clip, tmp_path_factory):
-    return write_clip(tiny_clip, tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +139,12 @@ def test_what_cannot_be_added_is_said(clip, stream, data, tmp_path):
 
 def test_keys_are_those_of_the_stage(added, data, stream):
     encoder = Encoder(stream, CPU)
-    keys = added.learned.keys["image"][3]
-    every = Retriever(encoder).encode_images(sorted(data.glob("*.png"))).frozen
-    assert keys.centres.shape == (2, 16) and task_keys(every, 2).centres.shape == (2, 16)
-    assert np.abs(keys.centres).max() <= 1
+    with adding._split(encoder, "winter", data) as parts:
+        encoded = encoder.images(np.asarray(parts["train"].images)), encoder.texts(parts["train"].captions)
+    for modality, own in zip(("image", "text"), encoded, strict=True):
+        expected, found = task_keys(own.frozen, 2), added.learned.keys[modality][3]
+        np.testing.assert_allclose(found.centres, expected.centres, atol=1e-5)
+        assert found.count == expected.count == 16
 
 
 def test_an_entry_is_added_below_the_last_task():

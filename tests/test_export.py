@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -16,6 +17,7 @@ from lpi.inference.encoder import Encoder
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import CONFIG, KEYS, MODEL, Learned
 from lpi.inference.models import ModelError, load_model
+from lpi.parameters import parse_parameters
 
 import committed
 import numpy as np
@@ -24,15 +26,10 @@ import torch
 import yaml
 from conftest import ROOT
 from hub import Hub
-from learned_streams import CPU, learned, picture, write_clip
+from learned_streams import CPU, learned, picture
 from tools import exported
 
 PICTURES = [picture(colour, number) for number in range(3) for colour in ("red", "green", "blue")]
-
-
-@pytest.fixture(scope="module")
-def clip(tiny_clip, tmp_path_factory):
-    return write_clip(tiny_clip, tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +108,17 @@ def test_a_model_that_others_can_load_is_named(clip, tmp_path):
     assert "`ViT-B-32/openai`" in (tmp_path / "made" / "README.md").read_text()
 
 
+def test_a_method_that_draws_masks_is_refused_by_name(stream):
+    own = committed.text("grounding/params.yaml")
+    parameters = parse_parameters(yaml.safe_load(own)).changed({"method": "diffprompt"})
+    with pytest.raises(DataError, match="method diffprompt draws masks, which works in the pipeline alone so far"):
+        Learned("x", parameters, stream.tasks, stream.tensors, stream.keys)
+
+
 def test_the_card_says_what_it_is(stream):
     text = card(stream)
+    embedded = replace(stream, parameters=stream.parameters.changed({"backbone": "embedded"}))
+    assert "included in `model/`" in card(embedded) and "included" not in card(embedded, included=False)
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front)["license"] == "cc-by-sa-4.0" and yaml.safe_load(front)["library_name"] == "lpi"
     assert "red, green, blue" in body and "The run was not evaluated." in body
@@ -195,7 +201,7 @@ def test_the_run_that_comes_with_the_package_is_the_committed_one(pipeline):
     learned = load_model(f"committed:{pipeline}")
     summary = json.loads(committed.text(str(exported.PIPELINES[pipeline] / "metrics/summary.json")))
     assert learned.summary == summary and len(learned.tasks) == 12
-    assert (folder / "README.md").read_text() == card(learned)
+    assert (folder / "README.md").read_text() == card(learned, included=False)
 
 
 def test_the_run_that_comes_with_the_package_is_the_default(monkeypatch, in_the_repository):

@@ -15,12 +15,7 @@ from lpi.inference.encoder import Encoder
 import numpy as np
 import pytest
 from conftest import ROOT
-from learned_streams import CPU, learned, picture, write_clip, write_pictures
-
-
-@pytest.fixture(scope="module")
-def clip(tiny_clip, tmp_path_factory):
-    return write_clip(tiny_clip, tmp_path_factory.mktemp("clip"))
+from learned_streams import CPU, learned, picture, write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +108,26 @@ def test_files_that_cannot_be_read_are_listed_and_tried_again_when_they_change(f
     picture("red", 7).save(folder / "broken.jpg")
     done = FolderIndex.update(folder, encoder).done
     assert done.failed.keys() == {"empty.png"} and (done.changed, done.images) == (1, 13)
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(folder, encoder, monkeypatch):
+    read = Path.read_bytes
+
+    def denied(path):
+        if path.name == "red 0.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    assert FolderIndex.update(folder, encoder).done.failed == {"red 0.png": "red 0.png: Permission denied"}
+    monkeypatch.undo()
+    assert counts(FolderIndex.update(folder, encoder).done) == {"images": 12, "new": 1, "unchanged": 11}
+
+
+def test_equal_files_do_not_make_a_search_longer(folder, encoder):
+    for number in range(5):
+        shutil.copy(folder / "red 0.png", folder / f"copy {number}.png")
+    assert len(Retriever(encoder, FolderIndex.update(folder, encoder)).search("a red dog", k=3)) == 3
 
 
 def test_folders_that_must_not_be_read_are_said(folder, monkeypatch):

@@ -150,6 +150,10 @@ def test_a_wrong_file_is_refused_and_nothing_else_is_affected(client, content, t
 def test_a_large_file_is_refused_before_it_is_read(client, monkeypatch):
     answer = client.post("/search", files={"image": ("a.png", b"x" * (uploads.BYTES + 2**17))})
     assert answer.status_code == 413 and "more than 20 MiB" in answer.json()["error"]
+    endless = client.post(
+        "/search", content=iter([b"x" * 9]), headers={"content-type": "multipart/form-data; boundary=b"}
+    )
+    assert endless.status_code == 413, "its length is not told"
     monkeypatch.setattr(uploads, "BYTES", 10)
     answer = client.post("/search", files={"image": ("a.png", b"x" * 11)})
     assert answer.status_code == 400 and "more than 0 MiB" in answer.json()["error"]

@@ -37,7 +37,6 @@ def run(script, place):
     return done
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="the page's commands are for a shell")
 def test_the_commands_of_the_first_block_run_in_a_clean_folder(elsewhere):
     done = run(BLOCKS[0], elsewhere)
     lines = done.stdout.splitlines()

@@ -38,7 +38,7 @@ def write_export(pipeline: str, home: Path) -> None:
     folder, learned = OUT / pipeline, Learned.of_workspace(home)
     shutil.rmtree(folder, ignore_errors=True)
     learned.save(folder, {"run": run_of(home)})
-    (folder / "README.md").write_text(card(learned), "utf-8")
+    (folder / "README.md").write_text(card(learned, included=False), "utf-8")
 
 
 def write_samples(home: Path, folder: Path, count: int, columns: list[str]) -> None:

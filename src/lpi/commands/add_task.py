@@ -6,10 +6,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from lpi.commands.common import add_model, print_json
-from lpi.inference.inputs import InputError
+from lpi.runtime.errors import UserError
 
-EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names, or one file in it. The new
-task's prompts are used only if they help on its validation images. Earlier tasks stay as they are, to the byte.
+EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names. The prompts of the new
+task are used only if they help on its validation images. Earlier tasks stay as they are, to the byte.
 
 With --out, a new export is written. Without, the run in the present folder learns the task: DATA is copied to data/own,
 params.yaml gets an entry, and `dvc repro` runs.
@@ -41,7 +41,7 @@ def to_workspace(options: argparse.Namespace) -> None:
 
     home = Path(options.model or ".")
     if not (home / PARAMS_FILE).exists():
-        raise InputError(f"there is no run in {home.resolve()}; go to its folder, or give --out for a new export")
+        raise UserError(f"there is no run in {home.resolve()}; go to its folder, or give --out for a new export")
     added = add_to_workspace(home, options.name, options.data)
     if options.json:
         print_json(added.as_dict())

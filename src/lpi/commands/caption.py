@@ -5,7 +5,6 @@ from pathlib import Path
 
 from lpi.commands.common import add_model, print_json, tell
 from lpi.commands.search import show
-from lpi.inference.inputs import InputError
 from lpi.runtime.errors import UserError
 
 EXAMPLES = """examples:
@@ -46,5 +45,5 @@ def captions_of(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no text in UTF-8: {error}") from None
     if not found:
-        raise InputError(f"{file} has no captions; it needs one in each line")
+        raise UserError(f"{file} has no captions; it needs one in each line")
     return found

@@ -6,12 +6,15 @@ import sys
 from typing import Any
 
 
-def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+def add_model(parser: argparse.ArgumentParser, default: str, kind: str = "a CLIP") -> None:
     """The option --model.
 
-    default: what is taken without it, for the help.
+    Args:
+        parser: of the verb.
+        default: what is taken without it, for the help.
+        kind: what else may be named.
     """
-    parser.add_argument("--model", metavar="NAME", help=f"an export, a run, or a CLIP by name; without it {default}")
+    parser.add_argument("--model", metavar="NAME", help=f"an export, a run, or {kind} by name; without it {default}")
 
 
 def tell(*notices: str | None) -> None:

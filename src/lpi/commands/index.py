@@ -2,9 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lpi.commands.common import add_model, count, print_json, tell
-from lpi.index.update import Update
+
+if TYPE_CHECKING:
+    from lpi.index.update import Update
 
 EXAMPLES = """Images of any kind, in the folder and below. What is new, changed, moved or deleted since the last time is
 found; images that cannot be read are listed and left out. It may be interrupted, and then goes on where it stopped.
@@ -37,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     tell(retriever.notice, *made.done.notices)
 
 
-def told(done: Update) -> str:
+def told(done: "Update") -> str:
     """What was done, in lines."""
     kinds = "new", "changed", "moved", "deleted", "unchanged", "rerouted"
     parts = [f"{number:,} {kind}" for kind in kinds if (number := getattr(done, kind))]

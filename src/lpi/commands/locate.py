@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lpi.commands.common import print_json, tell
+from lpi.commands.common import add_model, print_json, tell
 
 EXAMPLES = """examples:
   lpi locate scene.png "the dog on a red card"
@@ -16,12 +16,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=int, default=1, metavar="N", help="how many boxes (1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the annotated picture; without it IMAGE-located.png")
     parser.add_argument("--explain", action="store_true", help="also show what the detector finds without prompts")
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help="an export, a run, or a detector by name; without it what"
-        " LPI_MODEL names, else the run that comes with lpi",
-    )
+    add_model(parser, "what LPI_MODEL names, else the run that comes with lpi", "a detector")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -8,8 +8,8 @@ import webbrowser
 from pathlib import Path
 
 from lpi.commands.common import add_model, print_json, tell
-from lpi.inference.inputs import InputError
 from lpi.inference.results import Hit, Results
+from lpi.runtime.errors import UserError
 
 EXAMPLES = """The index is that of the present folder, or of the nearest folder above it, unless --index names one.
 
@@ -37,10 +37,10 @@ def run(options: argparse.Namespace) -> None:
     from lpi.inference.retriever import Retriever
 
     if options.query is None and options.image is None:
-        raise InputError('a search needs words, --image, or both; such as: lpi search "a red car"')
+        raise UserError('a search needs words, --image, or both; such as: lpi search "a red car"')
     home = options.index or nearest_index(Path.cwd())
     if home is None:
-        raise InputError(
+        raise UserError(
             f"there is no index in {Path.cwd()} or above it; `lpi index FOLDER` makes one, --index names one"
         )
     retriever = Retriever.load(options.model or Store(home).meta["model"], home)

@@ -163,10 +163,9 @@ def _longer(
     clusters = learned.parameters["routing.clusters"]
     keys = {m: [*learned.keys[m], task_keys(frozen[m], clusters)] for m in MODALITIES}
     margin = learned.parameters["stream.margin"]
-    similarities = [
-        *learned.similarities,
-        measure_similarity(method, data, encoder.system.normalise, encoder.device, margin),
-    ]
+    similarities = list(learned.similarities)
+    if similarities:
+        similarities.append(measure_similarity(method, data, encoder.system.normalise, encoder.device, margin))
     captions = {**learned.captions, name: sorted({*data.captions})} if learned.captions else {}
     return replace(
         learned,

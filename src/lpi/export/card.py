@@ -6,8 +6,11 @@ from lpi.parameters import Parameters
 OPENMOJI = "openmoji"
 
 
-def card(learned: Learned) -> str:
-    """README.md: front matter as the Hugging Face hub reads it, what this is, its results, how to use it."""
+def card(learned: Learned, included: bool = True) -> str:
+    """README.md: front matter as the Hugging Face hub reads it, what this is, its results, how to use it.
+
+    included: whether the export has an embedded model with it.
+    """
     p = learned.parameters
     what = "referring expressions" if learned.grounds else "image-text retrieval"
     return "\n".join(
@@ -19,7 +22,7 @@ def card(learned: Learned) -> str:
             "(Low-rank Prompt Interaction, ACM Multimedia 2024).",
             "",
             f"- Tasks, in this order: {', '.join(learned.tasks)}.",
-            f"- Frozen model: {frozen_model(learned)}.",
+            f"- Frozen model: {frozen_model(learned, included)}.",
             f"- Method: `{p['method']}`, with rank {p['rank']}, {p['prompt_length']} prompts in {p['depth']} layers; "
             "`config.json` has all parameters.",
             f"- Licence: {licence_of(p)}.",
@@ -62,10 +65,11 @@ def licence_of(parameters: Parameters) -> str:
     return f"what the data set ({parameters['dataset']}) and the frozen model allow; fill it in before you publish"
 
 
-def frozen_model(learned: Learned) -> str:
-    """By name, or included."""
+def frozen_model(learned: Learned, included: bool) -> str:
+    """By name, or the embedded one."""
     name = learned.parameters["detector" if learned.grounds else "backbone"]
-    return f"`{name}`" if name != "embedded" else "the small one that comes with lpi, included in `model/`"
+    embedded = f"the small one that comes with lpi{', included in `model/`' * included}"
+    return f"`{name}`" if name != "embedded" else embedded
 
 
 def usage(learned: Learned) -> list[str]:

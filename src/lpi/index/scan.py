@@ -10,7 +10,6 @@ from lpi.index.store import File
 
 from PIL import Image
 
-SKIPPED = ".lpi"  # our own folder; others that begin with a dot are skipped, too
 MORE = {".heic", ".heif", ".avif"}  # read with extras
 
 
@@ -51,20 +50,20 @@ def suffixes() -> set[str]:
 
 
 def scan(folder: Path, skip: Path, denied: Callable[[str], None]) -> list[Found]:
-    """The image files in a folder and below, by path; links to folders are not followed.
+    """The image files in a folder and below, by path, but for hidden ones; links to folders are not followed.
 
     Args:
         folder: which.
         skip: the index's own folder.
         denied: is told of folders and files that must not be read.
     """
-    kinds, found = suffixes(), []
+    kinds, found, home = suffixes(), [], skip.resolve()
 
     def refused(error: OSError) -> None:
         denied(f"{error.filename}: {error.strerror}")
 
     for place, folders, names in os.walk(folder, onerror=refused):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(place, f).resolve() != skip.resolve())
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(place, f).resolve() != home)
         for name in names:
             if name.startswith(".") or os.path.splitext(name)[1].lower() not in kinds:  # noqa: PTH122
                 continue

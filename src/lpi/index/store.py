@@ -255,10 +255,6 @@ class Store:
         for name in ARRAYS:
             self._array(name, old).unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._table.close()
-
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:

@@ -61,7 +61,7 @@ class Read:
     """A file that was read.
 
     Attributes:
-        hash: of its content.
+        hash: of its content; empty where it could not be opened.
         pixels: (H, W, 3); None where its vectors are known already, or it could not be read.
         row: of the vectors of a file with the same content.
         error: why it could not be read.
@@ -144,6 +144,7 @@ class Updater:
         files = [
             File(own.path, own.size, own.changed, result.hash, rows.get(result.hash), result.error)
             for own, result in batch
+            if result.hash  # what could not be opened is tried again
         ]
         self._store.add(self._encoder.images(np.stack([*new.values()])) if new else None, files)
 

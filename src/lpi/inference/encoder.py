@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from lpi.continual.calibration import Calibration
@@ -17,6 +17,7 @@ from lpi.systems.retrieval import Retrieval, retrieval
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 Singles = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.integer[Any]]
@@ -113,25 +114,26 @@ class Encoder:
 
     def images(self, pixels: npt.NDArray[np.uint8]) -> Encoded:
         """(n, H, W, 3) of the model's size, as `Backbone.resize` makes them."""
-
-        def under(task: int | None) -> Callable[[Any], Any]:
-            if task is None or self.method is None:
-                return lambda batch: self.system.encode_image(self.system.normalise(batch))
-            method = self.method
-            return lambda batch: method.encode_image(self.system.normalise(batch), task)
-
-        return self._encoded("image", pixels, under, self.candidates)
+        return self._encoded("image", pixels, self._image, self.candidates)
 
     def texts(self, texts: list[str]) -> Encoded:
         """Texts, each under one task."""
+        return self._encoded("text", self.system.tokenize(texts), self._text, 1)
 
-        def under(task: int | None) -> Callable[[Any], Any]:
-            if task is None or self.method is None:
-                return lambda batch: self.system.encode_text(batch.long())
-            method = self.method
-            return lambda batch: method.encode_text(batch.long(), task)
+    def reencoded(self, pixels: npt.NDArray[np.uint8], task: int) -> Singles:
+        """Images (n, H, W, 3) under the prompts of one task, (n, E)."""
+        return encode(partial(self._image, task=task), pixels, self.device)
 
-        return self._encoded("text", self.system.tokenize(texts), under, 1)
+    def _image(self, batch: Tensor, task: int | None) -> Tensor:
+        """Features (b, E) under the prompts of a task; None: without prompts."""
+        inputs = self.system.normalise(batch)
+        plain = task is None or self.method is None
+        return self.system.encode_image(inputs) if plain else self.method.encode_image(inputs, task)  # type: ignore[union-attr,arg-type]
+
+    def _text(self, batch: Tensor, task: int | None) -> Tensor:
+        """The same of token ids."""
+        tokens, plain = batch.long(), task is None or self.method is None
+        return self.system.encode_text(tokens) if plain else self.method.encode_text(tokens, task)  # type: ignore[union-attr,arg-type]
 
     def route(self, modality: str, frozen: Singles, count: int) -> tuple[Integers, Singles]:
         """The likeliest tasks of items with these frozen features, (n, count), and the confidence, (n,)."""
@@ -141,15 +143,12 @@ class Encoder:
         distances = router.distances(slice(None), known)
         return router.nearest(slice(None), known, count), confidence(distances)
 
-    def reencoded(self, pixels: npt.NDArray[np.uint8], task: int) -> Singles:
-        """Images (n, H, W, 3) under the prompts of one task, (n, E)."""
-        assert self.method is not None, "there are no tasks"
-        method = self.method
-        return encode(lambda batch: method.encode_image(self.system.normalise(batch), task), pixels, self.device)
-
     def _encoded(
-        self, modality: str, inputs: npt.NDArray[Any], under: Callable[[int | None], Callable[[Any], Any]], count: int
+        self, modality: str, inputs: npt.NDArray[Any], function: Callable[[Tensor, int | None], Tensor], count: int
     ) -> Encoded:
+        def under(task: int | None) -> Callable[[Tensor], Tensor]:
+            return lambda batch: function(batch, task)
+
         frozen = encode(under(None), inputs, self.device)
         candidates, sure = self.route(modality, frozen, count)
         if self.method is None:

@@ -17,7 +17,7 @@ from lpi.continual.keys import TaskKeys, load_keys
 from lpi.continual.state import read_state, write_state
 from lpi.data.errors import DataError
 from lpi.data.stream import MODALITIES, load_features
-from lpi.methods import create_method, resolve
+from lpi.methods import create_method, method_class, resolve
 from lpi.methods.common.base import Method
 from lpi.parameters import PARAMS_FILE, Parameters, load_chain, load_parameters
 from lpi.systems.base import System
@@ -39,6 +39,9 @@ Keys = Mapping[str, list[TaskKeys]]
 @dataclass(frozen=True)
 class Learned:
     """What a stream of T tasks has left.
+
+    Raises:
+        DataError: the method draws masks.
 
     Attributes:
         source: where it comes from, for messages.
@@ -64,6 +67,13 @@ class Learned:
     summary: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, list[str]] = field(default_factory=dict)
     model: Path | None = None
+
+    def __post_init__(self) -> None:
+        if method_class(self.parameters["method"]).draws:
+            raise DataError(
+                f"{self.source}: method {self.parameters['method']} draws masks, which works in the pipeline alone so"
+                " far"
+            )
 
     @property
     def grounds(self) -> bool:

@@ -158,13 +158,13 @@ class Retriever:
         route, sure = self._route(asked)
         calibration = self.encoder.calibration
         scores = together(
-            [vectors.under(e.routed[0, 0], route, calibration if m == "text" else None) for m, e in asked]
+            [vectors.under(under(e, route), route, calibration if m == "text" else None) for m, e in asked]
         )
-        found = self.images.hits(scores, best(scores, vectors.allowed(number), k), self.tasks)
+        found = self.images.hits(scores, best(scores, vectors.allowed(number), k), self.tasks)[:k]
         results = Results(found, self.tasks[route] if self.tasks else None, sure if self.tasks else None)
         if explain:
             plain = together([vectors.plain(encoded.frozen[0]) for _, encoded in asked])
-            frozen = self.images.hits(plain, best(plain, vectors.allowed(number), k), self.tasks)
+            frozen = self.images.hits(plain, best(plain, vectors.allowed(number), k), self.tasks)[:k]
             results = replace(results, frozen=frozen)
         return replace(results, notice=self._notice(query, k))
 
@@ -215,6 +215,12 @@ class Retriever:
         if notice := self.encoder.backbone.notice():
             told.append(notice)
         return "; ".join(told) or None
+
+
+def under(query: Encoded, task: int) -> npt.NDArray[np.float32]:
+    """The features (E,) of a query under a task, if it is among its likeliest; else under the likeliest."""
+    features: npt.NDArray[np.float32] = query.routed[0, int((query.candidates[0] == task).argmax())]
+    return features
 
 
 class Indexed:

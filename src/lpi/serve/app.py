@@ -35,7 +35,7 @@ def create_app(service: Service, report: str = "", token: str = "") -> FastAPI:
         sent = request.query_params.get("token") or request.cookies.get(COOKIE) or ""
         if token and not hmac.compare_digest(sent.encode(), token.encode()):
             return _error("a token is needed: open the address that `lpi serve` has printed", 403)
-        length = request.headers.get("content-length", "0")
+        length = request.headers.get("content-length", "")
         if request.method == "POST" and (not length.isdigit() or int(length) > BYTES + OVERHEAD):
             return _error(f"the file has more than {BYTES // 2**20} MiB; send a smaller one", 413)
         answer: Response = await call_next(request)
