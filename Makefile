@@ -100,8 +100,12 @@ queue: $(INSTALLED)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(python -c 'from lpi.runtime.cpus import usable_cpus; print(max(1, usable_cpus() // $(JOBS)))')} \
 		dvc queue start --jobs $(JOBS)
 
+# Pages of all classes and functions, made of their docstrings: api/index.html.
+api: $(INSTALLED)
+	$(BIN)/pdoc --docformat google --output-directory api lpi
+
 # Seconds and memory of the stages that made the present outputs.
 costs: $(INSTALLED)
 	$(BIN)/python benchmarks/costs.py
 
-.PHONY: queue costs
+.PHONY: queue api costs

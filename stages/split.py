@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lpi.continual.features import encode
-from lpi.data.own_tasks import add_own_tasks
+from lpi.data.own_tasks import add_own_tasks, captioned
 from lpi.data.split import Form, Rules, counts_table, split_stream
 from lpi.models.backbone import Backbone
 from lpi.parameters import load_chain, load_own_tasks, load_parameters
@@ -36,7 +36,7 @@ def main() -> None:
         RAW, OUT, [task for task in tasks if task not in own], rules, backbone.resize, tokenize, embed
     )
     if own:
-        stream = add_own_tasks(OUT, tasks, own, rules, Form(backbone.resize, tokenize))
+        stream = add_own_tasks(OUT, tasks, own, captioned(rules), rules, Form(backbone.resize, tokenize))
     print(counts_table(stream))
     if notice := backbone.notice():
         print(f"note: {notice}")

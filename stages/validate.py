@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from lpi.methods import check, checked, method_class
+from lpi.methods import check, check_own_tasks, checked
 from lpi.models.backbone import Backbone
-from lpi.parameters import RETRIEVAL, ParameterError, Parameters, load_own_tasks, load_parameters
+from lpi.parameters import RETRIEVAL, Parameters, load_parameters
 from lpi.runtime.errors import plain_errors
 
 OUT = Path("data/parameters.txt")
@@ -15,19 +15,6 @@ DRAWINGS = (
     "warning: the embedded backbone knows drawings only, and is of little use for photographs;"
     " for these add -S backbone=ViT-B-16/openai (its weights are downloaded)"
 )
-
-
-def check_own_tasks(parameters: Parameters) -> None:
-    """Refuse tasks with data of their own for methods that would change earlier tasks.
-
-    Raises:
-        ParameterError: names the task and the method.
-    """
-    if (own := load_own_tasks()) and not method_class(parameters["method"]).keepable:
-        raise ParameterError(
-            f"tasks.{next(iter(own))}.data needs a method with prompts of a task's own, which {parameters['method']}"
-            " has not"
-        )
 
 
 def warn(parameters: Parameters) -> None:

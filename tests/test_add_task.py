@@ -1,17 +1,20 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from lpi import Retriever
+from lpi import Grounder, Retriever
 from lpi.commands.main import main
 from lpi.continual.keys import task_keys
 from lpi.data.errors import DataError
-from lpi.export import add_task as adding
+from lpi.export import own_pairs
 from lpi.export.add_task import add_task
 from lpi.export.workspace import with_task
 from lpi.export.write import export
 from lpi.inference.encoder import Encoder
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import Learned
+from lpi.inference.models import load_model
 
 import committed
 import numpy as np
@@ -19,6 +22,7 @@ import pytest
 import torch
 import yaml
 from learned_streams import CPU, learned, picture
+from PIL import Image
 
 CAPTIONS = ("a white dog", "a white cat", "snow", "a cloud")
 
@@ -71,7 +75,7 @@ def test_prompts_are_used_only_if_they_help(stream, data, monkeypatch):
     from lpi.continual.verdict import Verdict
 
     for gain, kept in ((5.0, True), (0.5, False)):
-        monkeypatch.setattr(adding, "judge", lambda *_, gain=gain: Verdict(gain, 1.0, 2))
+        monkeypatch.setattr(own_pairs, "judge", lambda *_, gain=gain: Verdict(gain, 1.0, 2))
         made = add_task(Encoder(stream, CPU), "winter", data)
         assert made.kept is kept and f"{gain:+.2f} points" in made.verdict
         assert made.learned.tensors.get("rejected", torch.tensor([])).tolist() == ([] if kept else [3])
@@ -139,12 +143,58 @@ def test_what_cannot_be_added_is_said(clip, stream, data, tmp_path):
 
 def test_keys_are_those_of_the_stage(added, data, stream):
     encoder = Encoder(stream, CPU)
-    with adding._split(encoder, "winter", data) as parts:
+    with own_pairs.own_pairs(encoder, stream).split("winter", data) as parts:
         encoded = encoder.images(np.asarray(parts["train"].images)), encoder.texts(parts["train"].captions)
     for modality, own in zip(("image", "text"), encoded, strict=True):
         expected, found = task_keys(own.frozen, 2), added.learned.keys[modality][3]
         np.testing.assert_allclose(found.centres, expected.centres, atol=1e-5)
         assert found.count == expected.count == 16
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory):
+    """Pictures of two squares, of which an expression names one by its colour."""
+    folder = tmp_path_factory.mktemp("squares")
+    rows = ["image,expression,x,y,width,height"]
+    for number in range(20):
+        image = Image.new("RGB", (96, 96), "white")
+        for place, colour in enumerate(("red", "blue")):
+            image.paste(colour, (8 + 48 * place, 20 + number, 40 + 48 * place, 52 + number))
+        image.save(folder / f"{number}.png")
+        rows += [
+            f"{number}.png,the {colour} square,{x},{20 + number},32,32" for x, colour in ((8, "red"), (56, "blue"))
+        ]
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_task_with_boxes_may_be_added(boxes, tmp_path, capfd, in_the_repository):
+    stream = load_model("committed:grounding")
+    short = replace(stream, parameters=stream.parameters.changed({"epochs": 2}))
+    export(short, tmp_path / "one")
+    how = "--model", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--json"
+    assert main(["add-task", "squares", str(boxes), *how]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["tasks"] == [*stream.tasks, "squares"] and told["images"] == {"train": 16, "val": 2, "test": 2}
+    assert told["routed"]["expressions"] > 0 and "validation" not in told
+    longer = load_model(tmp_path / "two")
+    assert longer.task_digests()[:12] == short.task_digests()
+    assert longer.keys["text"][12].count == 32 and longer.keys["image"][12].count == 16
+    assert np.array_equal(longer.vectors[:12], stream.vectors) and len(longer.vectors) == 13
+    found = Grounder.load(tmp_path / "two").locate(boxes / "0.png", "the red square", k=1)
+    assert found.task == "squares"
+
+
+def test_boxes_of_an_own_task_are_checked(boxes, tmp_path, in_the_repository):
+    grounder = Grounder.load("committed:grounding")
+    for row, told in (
+        ("0.png,the dog,90,0,32,32", "lies outside the picture of 96 x 96 pixels"),
+        ("no.png,the dog,1,1,5,5", "no.png"),
+    ):
+        (tmp_path / "boxes.csv").write_text(f"image,expression,x,y,width,height\n{row}\n")
+        shutil.copy(boxes / "0.png", tmp_path)
+        with pytest.raises(DataError, match=told):
+            add_task(grounder, "squares", tmp_path)
 
 
 def test_an_entry_is_added_below_the_last_task():

@@ -119,10 +119,13 @@ def test_stored_ranks_and_boxes_are_those_of_the_matrices(grounded):
             assert round(measures(mine)["mean_iou"], 4) == matrices[model].mean_iou[1, task]
 
 
-def test_an_export_finds_the_boxes_that_the_evaluation_found(grounded, tmp_path):
-    home = grounded[0].home
+@pytest.mark.parametrize("run", ["grounded", "drawn"])
+def test_an_export_finds_the_boxes_that_the_evaluation_found(run, request, tmp_path):
+    home = request.getfixturevalue(run)[0].home
     export(load_model(home), tmp_path / "made")
-    grounder = Grounder.load(tmp_path / "made")
+    assert (tmp_path / "made/drawing/generator/00/model.safetensors").exists() is (run == "drawn")
+    (tmp_path / "made").rename(tmp_path / "moved")
+    grounder = Grounder.load(tmp_path / "moved")
     last = load_last(home / "data/evaluation/last.npz")
     parts = [TaskData.load(home / "data/stream/test" / task) for task in ("t00", "t01")]
     pictures = [part.images[owner] for part in parts for owner in part.owners]
@@ -133,6 +136,38 @@ def test_an_export_finds_the_boxes_that_the_evaluation_found(grounded, tmp_path)
         np.testing.assert_allclose(one.boxes[0], side * np.clip(ours, 0, 1), atol=0.02)
         np.testing.assert_allclose(one.frozen.boxes[0], side * np.clip(frozen, 0, 1), atol=0.02)
     assert {one.task for one in found} == {*grounder.tasks} == {"tool", "sport"}
+
+
+def write_boxes(folder):
+    """Ten pictures, each with an expression and a box."""
+    folder.mkdir()
+    rows = ["image,expression,x,y,width,height"]
+    for number in range(10):
+        Image.new("RGB", (60, 40), (20 * number, 120, 90)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,the dog of colour {number},{number},5,30,20")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.slow
+def test_a_task_with_boxes_of_its_own_trains_only_itself(repository, tmp_path):
+    write_boxes(tmp_path / "winter")
+    kept = [f"data/states/t0{n}/state.safetensors" for n in (0, 1)]
+    kept += [f"data/keys/t0{n}_{m}_centres.npy" for n in (0, 1) for m in ("image", "text")]
+    before = [repository.read(path) for path in kept]
+    code = "from lpi.commands.main import entry; entry()"
+    done = repository.run(sys.executable, "-c", code, "add-task", "winter", str(tmp_path / "winter"))
+    assert {name for name in ran(done.stderr) if name.startswith("train")} == {"train@t02"}
+    assert [repository.read(path) for path in kept] == before
+    stream = json.loads(repository.read("data/stream/stream.json"))
+    assert stream["names"][2] == "winter" and [stream["images"][split][2] for split in stream["images"]] == [8, 1, 1]
+    lines = done.stdout.splitlines()
+    matrix = load_matrices(repository.home / "metrics/matrices")[METHOD].recall[1]
+    assert lines[1].startswith(f"R@1 of its test images: {matrix[2, 2]:.1f}, without prompts ")
+    old = [matrix[row, :2].mean() for row in (1, 2)]
+    assert lines[2] == f"R@1 of the earlier tasks: {old[0]:.2f} before, {old[1]:.2f} now"
+    assert lines[3].startswith("of these go to it: ") and lines[3].endswith(" % of the expressions")
+    assert (repository.home / "data/states/t02/kept.json").exists(), "used only if it helps"
+    shutil.rmtree(repository.home / "data/own/winter")
 
 
 def test_figures_and_tables_are_made(grounded):

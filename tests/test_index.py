@@ -6,16 +6,24 @@ import sys
 from pathlib import Path
 
 from lpi import Retriever
+from lpi.continual.calibration import Calibration, PairSimilarity
+from lpi.data.pixels.reader import read_rgb
+from lpi.index import approximate
+from lpi.index import folder as folders
 from lpi.index import store as stores
 from lpi.index.folder import HOME, FolderIndex
 from lpi.index.scan import scan
 from lpi.index.store import LOCK, TABLE, IndexFolderError, Store
+from lpi.inference.decoding import Decoder
 from lpi.inference.encoder import Encoder
+from lpi.inference.search import Vectors, best
+from lpi.models.backbone import Backbone
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from learned_streams import CPU, learned, picture, write_pictures
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +294,73 @@ def test_a_full_disk_keeps_what_was_indexed(folder, clip, tmp_path):
     kept = FolderIndex.open(folder / HOME, encoder).count
     index = FolderIndex.update(folder, encoder)
     assert 0 < kept < 240 and counts(index.done) == {"images": 240, "new": 240 - kept, "unchanged": kept}
+
+
+def large(count: int = 4000, places: int = 3, tasks: int = 5, width: int = 16) -> tuple[Vectors, np.ndarray]:
+    """Vectors of many images in groups, and queries."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(40, width))
+    routed = means[rng.integers(0, 40, count)][:, None] + 0.5 * rng.normal(size=(count, places, width))
+    routed = (routed / np.linalg.norm(routed, axis=2, keepdims=True)).astype(np.float32)
+    candidates = np.stack([rng.permutation(tasks)[:places] for _ in range(count)]).astype(np.int32)
+    used = rng.random(count) < 0.9
+    queries = routed[:60, 0] + 0.05 * rng.normal(size=(60, width)).astype(np.float32)
+    return Vectors(routed[:, 0], routed, candidates, used), queries
+
+
+@pytest.mark.parametrize("only", [None, 2])
+def test_near_vectors_are_found_without_comparing_all(tmp_path, only):
+    """With a calibration that differs between tasks; some images came after the file was made, some are gone."""
+    vectors, queries = large()
+    built = Vectors(*(getattr(vectors, name)[:3500] for name in ("frozen", "routed", "candidates", "used")))
+    approximate.build(built, tmp_path / "nearest.faiss", lambda count: None)
+    made = approximate.Approximate(tmp_path / "nearest.faiss", vectors)
+    assert made.built == 3500
+    similarities = [PairSimilarity(0.3 + 0.1 * task, 0.1 + 0.02 * task) for task in range(5)]
+    calibration, found, looked_at = Calibration.of(similarities, [*"abcde"]), [], []
+    for number, query in enumerate(queries):
+        task, allowed = number % 5, vectors.allowed(only)
+        exact = best(vectors.under(query, task, calibration), allowed, 10)
+        rows = made.near([query], task, only, 10)
+        assert allowed[rows].all() and {*range(3500, 4000)} & {*np.flatnonzero(allowed)} <= {*rows}
+        scores = vectors.part(rows).under(query, task, calibration)
+        own = rows[best(scores, vectors.part(rows).allowed(only), 10)]
+        found.append(np.isin(exact, own).mean())
+        looked_at.append(len(rows))
+    assert np.mean(found) > 0.99
+    assert np.mean(looked_at) < 0.35 * 4000
+    assert made.near([queries[0]], 0, only, 3900) is None, "more are wanted than are found: all are compared"
+
+
+def test_a_large_index_is_searched_by_faiss(folder, encoder, monkeypatch):
+    plain = Retriever(encoder, FolderIndex.update(folder, encoder)).search("a red dog", k=3, explain=True)
+    monkeypatch.setattr(approximate, "EXACT", 0)
+    assert "a search takes long" in FolderIndex.open(folder / HOME, encoder).notice
+    index = FolderIndex.update(folder, encoder)
+    assert index.notice is None and index.approximate.built == 12
+    assert (folder / HOME / "nearest.0.faiss").exists()
+    assert Retriever(encoder, index).search("a red dog", k=3, explain=True) == plain
+    picture("white", 3).save(folder / "new.png")
+    index = FolderIndex.update(folder, encoder)
+    assert index.approximate.built == 12, "one of them is compared by itself"
+    assert len(Retriever(encoder, index).search("a dog", k=13)) == 13
+    for number in range(4):
+        picture("white", 10 + number).save(folder / f"more {number}.png")
+    assert FolderIndex.update(folder, encoder).approximate.built == 17
+    monkeypatch.setattr(folders, "has_library", lambda: False)
+    index = FolderIndex.open(folder / HOME, encoder)
+    assert "`pip install faiss-cpu` and `lpi index` make it fast" in index.notice
+    assert len(Retriever(encoder, index).search("a dog", k=17)) == 17
+
+
+def test_large_jpeg_files_are_decoded_at_a_part_of_their_size(tmp_path):
+    """As from the whole, within a grey level on average; the decoder leaves twice the model's size at least."""
+    waves = np.add.outer(np.sin(np.arange(1200) / 37), np.cos(np.arange(1600) / 23))
+    image = Image.fromarray(np.clip(60 * waves + 120, 0, 255).astype(np.uint8)).convert("RGB")
+    image.save(tmp_path / "large.jpg", quality=92)
+    assert read_rgb(tmp_path / "large.jpg", "it", least=128).size == (200, 150)
+    assert read_rgb(tmp_path / "large.jpg", "it", least=151).size == (400, 300)
+    assert read_rgb(tmp_path / "large.jpg", "it").size == (1600, 1200)
+    resize = Backbone("embedded", ROOT / "data" / "backbone").resize()
+    whole = np.asarray(resize(read_rgb(tmp_path / "large.jpg", "it")), dtype=float)
+    assert np.abs(Decoder(resize).square(tmp_path / "large.jpg", "it") - whole).mean() < 1

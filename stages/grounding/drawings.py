@@ -49,8 +49,7 @@ class Task:
 
 def example(artist: Artist, task: Task, data: TaskData, items: Items, drawn: Tensor, true: Tensor) -> Sheet:
     """The first expression of a task, with what is drawn for it step by step."""
-    network = artist.networks[min(task.number, len(artist.networks) - 1)]
-    states = artist.states(network, items, names_of(data)[:1], torch.tensor([0]), STEPS)
+    states = artist.states(artist.network(task.number), items, names_of(data)[:1], torch.tensor([0]), STEPS)
     masks = [artist.decoded(states[:, 0])[:, 0], drawn[0, 0], true[0, 0]]
     assert data.boxes is not None
     return Sheet(

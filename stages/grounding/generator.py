@@ -8,7 +8,9 @@ from lpi.diffusion.dit import MaskDiT
 from lpi.diffusion.masks import STREAM, masks_of
 from lpi.diffusion.pairs import described, together, training_pairs
 from lpi.diffusion.parts import (
+    GENERATOR,
     TRAINED,
+    VAE,
     generator_config,
     load_vae,
     mistakes,
@@ -31,7 +33,8 @@ from lpi.runtime.startup import import_open_clip
 
 import torch
 
-VAE, OUT = Path("data/mask_vae"), Path("data/generator")
+DATA = Path("data")
+MASK_VAE, OUT = DATA / VAE, DATA / GENERATOR
 CHECKPOINTS = Path("data/checkpoints")
 
 
@@ -39,7 +42,7 @@ def trained(parameters: Parameters, generator: Generator, conditions: Conditions
     """Train what draws masks on these tasks, the part of this number; goes on from the part's last checkpoint."""
     own = {name: parameters[f"generator.{name}"] for name in Generating.model_fields}
     device = device_from_environment()
-    vae, _ = load_vae(VAE, device)
+    vae, _ = load_vae(MASK_VAE, device)
     items = together([described(conditions, TaskData.load(STREAM / "train" / task)) for task in part])
     side = PRESETS[parameters["mask_vae.size"]].side
     masks = masks_of("train", part, side, parameters["mask_vae.missing"])
@@ -68,10 +71,10 @@ def main(parameters: Parameters) -> None:
             trained(parameters, generator, conditions, part, number)
             drawing = generator.network if "raw" in mistakes(parameters) else generator.mean
             learned = [task for earlier in parts[: number + 1] for task in earlier]
-            save_part(OUT / f"{number:02d}", drawing, generator_config(parameters, conditions, VAE, learned))
+            save_part(OUT / f"{number:02d}", drawing, generator_config(parameters, conditions, MASK_VAE, learned))
     else:
         load_published(weights, network, "generator.weights")
-        save_part(OUT / "00", network, generator_config(parameters, conditions, VAE, []))
+        save_part(OUT / "00", network, generator_config(parameters, conditions, MASK_VAE, []))
     for checkpoint in CHECKPOINTS.glob("generator-*.pt"):
         checkpoint.unlink()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lpi.diffusion.masks import masks_of
-from lpi.diffusion.parts import TRAINED, no_masks, save_part, vae_config
+from lpi.diffusion.parts import TRAINED, VAE, no_masks, save_part, vae_config
 from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.published import load_published
 from lpi.diffusion.training import Recipe, VaeTrainer, reconstruction, train
@@ -21,7 +21,7 @@ from lpi.runtime.errors import plain_errors
 import torch
 from torch import Tensor
 
-OUT = Path("data/mask_vae")
+OUT = Path("data") / VAE
 CHECKPOINT = Path("data/checkpoints/mask_vae.pt")
 
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from lpi.grounding_parameters import GROUNDING
-from lpi.methods import Room, check_room, checked
+from lpi.methods import Room, check_own_tasks, check_room, checked
 from lpi.models.detectors import load_detector
 from lpi.models.detectors.base import Detector
-from lpi.parameters import ParameterError, Parameters, load_own_tasks, load_parameters
+from lpi.parameters import ParameterError, Parameters, load_parameters
 from lpi.runtime.errors import plain_errors
 from lpi.runtime.startup import import_open_clip
 
@@ -47,8 +47,7 @@ def main() -> None:
     detector = load_detector(*names)
     check_room(parameters, Room.of_detector(parameters["detector"], detector))
     check_span(parameters, detector)
-    if own := load_own_tasks():
-        raise ParameterError(f"tasks.{next(iter(own))}.data: tasks with data of their own are for the first pipeline")
+    check_own_tasks(parameters)
     warn(parameters)
     OUT.write_text("All parameters are valid.\n", "utf-8")  # the same for all of them: it only orders the stages
 

@@ -4,12 +4,18 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lpi.commands.common import add_model, print_json
 from lpi.runtime.errors import UserError
 
-EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names. The prompts of the new
-task are used only if they help on its validation images. Earlier tasks stay as they are, to the byte.
+if TYPE_CHECKING:
+    from lpi.inference.encoder import Encoder
+    from lpi.inference.grounder import Grounder
+
+EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names; for a model that finds
+boxes, of pictures with expressions and boxes. The prompts of the new task are used only if they help on its validation
+images. Earlier tasks stay as they are, to the byte.
 
 With --out, a new export is written. Without, the run in the present folder learns the task: DATA is copied to data/own,
 params.yaml gets an entry, and `dvc repro` runs.
@@ -48,22 +54,33 @@ def to_workspace(options: argparse.Namespace) -> None:
         return
     own, frozen = added.own
     print(f"{options.name} ({added.task}): its prompts are {'used' if added.kept else 'not used: they did not help'}")
-    print(f"R@1 of its test images, mean of both directions: {own:.1f}, without prompts {frozen:.1f}")
+    how = "" if "expressions" in added.drawn else ", mean of both directions"
+    print(f"R@1 of its test images{how}: {own:.1f}, without prompts {frozen:.1f}")
     print(f"R@1 of the earlier tasks: {added.before:.2f} before, {added.after:.2f} now")
-    images, captions = (f"{added.drawn[modality]:.1f} %" for modality in ("image", "text"))
-    print(f"of their items go to it: {images} of the images, {captions} of the captions")
+    print("of these go to it: " + ", ".join(f"{share:.1f} % of the {what}" for what, share in added.drawn.items()))
+
+
+def loaded(name: str | None) -> "Encoder | Grounder":
+    """The model of this name, for images or for boxes."""
+    from lpi.inference.grounder import Grounder
+    from lpi.inference.learned import Learned
+    from lpi.inference.models import default_name, load_model, stands_for_folder
+    from lpi.inference.retriever import Retriever
+
+    chosen = name or default_name()
+    model = load_model(chosen) if stands_for_folder(chosen) else None
+    return Grounder.load(chosen) if isinstance(model, Learned) and model.grounds else Retriever.load(chosen).encoder
 
 
 def to_export(options: argparse.Namespace) -> None:
     """An export with one more task."""
     from lpi.export.add_task import add_task
     from lpi.export.write import check_target, export
-    from lpi.inference.retriever import Retriever
 
     check_target(options.out)
-    encoder = Retriever.load(options.model).encoder
+    model = loaded(options.model)
     with redirect_stdout(sys.stderr):  # what is said while it runs
-        added = add_task(encoder, options.name, options.data)
+        added = add_task(model, options.name, options.data)
     export(added.learned, options.out)
     if options.json:
         print_json({**added.as_dict(), "directory": str(options.out)})
@@ -72,5 +89,5 @@ def to_export(options: argparse.Namespace) -> None:
     print(f"{options.name}: images: {counts}")
     print(f"validation: {added.verdict}: {'used' if added.kept else 'not used: its pairs get the frozen model'}")
     print(f"test, routed as all are: {added.gain:+.1f} points R@1 over frozen among its own pairs")
-    print(f"routed to it: {added.routed['image']:.0f} % of its images, {added.routed['text']:.0f} % of its captions")
+    print("routed to it: " + ", ".join(f"{share:.0f} % of its {what}" for what, share in added.routed.items()))
     print(f"{options.out}: {len(added.learned.tasks)} tasks; earlier ones are as before")

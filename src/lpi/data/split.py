@@ -17,6 +17,7 @@ from lpi.data.coco import SPLITS, ImageStore, Item, Source, read_items
 from lpi.data.errors import DataError, ImageError
 from lpi.data.selection import (
     FROM_TRAIN,
+    Splits,
     TaskOf,
     assign,
     choose,
@@ -109,9 +110,7 @@ def select(raw: Path, source: Source, count: int, rules: Rules, embed: Embed) ->
     read = {split: read_items(raw, split) for split in SPLITS}
     splits = {split: items for split, (items, _) in read.items()}
     names, task_of = assign(splits, read["train"][1], rule, count, embed)
-    if lacks_val(splits, source.divided):
-        print(FROM_TRAIN, flush=True)
-    splits, task_of = completed(splits, task_of, source.divided)
+    splits, task_of = _filled(splits, task_of, source.divided)
     trained = Counter(task_of["train", item.image_id] for item in splits["train"])
     names = task_order(names, trained, rules.order, source.aspects)
     selection = Selection(names[:count], choose(splits, task_of, names[:count], rules.test_cap))
@@ -129,14 +128,19 @@ def select_one(raw: Path, name: str, rules: Rules) -> Selection:
     """
     source = Source.load(raw)
     splits = {split: read_items(raw, split)[0] for split in SPLITS}
-    task_of: TaskOf = {(split, item.image_id): name for split, items in splits.items() for item in items}
-    if lacks_val(splits, source.divided):
-        print(FROM_TRAIN, flush=True)
-    splits, task_of = completed(splits, task_of, source.divided)
+    every: TaskOf = {(split, item.image_id): name for split, items in splits.items() for item in items}
+    splits, task_of = _filled(splits, every, source.divided)
     selection = Selection([name], choose(splits, task_of, [name], rules.test_cap))
     if problems := incomplete([name], selection.images, source.divided):
         raise DataError(f"{raw}: {problems[0]}")
     return selection
+
+
+def _filled(splits: Splits, task_of: TaskOf, divided: bool) -> tuple[Splits, TaskOf]:
+    """See `completed`; says it where validation images are taken from those of training."""
+    if lacks_val(splits, divided):
+        print(FROM_TRAIN, flush=True)
+    return completed(splits, task_of, divided)
 
 
 def split_stream(

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from lpi.data.stream import TaskData
+from lpi.diffusion.attach import drawings_of
 from lpi.diffusion.conditions import conditions_of
 from lpi.diffusion.dit import MaskDiT
+from lpi.diffusion.drawings import Drawings
 from lpi.diffusion.masks import masks_of
-from lpi.diffusion.parts import load_generator, load_vae, made_with, mistakes, states_wanted
+from lpi.diffusion.pairs import described
+from lpi.diffusion.parts import GENERATOR, VAE, load_generator, load_vae, made_with, mistakes, states_wanted
 from lpi.diffusion.presets import PRESETS
 from lpi.diffusion.sampling import draw, noise_of, schedule_of
 from lpi.diffusion.training import Items
@@ -20,20 +23,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-VAE, GENERATOR = Path("data/mask_vae"), Path("data/generator")
+HOME = Path("data")
 BATCH = 64
 
 
 class Artist:
-    """The autoencoder and the generator as it was after each task, or one for all, which draw for items."""
+    """The autoencoder and the generator as it was after each task, or one for all, which draw for items.
 
-    def __init__(self, parameters: Parameters, device: torch.device):
+    Args:
+        parameters: of the run.
+        device: where to compute.
+        home: the folder of the parts.
+    """
+
+    def __init__(self, parameters: Parameters, device: torch.device, home: Path = HOME):
         self.parameters, self.device = parameters, device
-        self.vae, _ = load_vae(VAE, device)
+        self.vae, _ = load_vae(home / VAE, device)
         quirks = mistakes(parameters)
         self.conditions = conditions_of(parameters, device, drawing=True)
-        these = made_with(self.conditions, VAE)
-        self.networks = [load_generator(part, these, device)[0] for part in sorted(GENERATOR.glob("*/"))]
+        these = made_with(self.conditions, home / VAE)
+        self.networks = [load_generator(part, these, device)[0] for part in sorted((home / GENERATOR).glob("*/"))]
         kind: Any = "cosine" if "schedule" in quirks else parameters["generator.schedule"]
         self.schedule = schedule_of(kind, parameters["generator.prediction"])
         self.seed = secrets.randbits(32) if "unseeded" in quirks else parameters["seed"]
@@ -65,6 +74,15 @@ class Artist:
         drawn = self.draw(network, items, names)
         order = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(self.parameters["seed"]))
         return drawn[order] if chosen == "shuffled" else drawn
+
+    def network(self, task: int) -> MaskDiT:
+        """The generator as it was after a task."""
+        return self.networks[min(task, len(self.networks) - 1)]
+
+    def drawings(self, data: TaskData, task: int) -> Drawings:
+        """What is drawn for pairs whose true masks are not known, by the generator as it was after a task."""
+        drawn = self.draw(self.network(task), described(self.conditions, data), names_of(data))
+        return drawings_of(drawn[None].half().numpy(), self.kept, self.steps, self.parameters, lambda: self.vae)
 
     @torch.no_grad()
     def decoded(self, latents: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Give the pairs of a task what was drawn for them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any
 from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
 from lpi.diffusion.drawings import STATES, Drawings
-from lpi.diffusion.parts import load_vae, of_method, states_wanted
+from lpi.diffusion.parts import VAE, load_vae, of_method, states_wanted
 from lpi.diffusion.vae import decode
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 HOME = Path("data")
@@ -33,9 +34,29 @@ def with_drawings(
         latents = np.load(drawings / split / f"{task}.npy", mmap_mode="r")
     except FileNotFoundError as error:
         raise DataError(f"{error.filename} is missing; `dvc repro drawings` makes it") from None
-    wanted = states_wanted(parameters, left["steps"])
-    if lacking := {*wanted} - {*left["kept"]}:
+    kept, steps = left["kept"], left["steps"]
+    if lacking := {*states_wanted(parameters, steps)} - {*kept}:
         raise DataError(f"{drawings} lacks the states after steps {sorted(lacking)}; `dvc repro drawings` makes them")
+    drawn = drawings_of(latents, kept, steps, parameters, lambda: load_vae(home / VAE, device)[0])
+    return replace(data, drawn=drawn)
+
+
+def drawings_of(
+    latents: npt.NDArray[np.float16],
+    kept: list[int],
+    steps: int,
+    parameters: Mapping[str, Any],
+    autoencoder: Callable[[], Any],
+) -> Drawings:
+    """Drawings as the method needs them.
+
+    Args:
+        latents: (G, m, K, C, s, s), see `Drawings`.
+        kept: after which steps the K states are those.
+        steps: how many were made.
+        parameters: of the method.
+        autoencoder: gives it, where prompts are made of masks.
+    """
     masks = of_method(parameters, "adapted") == "masks"
-    decoding = partial(decode, load_vae(home / "mask_vae", device)[0]) if masks else None
-    return replace(data, drawn=Drawings(latents, [left["kept"].index(state) for state in wanted], decoding))
+    decoding = partial(decode, autoencoder()) if masks else None
+    return Drawings(latents, [kept.index(state) for state in states_wanted(parameters, steps)], decoding)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # which knows backbones and detectors
 
 TRAINED = "trained"  # the value of `weights` without published ones
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+VAE, GENERATOR = "mask_vae", "generator"  # the folders of the parts; the latter has one folder for each network
 
 
 def of_method(parameters: Mapping[str, Any], name: str) -> Any:

@@ -1,11 +1,12 @@
-"""The frozen model of an export: included, where it has no name by which others can load it."""
+"""The models of an export: the frozen one, where it has no name by which others can load it, and what draws masks."""
 
 import json
 import shutil
 from pathlib import Path
 
+from lpi.diffusion.parts import GENERATOR, VAE
 from lpi.inference.encoder import backbone_of
-from lpi.inference.learned import MODEL, Learned
+from lpi.inference.learned import DRAWING, MODEL, Learned
 from lpi.inference.models import ModelError
 from lpi.models.backbone import Backbone
 from lpi.models.detectors import EMBEDDED
@@ -39,8 +40,33 @@ def include_model(learned: Learned, folder: Path) -> None:
         _write_backbone(backbone_of(learned), folder / MODEL)
 
 
+def include_drawing(learned: Learned, folder: Path) -> None:
+    """Write the autoencoder and the generators that draw masks into the export's folder `drawing`.
+
+    Raises:
+        ModelError: together they are too large, or they need a CLIP that is a file of this machine.
+    """
+    assert learned.drawing is not None, "the method draws no masks"
+    clip = learned.parameters["generator.clip"]
+    if learned.parameters["generator.condition"] == "clip" and clip != EMBEDDED and not Backbone(clip).downloads:
+        raise ModelError(f"generator.clip={clip} is a file of this machine; upload it, and name it in the run")
+    parts = [learned.drawing / VAE, *sorted((learned.drawing / GENERATOR).glob("*/"))]
+    size = sum(path.stat().st_size for part in parts for path in _files(part))
+    if size > LIMIT:
+        raise ModelError(
+            f"what draws masks, {learned.drawing / VAE} and {learned.drawing / GENERATOR}, has {size / 2**20:,.0f} MiB,"
+            f" more than the {LIMIT // 2**20} that an export may include"
+        )
+    for part in parts:
+        _copy(part, folder / DRAWING / part.relative_to(learned.drawing))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".txt", ".md")]
+
+
 def _copy(source: Path, target: Path) -> None:
-    files = [path for path in source.iterdir() if path.suffix in (".json", ".safetensors", ".txt", ".md")]
+    files = _files(source)
     _refuse_large(str(source), sum(path.stat().st_size for path in files))
     target.mkdir(parents=True)
     for path in files:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lpi.data.stream import MODALITIES
+from lpi.grounding.stream import BOXES
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import Learned
 from lpi.metrics import DIRECTIONS
@@ -16,6 +16,8 @@ from lpi.parameters import OWN_DATA, PARAMS_FILE, load_chain
 from lpi.report.matrices import read_matrix
 
 import numpy as np
+
+ROUTED = {"images": "image", "captions": "text"}  # what goes to tasks, and the matrix that counts it
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,11 @@ class Learning:
     Attributes:
         task: the name of its stage, such as t12.
         kept: whether its prompts are used.
-        before, after: mean R@1 of the earlier tasks after the last of them, and after the new one; of both directions.
+        before, after: mean R@1 of the earlier tasks after the last of them, and after the new one; in retrieval, of
+            both directions.
         own: R@1 of the new task, and that of the frozen model.
-        drawn: share of the earlier tasks' test images and captions that go to the new task, in percent.
+        drawn: share of the earlier tasks' test images and captions, or expressions, that go to the new task, in
+            percent.
     """
 
     task: str
@@ -48,15 +52,13 @@ def add_to_workspace(home: Path, name: str, data: Path) -> Learning:
     Args:
         home: the workspace, in which a run is finished.
         name: of the task.
-        data: the folder of its images and captions.
+        data: the folder of its images and captions, or of its pictures with boxes.
 
     Raises:
         InputError: the name is taken or no name of a folder, there is no such folder, or the pipeline has failed.
         DataError: the run is not finished.
     """
     learned = Learned.of_workspace(home)
-    if learned.grounds:
-        raise InputError("tasks with data of their own are for the first pipeline; give --out for a new export")
     if not re.fullmatch(r"[\w][\w -]*", name):
         raise InputError(f"the name of a task must consist of letters, digits, blanks, - and _, not {name!r}")
     if name in learned.tasks:
@@ -107,9 +109,11 @@ def found(home: Path, task: str, digests: list[str]) -> Learning:
         raise InputError(
             "earlier tasks have changed: params.yaml, the data or the code were others than those of the run"
         )
-    matrices = [read_matrix(home / f"metrics/matrices/{direction}_r1.csv") for direction in DIRECTIONS]
-    frozen = [read_matrix(home / f"metrics/matrices/frozen_{direction}_r1.csv") for direction in DIRECTIONS]
-    confusion = {m: read_matrix(home / f"data/evaluation/confusion_{m}.csv")[:-1] for m in MODALITIES}
+    directions = [BOXES] if learned.grounds else DIRECTIONS
+    matrices = [read_matrix(home / f"metrics/matrices/{direction}_r1.csv") for direction in directions]
+    frozen = [read_matrix(home / f"metrics/matrices/frozen_{direction}_r1.csv") for direction in directions]
+    routed = {"expressions": learned.resolved["routing.by"]} if learned.grounds else ROUTED
+    confusion = {what: read_matrix(home / f"data/evaluation/confusion_{by}.csv")[:-1] for what, by in routed.items()}
     kept = "rejected" not in learned.tensors or len(digests) not in learned.tensors["rejected"].tolist()
     return Learning(
         task,
@@ -117,5 +121,5 @@ def found(home: Path, task: str, digests: list[str]) -> Learning:
         float(np.mean([matrix[-2, :-1] for matrix in matrices])),
         float(np.mean([matrix[-1, :-1] for matrix in matrices])),
         (float(np.mean([m[-1, -1] for m in matrices])), float(np.mean([m[-1, -1] for m in frozen]))),
-        {m: 100 * float(counts[:, -1].sum() / counts.sum()) for m, counts in confusion.items()},
+        {what: 100 * float(counts[:, -1].sum() / counts.sum()) for what, counts in confusion.items()},
     )

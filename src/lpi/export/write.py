@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 
 from lpi.export.card import card
-from lpi.export.frozen import include_model, included
+from lpi.export.frozen import include_drawing, include_model, included
 from lpi.inference.learned import CONFIG, Learned
 from lpi.inference.models import ModelError
 
 
 def export(learned: Learned, folder: Path) -> int:
-    """Write what a stream has left, with a model card and, where it has no name that others can load, the frozen model.
+    """Write what a stream has left, with a model card, what draws masks, and a frozen model that has no common name.
 
     Args:
         learned: see there.
@@ -20,7 +20,7 @@ def export(learned: Learned, folder: Path) -> int:
         The size of all files in bytes.
 
     Raises:
-        ModelError: the folder holds something else, or the frozen model is too large to be included.
+        ModelError: the folder holds something else, or a model is too large to be included.
     """
     check_target(folder)
     partial = folder.with_name(f"{folder.name}.part")
@@ -28,6 +28,8 @@ def export(learned: Learned, folder: Path) -> int:
     learned.save(partial)
     if included(learned):
         include_model(learned, partial)
+    if learned.draws:
+        include_drawing(learned, partial)
     (partial / "README.md").write_text(card(learned), "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from lpi.index.approximate import Approximate, has_library, is_large
 from lpi.index.identity import digests, fingerprint
 from lpi.index.store import TABLE, IndexFolderError, Store, writing
 from lpi.index.update import NoImages, Update, Updater
@@ -13,6 +16,7 @@ from lpi.inference.retriever import Indexed
 from lpi.inference.search import Vectors
 
 import numpy as np
+import numpy.typing as npt
 
 HOME = ".lpi"  # of the index, in the folder of the images
 
@@ -97,9 +101,22 @@ class FolderIndex(Indexed):
         """Memory-mapped."""
         return self.store.vectors(np.array([bool(own) for own in self.names], dtype=bool))
 
+    @cached_property
+    def approximate(self) -> Approximate | None:
+        """What finds near vectors, where there are so many that it was made."""
+        path = self.store.nearest
+        if path is None or not is_large(self.vectors) or not has_library():
+            return None
+        return Approximate(path, self.vectors)
+
+    def near(
+        self, features: Sequence[npt.NDArray[np.float32]], task: int, only: int | None, count: int
+    ) -> npt.NDArray[Any] | None:
+        return self.approximate.near(features, task, only, count) if self.approximate else None
+
     def forget_loaded(self) -> None:
         """Read from the disk again, which has changed."""
-        for name in ("names", "vectors"):
+        for name in ("names", "vectors", "approximate"):
             self.__dict__.pop(name, None)
 
     def is_there(self, name: str) -> bool:
@@ -112,6 +129,10 @@ class FolderIndex(Indexed):
             told.append("the index is not complete: `lpi index` was interrupted, and goes on when it is run again")
         if missing := self.encoder.tasks[len(self.store.meta["tasks"]) :]:
             told.append(f"the index is older than the task {', '.join(missing)}: `lpi index` brings it up to date")
+        if is_large(self.vectors) and self.approximate is None:
+            told.append(
+                "the index is so large that a search takes long; `pip install faiss-cpu` and `lpi index` make it fast"
+            )
         return "; ".join(told) or None
 
 

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from lpi.runtime.errors import UserError
 import numpy as np
 import numpy.typing as npt
 
-TABLE, LOCK = "index.sqlite", "lock"
+TABLE, LOCK, NEAREST = "index.sqlite", "lock", "nearest"
 FORMAT = 1
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -152,6 +152,27 @@ class Store:
 
     def _array(self, name: str, generation: int | None = None) -> Path:
         return self.folder / f"{name}.{self.meta['generation'] if generation is None else generation}.bin"
+
+    @property
+    def nearest(self) -> Path | None:
+        """What finds near vectors of the arrays as they are (`lpi.index.approximate`), if it was made."""
+        path = self.folder / f"{NEAREST}.{self.meta['generation']}.faiss"
+        return path if path.exists() else None
+
+    def make_nearest(self, build: Callable[[Path], object]) -> None:
+        """Make it anew, in place of older ones.
+
+        build: writes it.
+
+        Raises:
+            IndexFolderError: the disk is full.
+        """
+        path = self.folder / f"{NEAREST}.{self.meta['generation']}.faiss"
+        with self._full_disk_told():
+            build(path)
+        for old in self.folder.glob(f"{NEAREST}.*"):
+            if old != path:
+                old.unlink()
 
     def load(self, name: str) -> npt.NDArray[Any]:
         """An array, memory-mapped.

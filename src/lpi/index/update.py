@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lpi.data.pixels.conversions import Conversions
+from lpi.index.approximate import build, has_library, is_large
 from lpi.index.identity import digests
 from lpi.index.reroute import rerouted
 from lpi.index.scan import Found, compare, digest, scan
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lpi.index.folder import FolderIndex
 
 PACKED = 0.25  # the share of unused rows from which on an index is packed
+GROWN = 0.1  # the share of rows, all of which are compared, from which on near ones are prepared anew
 
 
 class NoImages(IndexFolderError):
@@ -102,6 +104,7 @@ class Updater:
         self._index.forget_loaded()
         self._reroute()
         self._pack()
+        self._make_nearest()
         self._store.set(complete=True)
         done.images, done.seconds = self._index.count, time.perf_counter() - start
         return done
@@ -191,4 +194,16 @@ class Updater:
                 yield vectors.encoded(own), own.tolist()
 
         self._store.replace(parts(), {})
+        self._index.forget_loaded()
+
+    def _make_nearest(self) -> None:
+        """Let a large index find near vectors fast, again once many are new."""
+        vectors = self._index.vectors
+        if not is_large(vectors) or not has_library():
+            return
+        known = self._index.approximate
+        if known is not None and len(vectors) - known.built <= GROWN * known.built:
+            return
+        with self._bar(total=len(vectors), desc="neighbours") as bar:
+            self._store.make_nearest(lambda path: build(vectors, path, bar.update))
         self._index.forget_loaded()

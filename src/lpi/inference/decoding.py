@@ -21,6 +21,7 @@ from PIL import Image
 
 BATCH = 64
 THREADS = 4  # at most: each holds a whole picture
+SPARE = 2  # times the model's size, at least, at which JPEG files are decoded
 LARGE = 8_000_000  # pixels of a picture; of larger ones a single one is decoded at a time
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,6 +39,7 @@ class Decoder:
 
     def __init__(self, resize: Callable[[Image.Image], Image.Image], conversions: Conversions | None = None):
         self._resize, self._conversions = resize, conversions
+        self._least = SPARE * max(resize(Image.new("RGB", (8, 8))).size)
 
     def square(self, picture: Picture | bytes, name: str) -> Square:
         """One picture, or the content of its file: (H, W, 3).
@@ -47,9 +49,9 @@ class Decoder:
         """
         with _alone if _is_large(picture) else nullcontext():
             if isinstance(picture, bytes):
-                rgb = read_rgb(picture, name, conversions=self._conversions)
+                rgb = read_rgb(picture, name, conversions=self._conversions, least=self._least)
             else:
-                rgb = rgb_of(picture, name, self._conversions)
+                rgb = rgb_of(picture, name, self._conversions, self._least)
             return np.asarray(self._resize(rgb))
 
     def tried(self, picture: Picture | bytes, name: str) -> Square | str:

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from lpi.continual.routing import TaskRouter
-from lpi.data.stream import MODALITIES
+from lpi.data.stream import MODALITIES, TaskData
 from lpi.grounding.boxes import full_precision, suppress
 from lpi.grounding.routing import relative
 from lpi.inference.encoder import confidence
 from lpi.inference.inputs import InputError, Picture, Pictures, name_of, pictures_of, rgb_of, texts_of
-from lpi.inference.learned import Learned
+from lpi.inference.learned import DRAWING, Learned
 from lpi.inference.models import default_name, load_model, stands_for_folder
 from lpi.methods.common.base import Method
 from lpi.models.backbone import Backbone
@@ -27,6 +28,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lpi.diffusion.artist import Artist
 
 BATCH = 16
 NMS = 0.6  # for a detector without prompts: the default of `evaluation.nms`
@@ -108,6 +112,23 @@ class Grounder:
         self.system, self.learned, self.name, self.device = system, learned, name, device
         self.method: Method | None = learned.method(system) if learned else None
 
+    @cached_property
+    def artist(self) -> "Artist | None":
+        """What draws masks, for methods that draw them.
+
+        Raises:
+            UserError: its files are missing, or were made with other models.
+        """
+        if self.learned is None or not self.learned.draws:
+            return None
+        from lpi.diffusion.artist import Artist
+
+        if (masks := self.learned.resolved["drawings.masks"]) != "drawn":
+            raise InputError(f"{self.name} was run with drawings.masks={masks}, which only the pipeline can do")
+        if self.learned.drawing is None:
+            raise InputError(f"{self.name} lacks the folder {DRAWING}, with what draws masks; export the run again")
+        return Artist(self.learned.detecting, self.device, self.learned.drawing)
+
     @classmethod
     def load(cls, model: str | Path | None = None) -> "Grounder":
         """A grounder by name.
@@ -127,10 +148,7 @@ class Grounder:
         learned = load_model(name)
         if isinstance(learned, Backbone) or not learned.grounds:
             raise InputError(f"{name} retrieves images and finds no boxes; load it with lpi.Retriever")
-        parameters = learned.resolved
-        if learned.model is not None:
-            parameters = parameters.changed({"detector": str(learned.model)})
-        system = load_system(parameters, device)
+        system = load_system(learned.detecting, device)
         assert isinstance(system, Grounding)
         return cls(system, learned, name, device)
 
@@ -203,7 +221,7 @@ class Grounder:
 
     @torch.inference_mode()
     def _batch(self, pairs: list[Pair], k: int, explain: bool) -> Iterator[Located]:
-        batch = self._prepared(pairs)
+        data, batch = self._prepared(pairs)
         plain = self.system.found(self.system.answers(batch)) if explain or self.method is None else None
         if self.method is None:
             assert plain is not None
@@ -213,7 +231,7 @@ class Grounder:
         found: dict[int, Located] = {}
         for task in np.unique(routes).tolist():
             rows = np.flatnonzero(routes == task)
-            own = self.method.answers(_rows(batch, rows), task)
+            own = self.method.answers(self._part(batch, data, rows, task), task)
             found |= zip(
                 rows.tolist(), self._best(self.system.found(own), [pairs[row] for row in rows], k), strict=True
             )
@@ -222,25 +240,46 @@ class Grounder:
             one = found[row]
             yield Located(one.boxes, one.scores, self.tasks[routes[row]], float(sure[row]), frozen[row])
 
-    def _prepared(self, pairs: list[Pair]) -> Batch:
-        pixels = torch.from_numpy(np.stack([pair.square for pair in pairs])).to(self.device)
-        tokens = torch.from_numpy(self.system.tokenize([pair.expression for pair in pairs])).long().to(self.device)
-        return Batch(self.system.normalise(pixels), tokens)
+    def _prepared(self, pairs: list[Pair]) -> tuple[TaskData, Batch]:
+        """Pairs as the pipeline would store them, and as the detector takes them."""
+        expressions = [pair.expression for pair in pairs]
+        tokens = self.system.tokenize(expressions)
+        data = TaskData(np.stack([pair.square for pair in pairs]), tokens, np.arange(len(pairs)), expressions)
+        pixels, ids = (torch.from_numpy(values).to(self.device) for values in (data.images, data.tokens))
+        return data, Batch(self.system.normalise(pixels), ids.long())
+
+    def _part(self, batch: Batch, data: TaskData, rows: npt.NDArray[np.intp], task: int) -> Batch:
+        """The pairs that were routed to a task, with what is drawn for them."""
+        chosen = torch.from_numpy(rows).to(self.device)
+        part = Batch(batch.images[chosen], batch.tokens[chosen])
+        if self.artist is None:
+            return part
+        texts = [data.captions[row] for row in rows]
+        own = TaskData(data.images[rows], data.tokens[rows], np.arange(len(rows)), texts)
+        return part._replace(drawn=self.artist.drawings(own, task).load(own.owners, self.device))
 
     def _routes(self, batch: Batch) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Of every pair its task, and the confidence."""
-        assert self.learned is not None
+        distances = self.distances(
+            self.system.encode_image(batch.images).float().cpu().numpy(),
+            self.system.encode_text(batch.tokens).float().cpu().numpy(),
+        )
+        return distances.argmin(axis=1), confidence(distances)
+
+    def distances(self, images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Of m pairs to every task, (m, T); the nearest is that which a pair is routed to.
+
+        Args:
+            images, texts: (m, E) features without prompts.
+        """
+        assert self.learned is not None, "a detector without prompts has no tasks"
         by, metric = (self.learned.resolved[f"routing.{name}"] for name in ("by", "metric"))
-        features = {
-            "image": self.system.encode_image(batch.images).float().cpu().numpy(),
-            "text": self.system.encode_text(batch.tokens).float().cpu().numpy(),
-        }
+        features = {"image": images, "text": texts}
         found = {
             m: TaskRouter(features[m], self.learned.keys[m], metric).distances(slice(None), len(self.tasks))
             for m in (MODALITIES if by == "both" else (by,))
         }
-        distances = relative(found["image"]) + relative(found["text"]) if by == "both" else found[by]
-        return distances.argmin(axis=1), confidence(distances)
+        return relative(found["image"]) + relative(found["text"]) if by == "both" else found[by]
 
     def _best(self, found: Detections, pairs: list[Pair], k: int) -> Iterator[Located]:
         threshold = self.learned.resolved["evaluation.nms"] if self.learned else NMS
@@ -249,8 +288,3 @@ class Grounder:
             rows = pair.within(candidates)
             chosen = rows[suppress(candidates[rows], values[rows], threshold, k)]
             yield Located(pair.in_pixels(candidates[chosen]), [round(value, 4) for value in values[chosen].tolist()])
-
-
-def _rows(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
-    chosen = torch.from_numpy(rows).to(batch.tokens.device)
-    return Batch(batch.images[chosen], batch.tokens[chosen])

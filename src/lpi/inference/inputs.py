@@ -54,7 +54,9 @@ def name_of(picture: Picture, number: int) -> str:
     return str(picture) if isinstance(picture, (str, Path)) else f"image {number}"
 
 
-def rgb_of(picture: Picture, name: str = "image", conversions: Conversions | None = None) -> Image.Image:
+def rgb_of(
+    picture: Picture, name: str = "image", conversions: Conversions | None = None, least: int = 0
+) -> Image.Image:
     """A picture as 8-bit RGB.
 
     Args:
@@ -62,13 +64,14 @@ def rgb_of(picture: Picture, name: str = "image", conversions: Conversions | Non
             or a tensor (H, W), (1, H, W), (3, H, W) or (4, H, W). Numbers are of uint8, or floats from 0 to 1.
         name: of the picture in messages.
         conversions: counts what is lost in reading a file.
+        least: see `lpi.data.pixels.reader.read_rgb`.
 
     Raises:
         ImageError: a file is missing, is no image, or is damaged or too large.
         InputError: it is none of these forms.
     """
     if isinstance(picture, (str, Path)):
-        return read_rgb(Path(picture), name, conversions=conversions)
+        return read_rgb(Path(picture), name, conversions=conversions, least=least)
     if isinstance(picture, Image.Image):
         return _of_pillow(picture, name, conversions)
     if isinstance(picture, Tensor):

@@ -31,6 +31,7 @@ from torch import Tensor
 FORMAT = 1
 CONFIG, KEYS = "config.json", "keys.safetensors"
 MODEL = "model"  # the folder of an export that holds the frozen model, if it is included
+DRAWING = "drawing"  # that of what draws masks, for methods that draw them
 REJECTED = "rejected"  # the tensor with the numbers of tasks whose prompts are not used
 OWN = "task_prompts."  # what the names of a task's own tensors begin with, before its number
 Keys = Mapping[str, list[TaskKeys]]
@@ -39,9 +40,6 @@ Keys = Mapping[str, list[TaskKeys]]
 @dataclass(frozen=True)
 class Learned:
     """What a stream of T tasks has left.
-
-    Raises:
-        DataError: the method draws masks.
 
     Attributes:
         source: where it comes from, for messages.
@@ -55,6 +53,7 @@ class Learned:
         summary: what the evaluation found, as in metrics/summary.json; empty where there was none.
         captions: of training, by task, if they are kept.
         model: the folder of the frozen model, if it is included.
+        drawing: the folder of what draws masks, for methods that draw them.
     """
 
     source: str
@@ -67,23 +66,27 @@ class Learned:
     summary: Mapping[str, Any] = field(default_factory=dict)
     captions: Mapping[str, list[str]] = field(default_factory=dict)
     model: Path | None = None
-
-    def __post_init__(self) -> None:
-        if method_class(self.parameters["method"]).draws:
-            raise DataError(
-                f"{self.source}: method {self.parameters['method']} draws masks, which works in the pipeline alone so"
-                " far"
-            )
+    drawing: Path | None = None
 
     @property
     def grounds(self) -> bool:
         """Whether it finds boxes, and does not retrieve."""
         return "detector" in self.parameters
 
+    @property
+    def draws(self) -> bool:
+        """Whether its prompts are made of masks that are drawn."""
+        return method_class(self.parameters["method"]).draws
+
     @cached_property
     def resolved(self) -> Parameters:
         """The parameters as the method uses them."""
         return resolve(self.parameters)
+
+    @cached_property
+    def detecting(self) -> Parameters:
+        """The same, with the detector's folder where it is included."""
+        return self.resolved if self.model is None else self.resolved.changed({"detector": str(self.model)})
 
     def method(self, system: System) -> Method:
         """The method after the last task.
@@ -151,6 +154,7 @@ class Learned:
             {t: _captions(data / "stream" / "train" / n) for t, n in zip(titles, chain, strict=True)}
             if captions
             else {},
+            drawing=data if method_class(parameters["method"]).draws else None,
         )
 
     @classmethod
@@ -182,6 +186,7 @@ class Learned:
                 config["summary"],
                 config["captions"],
                 model if (model := folder / MODEL).is_dir() else None,
+                drawing if (drawing := folder / DRAWING).is_dir() else None,
             )
         except (json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
             raise DataError(f"{folder} is no export of lpi, or is damaged: {error!r}") from None

@@ -157,14 +157,18 @@ class Retriever:
         vectors, number = self.images.vectors, self._number(task)
         route, sure = self._route(asked)
         calibration = self.encoder.calibration
-        scores = together(
-            [vectors.under(under(e, route), route, calibration if m == "text" else None) for m, e in asked]
-        )
-        found = self.images.hits(scores, best(scores, vectors.allowed(number), k), self.tasks)[:k]
+        features = [under(encoded, route) for _, encoded in asked]
+        rows = self.images.near(features, route, number, k)
+        compared = vectors if rows is None else vectors.part(rows)
+        kinds = [calibration if modality == "text" else None for modality, _ in asked]
+        scores = together([compared.under(own, route, kind) for own, kind in zip(features, kinds, strict=True)])
+        order = best(scores, compared.allowed(number), k)
+        found = self.images.hits(scores[order], order if rows is None else rows[order], self.tasks)[:k]
         results = Results(found, self.tasks[route] if self.tasks else None, sure if self.tasks else None)
         if explain:
             plain = together([vectors.plain(encoded.frozen[0]) for _, encoded in asked])
-            frozen = self.images.hits(plain, best(plain, vectors.allowed(number), k), self.tasks)[:k]
+            order = best(plain, vectors.allowed(number), k)
+            frozen = self.images.hits(plain[order], order, self.tasks)[:k]
             results = replace(results, frozen=frozen)
         return replace(results, notice=self._notice(query, k))
 
@@ -246,12 +250,18 @@ class Indexed:
 
     def hits(self, scores: npt.NDArray[np.float32], rows: npt.NDArray[Any], tasks: list[str]) -> list[Hit]:
         """What lies in these rows, with its scores."""
-        likeliest = np.asarray(self.vectors.candidates)[rows, 0]
+        likeliest = np.asarray(self.vectors.candidates[rows])[:, 0]
         return [
-            Hit(name, float(scores[row]), tasks[task] if tasks else None, self.is_there(name))
-            for row, task in zip(rows.tolist(), likeliest.tolist(), strict=True)
+            Hit(name, score, tasks[task] if tasks else None, self.is_there(name))
+            for row, score, task in zip(rows.tolist(), scores.tolist(), likeliest.tolist(), strict=True)
             for name in self.names[row]
         ]
+
+    def near(
+        self, features: Sequence[npt.NDArray[np.float32]], task: int, only: int | None, count: int
+    ) -> npt.NDArray[Any] | None:
+        """The rows that are to be compared with queries; None: all. See `lpi.index.approximate`."""
+        return None
 
     def is_there(self, name: str) -> bool:
         """Whether the image still lies where it was."""

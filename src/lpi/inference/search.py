@@ -56,6 +56,11 @@ class Vectors:
         frozen, routed, candidates = self.frozen[rows], self.routed[rows], self.candidates[rows]
         return Encoded(frozen, routed, candidates, np.ones(len(rows), np.float32))
 
+    def part(self, rows: Integers) -> "Vectors":
+        """Those of some images, by themselves."""
+        used = None if self.used is None else self.used[rows]
+        return Vectors(self.frozen[rows], self.routed[rows], np.asarray(self.candidates[rows]), used)
+
     def _blocks(self) -> list[slice]:
         return [slice(start, start + BLOCK) for start in range(0, max(len(self), 1), BLOCK)]
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lpi.methods.common.base import Method
-from lpi.parameters import METHODS, ParameterError, Parameters, check_order, leaves, load_chain
+from lpi.parameters import METHODS, ParameterError, Parameters, check_order, leaves, load_chain, load_own_tasks
 from lpi.systems.base import System
 
 if TYPE_CHECKING:  # retrieval has no detectors
@@ -157,6 +157,19 @@ def check_room(parameters: Parameters, room: Room) -> None:
         raise ParameterError(
             f"prompt_length must be a multiple of {room.multiple(depth)} for {room.model} and depth={depth}, not"
             f" {tokens}: a later stage of the image tower has wider tokens"
+        )
+
+
+def check_own_tasks(parameters: Parameters) -> None:
+    """Refuse tasks with data of their own for methods that would change earlier tasks.
+
+    Raises:
+        ParameterError: names the task and the method.
+    """
+    if (own := load_own_tasks()) and not method_class(parameters["method"]).keepable:
+        raise ParameterError(
+            f"tasks.{next(iter(own))}.data needs a method with prompts of a task's own, which {parameters['method']}"
+            " has not"
         )
 
 

@@ -306,19 +306,21 @@ def start_losses(
         chosen: (T,) the column from which the task starts, which is outlined.
         names: of the T tasks.
         path: the PNG to write.
-        what: was measured.
+        what: was measured; where it ends in "(%)", a share, which is shown in percent.
     """
-    losses = _square(losses, names)
+    percent = what.endswith("(%)")
+    losses = _square(losses, names) * (100 if percent else 1)
     differences = np.ma.masked_invalid(losses - losses[:, :1])
     figure, axes = new(COLUMN, COLUMN)
-    limit = max(0.1, math.ceil(10 * np.abs(differences).max()) / 10) if differences.count() else 1.0
+    step = 10 if percent else 0.1
+    limit = max(step, step * math.ceil(np.abs(differences).max() / step)) if differences.count() else 1.0
     columns = ["none", *names[:-1]]
     _heat_map(axes, differences, names, colormaps["RdBu_r"], (-limit, limit), "difference to none", columns)
     for row, column in enumerate(chosen):
         if np.isfinite(losses[row, column]):
             _outline(axes, row, column)
     if len(names) <= MOST_PRINTED:
-        decimals = 2 if len(names) <= DECIMALS_UP_TO else 1
+        decimals = 0 if percent else 2 if len(names) <= DECIMALS_UP_TO else 1
         _print_cells(axes, [[f"{loss:.{decimals}f}" for loss in row] for row in losses])
     axes.set(
         title=f"{what} before training",

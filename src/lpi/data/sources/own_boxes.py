@@ -48,6 +48,7 @@ def fetch(
     unit: str = "pixel",
     turned: bool = True,
     max_broken: float = MAX_BROKEN,
+    name: str = OWN,
 ) -> None:
     """Bring the boxes in `data/own` into the stored form and print every warning.
 
@@ -63,11 +64,12 @@ def fetch(
             that the file itself gives the width and height of the unturned one is an exception. Without, all boxes are
             of unturned pictures.
         max_broken: share of the pictures that may be broken.
+        name: of the folder, see `data_home`.
 
     Raises:
         DataError: nothing is found, or something is wrong; names the file and the line, row or annotation.
     """
-    home = data_home(OWN)
+    home = data_home(name)
     data = read_boxes(home, file, BoxForm(box, unit), turned, max_broken)
     for warning in data.warnings:
         print(f"warning: {warning}", flush=True)
@@ -78,7 +80,7 @@ def fetch(
         pack(data.images, data.places, out / f"{PACKED}.zip")
         Source(assignment, None, "", data.objects.divided).save(out)
     else:
-        Source(assignment, OWN, fingerprint(home, data.places), data.objects.divided).save(out)
+        Source(assignment, name, fingerprint(home, data.places), data.objects.divided).save(out)
 
 
 def read_boxes(home: Path, file: str, form: BoxForm, turned: bool, max_broken: float = MAX_BROKEN) -> OwnBoxes:
