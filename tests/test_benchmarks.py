@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from lpi.data.stream import TaskData
 from lpi.models.backbone import Backbone
 
+import indexing
+import large_index
 import neighbour
 import numpy as np
 import plan
@@ -199,3 +201,36 @@ def test_runs_are_compared_by_the_hashes_of_their_outputs_and_by_their_numbers()
         "largest_change": 0.5,
         "r1_change": 0.25,
     }
+
+
+@pytest.mark.parametrize("name", ["exact", "faiss"])
+def test_libraries_for_near_vectors_are_measured(name, tmp_path):
+    large_index.prepare(tmp_path, 3000, 16)
+    made = large_index.build(name, tmp_path)
+    assert made["disk_mb"] > 3000 * 16 * 4 / 2**20
+    found = large_index.query(name, tmp_path)
+    assert found["recall"] > 0.97 and found["task_recall"] > 0.97 and found["deleted_found"] == 0
+    assert (found["recall"] == 1) or name != "exact"
+
+
+def test_what_a_crash_leaves_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(large_index.Exact, "find", lambda self, query: large_index.nearest(self.stored @ query))
+    large_index.prepare(tmp_path, 3000, 16)
+    large_index.build("exact", tmp_path)
+    assert large_index.opens("exact", tmp_path)["found"] == 1
+    (tmp_path / "exact" / "vectors.npy").write_bytes(b"cut off")
+    with pytest.raises(ValueError):
+        large_index.opens("exact", tmp_path)
+
+
+def test_indexing_and_searching_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "SIZES", (100, 1000))
+    rows = indexing.search_times()
+    assert [row["images"] for row in rows] == [100, 1000]
+    assert all(row["search_ms"] >= 0 and row["encoding_ms"] > 0 for row in rows)
+    folder = indexing.small_pictures(tmp_path / "png", 100)
+    assert len({path.read_bytes() for path in folder.iterdir()}) == 100
+    found = indexing.index("embedded", folder, whole=False)
+    assert found["rate"] > 0 and found["again"] > found["rate"] and found["memory_mb"] < 1024
+    textured = np.asarray(indexing.textured(64, 48, seed=0))
+    assert textured.shape == (48, 64, 3) and textured.std() > 10
