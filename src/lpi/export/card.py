@@ -25,6 +25,7 @@ def card(learned: Learned, included: bool = True) -> str:
             f"- Frozen model: {frozen_model(learned, included)}.",
             f"- Method: `{p['method']}`, with rank {p['rank']}, {p['prompt_length']} prompts in {p['depth']} layers; "
             "`config.json` has all parameters.",
+            *(["- Masks are drawn by the networks in `drawing/`, which need `diffusers`."] if learned.draws else []),
             f"- Licence: {licence_of(p)}.",
             "",
             "## Use",
