@@ -237,8 +237,19 @@ def report_of(parameters: Parameters, tasks: int) -> tuple[list[str], str]:
     """The lines about downloads, disk and time, and the parameter that names the frozen model."""
     device = device_from_environment()
     if DETECTOR in parameters:
-        return grounding_plan.report(parameters, tasks, device), DETECTOR
+        return [*grounding_plan.report(parameters, tasks, device), *drawings_of(parameters, tasks, device)], DETECTOR
     return report(parameters, tasks, matmul_rate(device)), "backbone"
+
+
+def drawings_of(parameters: Parameters, tasks: int, device: torch.device) -> list[str]:
+    """The lines about the stages that draw masks, where the method draws some and the data are known."""
+    known = grounding_plan.sizes(parameters, tasks)
+    if known is None or not method_class(parameters["method"]).draws:
+        return []
+    from drawing_plan import drawing_lines  # which needs diffusers
+
+    expressions = {split: part.expressions for split, part in known.items()}
+    return drawing_lines(parameters, expressions, tasks, REACHED * matmul_rate(device))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from lpi.parameters import Parameters, parse_parameters
 from lpi.runtime.devices import describe
 
 import committed
+import drawing_plan
 import grounding_plan
 import planning
 import pytest
@@ -202,3 +203,39 @@ def test_the_stages_are_those_of_the_folder(tmp_path, monkeypatch):
     assert planning.stages_to_run([]) == ["first"]
     monkeypatch.chdir(below)
     assert planning.stages_to_run([]) == ["second"]
+
+
+SPLITS = {"train": 100, "val": 20, "test": 30}
+
+
+def test_the_work_of_drawing_is_counted():
+    """One step of a drawing costs a prediction and a decoding, an update three predictions for each item."""
+    drawing = grounding(method="diffprompt")
+    one, three = (drawing_plan.drawing_work(drawing.changed({"drawings.steps": n}), SPLITS, 12) for n in (1, 3))
+    network, call = drawing_plan.generator_call(drawing)
+    forward = drawing_plan.operations(call)
+    width, tokens = network.sizes.width, network.sizes.grid**2
+    blocks = network.sizes.depth * tokens * 2 * 12 * width**2  # linear layers of attention and MLP
+    assert blocks < forward < 1.6 * blocks
+    assert three["drawings"] - one["drawings"] == pytest.approx(2 * 150 * forward)
+    assert one["generator"] == pytest.approx(
+        3 * drawing["generator.updates"] * drawing["generator.batch_size"] * forward
+    )
+    each = drawing_plan.drawing_work(grounding(method="diffprompt-lpi", **{"generator.tasks": "each"}), SPLITS, 12)
+    assert each["generator"] == pytest.approx(12 * one["generator"])
+    assert each["drawings"] == pytest.approx(one["drawings"] * (100 + 12 * 50) / 150)
+    given = {"mask_vae.weights": "a/b", "generator.weights": "c/d"}
+    published = drawing_plan.drawing_work(drawing.changed(given), SPLITS, 12)
+    assert published["mask_vae"] == published["generator"] == 0
+
+
+def test_disk_and_memory_of_drawing_are_told():
+    drawing = grounding(method="diffprompt", **{"drawings.steps": 4, "depth": 4})
+    assert drawing_plan.drawing_disk(drawing, SPLITS, 12) == 2 * 150 * 3 * 4 * 24 * 24  # states 3, 2 and 1 of 4
+    lines = drawing_plan.drawing_lines(drawing, SPLITS, 12, rate=1e9)
+    assert [line.split()[0] for line in lines] == ["memory", "disk", "time", "time", "time"]
+    assert drawing_plan.drawing_lines(grounding(method="lpi"), SPLITS, 12, rate=1e9) == []
+    network, call = drawing_plan.generator_call(drawing)
+    kept = drawing_plan.kept_for_gradients(network, call)
+    width, tokens = network.sizes.width, network.sizes.grid**2
+    assert kept > network.sizes.depth * tokens * width * 4 * 10  # ten arrays of a block, at least
