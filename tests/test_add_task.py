@@ -15,6 +15,8 @@ from lpi.inference.encoder import Encoder
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import Learned
 from lpi.inference.models import load_model
+from lpi.methods import resolve, why_no_own_tasks
+from lpi.parameters import parse_parameters
 
 import committed
 import numpy as np
@@ -129,7 +131,7 @@ def test_what_cannot_be_added_is_said(clip, stream, data, tmp_path):
         with pytest.raises(kind, match=told):
             add_task(encoder, name, place)
     shared = learned(clip, tasks=("red",), method="shared")
-    with pytest.raises(InputError, match="method shared has no prompts of a task's own"):
+    with pytest.raises(InputError, match="method shared goes on learning what earlier tasks use"):
         add_task(Encoder(shared, CPU), "winter", data)
     with pytest.raises(InputError, match="has no prompts to go on from"):
         add_task(Retriever.load(clip).encoder, "winter", data)
@@ -137,7 +139,7 @@ def test_what_cannot_be_added_is_said(clip, stream, data, tmp_path):
     few.mkdir()
     picture("white", 0).save(few / "0.png")
     (few / "captions.csv").write_text("image,caption\n0.png,snow\n")
-    with pytest.raises(DataError, match="task winter has no val and no test images; it needs at least 3 images"):
+    with pytest.raises(DataError, match="few: task winter has no val and no test images; it needs at least 3 images"):
         add_task(encoder, "winter", few)
 
 
@@ -195,6 +197,22 @@ def test_boxes_of_an_own_task_are_checked(boxes, tmp_path, in_the_repository):
         shutil.copy(boxes / "0.png", tmp_path)
         with pytest.raises(DataError, match=told):
             add_task(grounder, "squares", tmp_path)
+    (tmp_path / "boxes.csv").write_text("image,expression,x,y,width,height\n0.png,the dog,1,1,5,5\n")
+    few = f"{tmp_path}: task squares has no val and no test pairs; it needs at least 3 pictures"
+    with pytest.raises(DataError, match=few):
+        add_task(grounder, "squares", tmp_path)
+
+
+def test_which_methods_may_have_own_tasks():
+    plain = parse_parameters(yaml.safe_load(committed.text("grounding/params.yaml")))
+
+    def why(**settings):
+        return why_no_own_tasks(resolve(plain.changed(settings)))
+
+    assert why(method="lpi") is None and why(method="sprompts") is None
+    for method, settings in (("shared", {}), ("joint", {}), ("diffprompt-lpi", {"diffprompt-lpi.adapters": "shared"})):
+        assert f"method {method} goes on learning what earlier tasks use" in why(method=method, **settings)
+    assert "would draw all masks anew" in why(method="diffprompt-lpi")
 
 
 def test_an_entry_is_added_below_the_last_task():

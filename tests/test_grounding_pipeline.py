@@ -5,16 +5,20 @@ import json
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from lpi import Grounder
 from lpi.continual.ranks import FROZEN, METHOD, ORACLE, StreamRanks
+from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
+from lpi.export import frozen
+from lpi.export.add_task import add_task
 from lpi.export.write import export
 from lpi.grounding.measures import measures
 from lpi.grounding.results import load_matrices
 from lpi.grounding.stream import BOXES, load_last
-from lpi.inference.models import load_model
+from lpi.inference.models import ModelError, load_model
 from lpi.parameters import METHODS, Parameters
 
 import committed
@@ -125,17 +129,41 @@ def test_an_export_finds_the_boxes_that_the_evaluation_found(run, request, tmp_p
     export(load_model(home), tmp_path / "made")
     assert (tmp_path / "made/drawing/generator/00/model.safetensors").exists() is (run == "drawn")
     (tmp_path / "made").rename(tmp_path / "moved")
-    grounder = Grounder.load(tmp_path / "moved")
+    assert_same_boxes(Grounder.load(tmp_path / "moved"), home)
+
+
+def assert_same_boxes(grounder, home):
+    """What the evaluation of a run has found, a grounder finds."""
     last = load_last(home / "data/evaluation/last.npz")
     parts = [TaskData.load(home / "data/stream/test" / task) for task in ("t00", "t01")]
     pictures = [part.images[owner] for part in parts for owner in part.owners]
     expressions = [text for part in parts for text in part.captions]
     found = grounder.locate(pictures, expressions, k=1, explain=True)
     side = parts[0].images.shape[1]
-    for ours, frozen, one in zip(last[METHOD].best, last[FROZEN].best, found, strict=True):
+    for ours, plain, one in zip(last[METHOD].best, last[FROZEN].best, found, strict=True):
         np.testing.assert_allclose(one.boxes[0], side * np.clip(ours, 0, 1), atol=0.02)
-        np.testing.assert_allclose(one.frozen.boxes[0], side * np.clip(frozen, 0, 1), atol=0.02)
+        np.testing.assert_allclose(one.frozen.boxes[0], side * np.clip(plain, 0, 1), atol=0.02)
     assert {one.task for one in found} == {*grounder.tasks} == {"tool", "sport"}
+
+
+def test_an_export_that_cannot_draw_is_refused(drawn, tmp_path, monkeypatch):
+    learned = load_model(drawn[0].home)
+    export(learned, tmp_path / "made")
+    shutil.rmtree(tmp_path / "made/drawing/generator")
+    with pytest.raises(DataError, match="lacks what draws masks, .*generator; let the pipeline run .* or export it"):
+        Grounder.load(tmp_path / "made")
+    with pytest.raises(DataError, match="lacks what draws masks"):
+        export(load_model(tmp_path / "made"), tmp_path / "again")
+    true = replace(learned, parameters=learned.parameters.changed({"drawings.masks": "true"}))
+    with pytest.raises(DataError, match="drawings.masks=true is for comparisons in the pipeline alone"):
+        export(true, tmp_path / "true")
+    monkeypatch.setattr(frozen, "LIMIT", 10_000_000)
+    export(learned, tmp_path / "small enough")
+    monkeypatch.setattr(frozen, "LIMIT", 1_000_000)
+    with pytest.raises(
+        ModelError, match=r"mask_vae and .*generator, has \d+ MiB, more than the 0 .*generator.tasks=first"
+    ):
+        frozen.include_drawing(learned, tmp_path / "large")
 
 
 def write_boxes(folder):
@@ -392,7 +420,7 @@ def test_stages_of_drawn_masks_need_only_what_they_declare_and_are_deterministic
 
 
 @pytest.mark.slow
-def test_a_generator_can_go_on_with_every_task(drawing):
+def test_a_generator_can_go_on_with_every_task(drawing, tmp_path):
     repository, _ = drawing
     repository.set({"method": "diffprompt-lpi", "generator.tasks": "each"})
     repository.dvc("repro", "drawings")
@@ -406,6 +434,15 @@ def test_a_generator_can_go_on_with_every_task(drawing):
     assert len(weights) == 2 and not list((repository.home / "data/checkpoints").glob("generator-*"))
     drawn = np.load(repository.home / "data/drawings/test/t00.npy")
     assert not np.array_equal(drawn[0], drawn[1])
+    repository.dvc("repro")
+    assert_same_boxes(Grounder.load(repository.home), repository.home)
+    write_boxes(tmp_path / "winter")
+    added = add_task(Grounder.load(repository.home), "winter", tmp_path / "winter")
+    assert added.learned.task_digests()[:2] == load_model(repository.home).task_digests()
+    code = "from lpi.commands.main import entry; entry()"
+    done = repository.run(sys.executable, "-c", code, "add-task", "winter", str(tmp_path / "winter"), check=False)
+    assert done.returncode == 1 and "would draw all masks anew; `lpi add-task NAME DATA --out DIR`" in done.stderr
+    assert not (repository.home / "data/own/winter").exists() and len(repository.parameters()["tasks"]) == 2
 
 
 def test_what_draws_masks_is_made_anew_only_when_it_changes(drawing):

@@ -11,12 +11,14 @@ from lpi.data.pixels.reader import read_rgb
 from lpi.index import approximate
 from lpi.index import folder as folders
 from lpi.index import store as stores
+from lpi.index import update as updates
 from lpi.index.folder import HOME, FolderIndex
 from lpi.index.scan import scan
 from lpi.index.store import LOCK, TABLE, IndexFolderError, Store
 from lpi.inference.decoding import Decoder
 from lpi.inference.encoder import Encoder
-from lpi.inference.search import Vectors, best
+from lpi.inference.retriever import summed
+from lpi.inference.search import Vectors, best, together
 from lpi.models.backbone import Backbone
 
 import numpy as np
@@ -309,8 +311,9 @@ def large(count: int = 4000, places: int = 3, tasks: int = 5, width: int = 16) -
 
 
 @pytest.mark.parametrize("only", [None, 2])
-def test_near_vectors_are_found_without_comparing_all(tmp_path, only):
+def test_near_vectors_are_found_without_comparing_all(tmp_path, only, monkeypatch):
     """With a calibration that differs between tasks; some images came after the file was made, some are gone."""
+    monkeypatch.setattr(approximate, "EXACT", 0)
     vectors, queries = large()
     built = Vectors(*(getattr(vectors, name)[:3500] for name in ("frozen", "routed", "candidates", "used")))
     approximate.build(built, tmp_path / "nearest.faiss", lambda count: None)
@@ -321,20 +324,78 @@ def test_near_vectors_are_found_without_comparing_all(tmp_path, only):
     for number, query in enumerate(queries):
         task, allowed = number % 5, vectors.allowed(only)
         exact = best(vectors.under(query, task, calibration), allowed, 10)
-        rows = made.near([query], task, only, 10)
+        rows = made.near(lambda own, query=query: query, task, only, 10)
         assert allowed[rows].all() and {*range(3500, 4000)} & {*np.flatnonzero(allowed)} <= {*rows}
-        scores = vectors.part(rows).under(query, task, calibration)
-        own = rows[best(scores, vectors.part(rows).allowed(only), 10)]
+        own = rows[best(vectors.under(query, task, calibration, rows), np.ones(len(rows), bool), 10)]
         found.append(np.isin(exact, own).mean())
         looked_at.append(len(rows))
     assert np.mean(found) > 0.99
     assert np.mean(looked_at) < 0.35 * 4000
-    assert made.near([queries[0]], 0, only, 3900) is None, "more are wanted than are found: all are compared"
+    assert made.near(lambda own: queries[0], 0, only, 3900) is None, "fewer are found than are wanted"
+    monkeypatch.undo()
+    few = made.near(lambda own: queries[0], 0, 2, 10)
+    assert np.array_equal(few, np.flatnonzero(vectors.allowed(2))), "so few that all of them are compared"
+
+
+def test_what_is_near_to_words_and_a_picture_is_near_to_both_together(tmp_path, monkeypatch):
+    """Scores of words are calibrated, those of a picture are not."""
+    monkeypatch.setattr(approximate, "EXACT", 0)
+    vectors, queries = large()
+    approximate.build(vectors, tmp_path / "nearest.faiss", lambda count: None)
+    made = approximate.Approximate(tmp_path / "nearest.faiss", vectors)
+    similarities = [PairSimilarity(0.3 + 0.1 * task, 0.1) for task in range(5)]
+    calibration, found = Calibration.of(similarities, [*"abcde"]), []
+    for number in range(0, 60, 2):
+        parts, task = [(queries[number], calibration), (queries[number + 1], None)], number % 5
+        rows = made.near(lambda own, parts=parts: summed(parts, own), task, None, 10)
+        exact, near = (
+            together([vectors.under(own, task, kind, chosen) for own, kind in parts]) for chosen in (None, rows)
+        )
+        expected = best(exact, vectors.allowed(None), 10)
+        found.append(np.isin(expected, rows[best(near, np.ones(len(rows), bool), 10)]).mean())
+    assert np.mean(found) > 0.97
+
+
+def test_lists_of_near_vectors_are_continued(tmp_path):
+    vectors, _ = large()
+    small = Vectors(*(getattr(vectors, name)[:2500] for name in ("frozen", "routed", "candidates", "used")))
+    counts = []
+    approximate.build(small, tmp_path / "nearest.faiss", counts.append)
+    approximate.build(vectors, tmp_path / "nearest.faiss", counts.append, tmp_path / "nearest.faiss")
+    assert counts == [2500, 1500]
+    assert approximate.Approximate(tmp_path / "nearest.faiss", vectors).built == 4000
+    tiny = Vectors(*(getattr(vectors, name)[:900] for name in ("frozen", "routed", "candidates", "used")))
+    approximate.build(tiny, tmp_path / "tiny.faiss", counts.append)
+    approximate.build(vectors, tmp_path / "tiny.faiss", counts.append, tmp_path / "tiny.faiss")
+    assert counts[2:] == [900, 4000], "four times as many: anew"
+
+
+def test_damaged_lists_and_a_full_disk_lose_nothing(folder, encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(approximate, "EXACT", 0)
+    index = FolderIndex.update(folder, encoder)
+    before = Retriever(encoder, index).search("a red dog", k=3)
+    file = folder / HOME / "nearest.0.faiss"
+    file.write_bytes(file.read_bytes()[:100])
+    index = FolderIndex.open(folder / HOME, encoder)
+    assert index.approximate is None and "a search takes long" in index.notice
+    assert Retriever(encoder, index).search("a red dog", k=3).hits == before.hits
+    assert FolderIndex.update(folder, encoder).approximate.built == 12, "made anew"
+    file.unlink()
+
+    def full(*_):
+        raise RuntimeError("write error in nearest.0.part: No space left on device")
+
+    monkeypatch.setattr(approximate._faiss(), "write_index", full)
+    with pytest.raises(IndexFolderError, match="cannot be written .*No space left.*what was indexed before is kept"):
+        FolderIndex.update(folder, encoder)
+    index = FolderIndex.open(folder / HOME, encoder)
+    assert "interrupted" not in index.notice and Retriever(encoder, index).search("a red dog", k=3).hits == before.hits
 
 
 def test_a_large_index_is_searched_by_faiss(folder, encoder, monkeypatch):
     plain = Retriever(encoder, FolderIndex.update(folder, encoder)).search("a red dog", k=3, explain=True)
     monkeypatch.setattr(approximate, "EXACT", 0)
+    monkeypatch.setattr(updates, "NEWER", 0.1)
     assert "a search takes long" in FolderIndex.open(folder / HOME, encoder).notice
     index = FolderIndex.update(folder, encoder)
     assert index.notice is None and index.approximate.built == 12

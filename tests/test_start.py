@@ -334,7 +334,7 @@ def test_the_figure_prints_the_losses_and_outlines_the_start(states, tmp_path):
     colours = axes.collections[0].get_array()
     np.testing.assert_allclose(colours.compressed(), [0, 0, -1.25, 0, -0.05])
     assert figures.start_losses([[1.0]], [0], ["tool"], tmp_path / "one.png")
-    shares = figures.start_losses(starts.losses / 10, [0, 1, 0], NAMES, tmp_path / "share.png", "wrong boxes (%)")
+    shares = figures.start_losses(starts.losses / 10, [0, 1, 0], NAMES, tmp_path / "share.png", "share (%)", True)
     assert [text.get_text() for text in shares.axes[0].texts] == ["40", "35", "22", "30", "30"]
     with pytest.raises(ValueError, match=r"the matrix of 3 tasks must be square with that side, not \(4, 4\)"):
         figures.start_losses(np.eye(4), [0, 0, 0], NAMES, tmp_path / "wrong.png")

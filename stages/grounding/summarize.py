@@ -90,7 +90,7 @@ def main(parameters: Parameters) -> None:
     told = page(summary, parameters["method"], len(tasks)) + report_masks(parameters["evaluation.split"])
     (METRICS / "report.md").write_text(told, "utf-8")
 
-    trained = Trained(DATA / "states", tasks, names, "wrong boxes (%)")
+    trained = Trained(DATA / "states", tasks, names, "wrong boxes (%)", percent=True)
     stream = zip(stream_rows(results), trained.kept, strict=True)
     write_rows(METRICS / "stream.csv", [row | {"kept": kept} for row, kept in stream])
     write_rows(METRICS / "recall.csv", recall_rows(results))

@@ -4,14 +4,9 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lpi.commands.common import add_model, print_json
 from lpi.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from lpi.inference.encoder import Encoder
-    from lpi.inference.grounder import Grounder
 
 EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names; for a model that finds
 boxes, of pictures with expressions and boxes. The prompts of the new task are used only if they help on its validation
@@ -60,25 +55,14 @@ def to_workspace(options: argparse.Namespace) -> None:
     print("of these go to it: " + ", ".join(f"{share:.1f} % of the {what}" for what, share in added.drawn.items()))
 
 
-def loaded(name: str | None) -> "Encoder | Grounder":
-    """The model of this name, for images or for boxes."""
-    from lpi.inference.grounder import Grounder
-    from lpi.inference.learned import Learned
-    from lpi.inference.models import default_name, load_model, stands_for_folder
-    from lpi.inference.retriever import Retriever
-
-    chosen = name or default_name()
-    model = load_model(chosen) if stands_for_folder(chosen) else None
-    return Grounder.load(chosen) if isinstance(model, Learned) and model.grounds else Retriever.load(chosen).encoder
-
-
 def to_export(options: argparse.Namespace) -> None:
     """An export with one more task."""
     from lpi.export.add_task import add_task
     from lpi.export.write import check_target, export
+    from lpi.inference.opening import open_model
 
     check_target(options.out)
-    model = loaded(options.model)
+    model = open_model(options.model)
     with redirect_stdout(sys.stderr):  # what is said while it runs
         added = add_task(model, options.name, options.data)
     export(added.learned, options.out)

@@ -1,18 +1,28 @@
 """Tasks of a stream that have data of their own, in folders of `data/own`, whatever the data set of the others."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lpi.data.coco import OWN
+from lpi.data.coco import OWN, data_home
 from lpi.data.errors import DataError
 from lpi.data.sources import own
 from lpi.data.split import Form, Rules, Selection, select_one, write_stream
 from lpi.data.stream import OWN_MARK
 
 Bring = Callable[[Path, str, str], Selection]  # where to fetch, the folder (`data_home`), the task's name -> its data
+
+
+@contextmanager
+def named(folder: str) -> Iterator[None]:
+    """Put the user's folder before what is wrong with its data, which were read from a temporary one."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{data_home(folder)}: {error}") from None
 
 
 def captioned(rules: Rules, file: str = "auto") -> Bring:
@@ -25,7 +35,8 @@ def captioned(rules: Rules, file: str = "auto") -> Bring:
 
     def bring(raw: Path, folder: str, name: str) -> Selection:
         own.fetch(raw, file, folder)
-        return select_one(raw, name, rules)
+        with named(folder):
+            return select_one(raw, name, rules)
 
     return bring
 

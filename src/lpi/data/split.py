@@ -132,7 +132,7 @@ def select_one(raw: Path, name: str, rules: Rules) -> Selection:
     splits, task_of = _filled(splits, every, source.divided)
     selection = Selection([name], choose(splits, task_of, [name], rules.test_cap))
     if problems := incomplete([name], selection.images, source.divided):
-        raise DataError(f"{raw}: {problems[0]}")
+        raise DataError(problems[0])
     return selection
 
 

@@ -1,7 +1,9 @@
 """The generator and the autoencoder at work: masks for the expressions of a task."""
 
 import secrets
+from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +81,11 @@ class Artist:
         """The generator as it was after a task."""
         return self.networks[min(task, len(self.networks) - 1)]
 
-    def drawings(self, data: TaskData, task: int) -> Drawings:
-        """What is drawn for pairs whose true masks are not known, by the generator as it was after a task."""
-        drawn = self.draw(self.network(task), described(self.conditions, data), names_of(data))
-        return drawings_of(drawn[None].half().numpy(), self.kept, self.steps, self.parameters, lambda: self.vae)
+    def drawings(self, data: TaskData, networks: Sequence[MaskDiT]) -> Drawings:
+        """What generators draw for pairs whose true masks are not known."""
+        items, names = described(self.conditions, data), names_of(data)
+        drawn = torch.stack([self.draw(network, items, names) for network in networks]).half()
+        return drawings_of(drawn.numpy(), self.kept, self.steps, self.parameters, lambda: self.vae)
 
     @torch.no_grad()
     def decoded(self, latents: Tensor) -> Tensor:
@@ -91,9 +94,13 @@ class Artist:
 
 
 def names_of(data: TaskData) -> list[bytes]:
-    """What tells the items apart: their pictures and expressions."""
-    pictures = [np.ascontiguousarray(image).tobytes() for image in data.images]
-    return [pictures[own] + text.encode() for own, text in zip(data.owners, data.captions, strict=True)]
+    """What tells the items apart: a digest of their pictures and expressions."""
+    pictures, names = [sha256(np.ascontiguousarray(image).tobytes()) for image in data.images], []
+    for own, text in zip(data.owners, data.captions, strict=True):
+        made = pictures[own].copy()
+        made.update(text.encode())
+        names.append(made.digest())
+    return names
 
 
 def true_masks(artist: Artist, split: str, task: str) -> Tensor:

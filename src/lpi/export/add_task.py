@@ -9,6 +9,7 @@ from lpi.continual.features import encode
 from lpi.continual.keeping import Features, Records, train_if_better
 from lpi.continual.keys import task_keys
 from lpi.continual.training import seed_all, train_task
+from lpi.continual.verdict import Verdict
 from lpi.data.stream import MODALITIES, TaskData
 from lpi.export.own_pairs import OwnPairs, Parts, own_pairs
 from lpi.inference.encoder import Encoder
@@ -83,8 +84,9 @@ def _checked(model: Encoder | Grounder, name: str) -> Learned:
         raise InputError("the task needs a name")
     if name in learned.tasks:
         raise InputError(f"there is a task {name} already; there are {', '.join(learned.tasks)}")
-    if model.method is None or not model.method.keepable:
-        raise InputError(f"method {learned.parameters['method']} has no prompts of a task's own, so none can be added")
+    if model.method is None or not model.method.leaves_earlier(learned.resolved):
+        name = learned.parameters["method"]
+        raise InputError(f"method {name} goes on learning what earlier tasks use, so none can be added")
     return learned
 
 
@@ -111,7 +113,7 @@ def _train(
         how = parameters, pairs.system.normalise, rng, pairs.device, "new task"
         return train_task(method, parts["train"], similarity, *how)
 
-    def judged() -> Any:
+    def judged() -> Verdict:
         return pairs.judge(method, parts["val"], frozen["val"])
 
     _, verdicts = train_if_better(method, train, judged, parameters["seed"], "new task")

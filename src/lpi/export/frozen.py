@@ -44,21 +44,21 @@ def include_drawing(learned: Learned, folder: Path) -> None:
     """Write the autoencoder and the generators that draw masks into the export's folder `drawing`.
 
     Raises:
+        DataError: they are not there.
         ModelError: together they are too large, or they need a CLIP that is a file of this machine.
     """
-    assert learned.drawing is not None, "the method draws no masks"
-    clip = learned.parameters["generator.clip"]
-    if learned.parameters["generator.condition"] == "clip" and clip != EMBEDDED and not Backbone(clip).downloads:
+    home, clip = learned.drawing_folder(), learned.resolved["generator.clip"]
+    if learned.resolved["generator.condition"] == "clip" and clip != EMBEDDED and not Backbone(clip).downloads:
         raise ModelError(f"generator.clip={clip} is a file of this machine; upload it, and name it in the run")
-    parts = [learned.drawing / VAE, *sorted((learned.drawing / GENERATOR).glob("*/"))]
+    parts = [home / VAE, *sorted((home / GENERATOR).glob("*/"))]
     size = sum(path.stat().st_size for part in parts for path in _files(part))
     if size > LIMIT:
         raise ModelError(
-            f"what draws masks, {learned.drawing / VAE} and {learned.drawing / GENERATOR}, has {size / 2**20:,.0f} MiB,"
-            f" more than the {LIMIT // 2**20} that an export may include"
+            f"what draws masks, {home / VAE} and {home / GENERATOR}, has {size / 2**20:,.0f} MiB, more than the"
+            f" {LIMIT // 2**20} that an export may include; with generator.tasks=first there is one network"
         )
     for part in parts:
-        _copy(part, folder / DRAWING / part.relative_to(learned.drawing))
+        _copy(part, folder / DRAWING / part.relative_to(home))
 
 
 def _files(folder: Path) -> list[Path]:

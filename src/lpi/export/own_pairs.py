@@ -81,9 +81,10 @@ class OwnPairs(ABC):
             raw.mkdir()
             selection = self.bring(file)(raw, str(home.resolve()), name)
             write_stream(selection, raw, stream, [TASK], self.rules, self.form())
-            yield {split: self.prepared(TaskData.load(stream / split / TASK)) for split in ("train", "val", "test")}
+            parts = {split: TaskData.load(stream / split / TASK) for split in ("train", "val", "test")}
+            yield {split: self.prepared(part, split) for split, part in parts.items()}
 
-    def prepared(self, data: TaskData) -> TaskData:
+    def prepared(self, data: TaskData, split: str) -> TaskData:
         """The pairs with all that the method needs."""
         return data
 
@@ -154,9 +155,13 @@ class OwnBoxes(OwnPairs):
         more = partial(save_boxes, fit_box=detector.fit_box)
         return Form(lambda margin: detector.fit, detector.tokenize, more)
 
-    def prepared(self, data: TaskData) -> TaskData:
+    def prepared(self, data: TaskData, split: str) -> TaskData:
+        """Test pairs may be routed to any task, and are drawn for each; others are drawn for the new one."""
         artist = self.grounder.artist
-        return data if artist is None else replace(data, drawn=artist.drawings(data, len(self.learned.tasks)))
+        if artist is None:
+            return data
+        networks = artist.networks if split == "test" else [artist.network(len(self.learned.tasks))]
+        return replace(data, drawn=artist.drawings(data, networks))
 
     def judge(self, method: Method, data: TaskData, frozen: Features) -> Verdict:
         return judge_boxes(method, data, self.device)
@@ -168,7 +173,7 @@ class OwnBoxes(OwnPairs):
         assert method is not None
         for task in np.unique(routes).tolist():
             rows, answers = np.flatnonzero(routes == task), partial(method.answers, route=task)
-            enter(found, rows, searcher.find(data, rows, answers))
+            enter(found, rows, searcher.find(data.under(task), rows, answers))
         share = 100 * float((routes == len(longer.tasks) - 1).mean())
         return compare_boxes(found, searcher.frozen(data), data.owners).gain, {"expressions": share}
 

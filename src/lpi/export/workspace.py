@@ -11,6 +11,7 @@ from typing import Any
 from lpi.grounding.stream import BOXES
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import Learned
+from lpi.methods import why_no_own_tasks
 from lpi.metrics import DIRECTIONS
 from lpi.parameters import OWN_DATA, PARAMS_FILE, load_chain
 from lpi.report.matrices import read_matrix
@@ -55,10 +56,13 @@ def add_to_workspace(home: Path, name: str, data: Path) -> Learning:
         data: the folder of its images and captions, or of its pictures with boxes.
 
     Raises:
-        InputError: the name is taken or no name of a folder, there is no such folder, or the pipeline has failed.
+        InputError: the method would change earlier tasks, the name is taken or no name of a folder, there is no such
+            folder, or the pipeline has failed.
         DataError: the run is not finished.
     """
     learned = Learned.of_workspace(home)
+    if reason := why_no_own_tasks(learned.resolved):
+        raise InputError(reason)
     if not re.fullmatch(r"[\w][\w -]*", name):
         raise InputError(f"the name of a task must consist of letters, digits, blanks, - and _, not {name!r}")
     if name in learned.tasks:

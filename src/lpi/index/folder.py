@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lpi.index.store import TABLE, IndexFolderError, Store, writing
 from lpi.index.update import NoImages, Update, Updater
 from lpi.inference.encoder import Encoder
 from lpi.inference.retriever import Indexed
-from lpi.inference.search import Vectors
+from lpi.inference.search import Singles, Vectors
 
 import numpy as np
 import numpy.typing as npt
@@ -105,14 +105,17 @@ class FolderIndex(Indexed):
     def approximate(self) -> Approximate | None:
         """What finds near vectors, where there are so many that it was made."""
         path = self.store.nearest
-        if path is None or not is_large(self.vectors) or not has_library():
+        if not path.exists() or not is_large(self.vectors) or not has_library():
             return None
-        return Approximate(path, self.vectors)
+        try:
+            return Approximate(path, self.vectors)
+        except OSError:  # it is made anew by the next update
+            return None
 
     def near(
-        self, features: Sequence[npt.NDArray[np.float32]], task: int, only: int | None, count: int
+        self, feature: Callable[[int], Singles], task: int, only: int | None, count: int
     ) -> npt.NDArray[Any] | None:
-        return self.approximate.near(features, task, only, count) if self.approximate else None
+        return self.approximate.near(feature, task, only, count) if self.approximate else None
 
     def forget_loaded(self) -> None:
         """Read from the disk again, which has changed."""

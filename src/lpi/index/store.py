@@ -154,25 +154,18 @@ class Store:
         return self.folder / f"{name}.{self.meta['generation'] if generation is None else generation}.bin"
 
     @property
-    def nearest(self) -> Path | None:
-        """What finds near vectors of the arrays as they are (`lpi.index.approximate`), if it was made."""
-        path = self.folder / f"{NEAREST}.{self.meta['generation']}.faiss"
-        return path if path.exists() else None
+    def nearest(self) -> Path:
+        """The file that finds near vectors of the arrays as they are (`lpi.index.approximate`), where it was made."""
+        return self.folder / f"{NEAREST}.{self.meta['generation']}.faiss"
 
     def make_nearest(self, build: Callable[[Path], object]) -> None:
-        """Make it anew, in place of older ones.
-
-        build: writes it.
+        """Let it be written, or written anew.
 
         Raises:
             IndexFolderError: the disk is full.
         """
-        path = self.folder / f"{NEAREST}.{self.meta['generation']}.faiss"
         with self._full_disk_told():
-            build(path)
-        for old in self.folder.glob(f"{NEAREST}.*"):
-            if old != path:
-                old.unlink()
+            build(self.nearest)
 
     def load(self, name: str) -> npt.NDArray[Any]:
         """An array, memory-mapped.
@@ -275,6 +268,8 @@ class Store:
             raise
         for name in ARRAYS:
             self._array(name, old).unlink(missing_ok=True)
+        for path in self.folder.glob(f"{NEAREST}.*"):
+            path.unlink()
 
 
 @contextmanager

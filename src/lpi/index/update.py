@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lpi.index.folder import FolderIndex
 
 PACKED = 0.25  # the share of unused rows from which on an index is packed
-GROWN = 0.1  # the share of rows, all of which are compared, from which on near ones are prepared anew
+NEWER = 0.02  # the share of rows outside of the lists of near ones, all of which are compared, that is left so
 
 
 class NoImages(IndexFolderError):
@@ -104,8 +104,8 @@ class Updater:
         self._index.forget_loaded()
         self._reroute()
         self._pack()
-        self._make_nearest()
         self._store.set(complete=True)
+        self._make_nearest()
         done.images, done.seconds = self._index.count, time.perf_counter() - start
         return done
 
@@ -197,13 +197,14 @@ class Updater:
         self._index.forget_loaded()
 
     def _make_nearest(self) -> None:
-        """Let a large index find near vectors fast, again once many are new."""
+        """Let a large index find near vectors fast, again once some are new."""
         vectors = self._index.vectors
         if not is_large(vectors) or not has_library():
             return
         known = self._index.approximate
-        if known is not None and len(vectors) - known.built <= GROWN * known.built:
+        if known is not None and len(vectors) - known.built <= NEWER * known.built:
             return
-        with self._bar(total=len(vectors), desc="neighbours") as bar:
-            self._store.make_nearest(lambda path: build(vectors, path, bar.update))
+        before = self._store.nearest if known is not None else None
+        with self._bar(total=len(vectors), initial=known.built if known else 0, desc="neighbours") as bar:
+            self._store.make_nearest(lambda path: build(vectors, path, bar.update, before))
         self._index.forget_loaded()

@@ -47,7 +47,7 @@ class Decoder:
         Raises:
             ImageError, InputError: it cannot be read.
         """
-        with _alone if _is_large(picture) else nullcontext():
+        with _alone if _is_large(picture, self._least) else nullcontext():
             if isinstance(picture, bytes):
                 rgb = read_rgb(picture, name, conversions=self._conversions, least=self._least)
             else:
@@ -74,11 +74,13 @@ def ahead(items: Iterable[T], function: Callable[[T], R], size: int = BATCH) -> 
             yield [(item, future.result()) for item, future in waiting.pop(0)]
 
 
-def _is_large(picture: Any) -> bool:
+def _is_large(picture: Any, least: int) -> bool:
+    """Whether it has many pixels as it is decoded."""
     if not isinstance(picture, (str, Path, bytes)):
         return False
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            image.draft(None, (least, least))
             return image.width * image.height > LARGE
     except Exception:  # what is wrong with it, the reader says
         return False

@@ -12,7 +12,7 @@ from lpi.grounding.boxes import full_precision, suppress
 from lpi.grounding.routing import relative
 from lpi.inference.encoder import confidence
 from lpi.inference.inputs import InputError, Picture, Pictures, name_of, pictures_of, rgb_of, texts_of
-from lpi.inference.learned import DRAWING, Learned
+from lpi.inference.learned import Learned
 from lpi.inference.models import default_name, load_model, stands_for_folder
 from lpi.methods.common.base import Method
 from lpi.models.backbone import Backbone
@@ -117,17 +117,13 @@ class Grounder:
         """What draws masks, for methods that draw them.
 
         Raises:
-            UserError: its files are missing, or were made with other models.
+            UserError: its files are missing or damaged, or were made with other models.
         """
         if self.learned is None or not self.learned.draws:
             return None
         from lpi.diffusion.artist import Artist
 
-        if (masks := self.learned.resolved["drawings.masks"]) != "drawn":
-            raise InputError(f"{self.name} was run with drawings.masks={masks}, which only the pipeline can do")
-        if self.learned.drawing is None:
-            raise InputError(f"{self.name} lacks the folder {DRAWING}, with what draws masks; export the run again")
-        return Artist(self.learned.detecting, self.device, self.learned.drawing)
+        return Artist(self.learned.detecting, self.device, self.learned.drawing_folder())
 
     @classmethod
     def load(cls, model: str | Path | None = None) -> "Grounder":
@@ -148,9 +144,20 @@ class Grounder:
         learned = load_model(name)
         if isinstance(learned, Backbone) or not learned.grounds:
             raise InputError(f"{name} retrieves images and finds no boxes; load it with lpi.Retriever")
+        return cls.of(learned, name, device)
+
+    @classmethod
+    def of(cls, learned: Learned, name: str, device: torch.device) -> "Grounder":
+        """A grounder of what a stream has left; name: of the model, for messages.
+
+        Raises:
+            UserError: the detector, or what draws masks, cannot be loaded.
+        """
         system = load_system(learned.detecting, device)
         assert isinstance(system, Grounding)
-        return cls(system, learned, name, device)
+        made = cls(system, learned, name, device)
+        _ = made.artist  # what is wrong with it is said now
+        return made
 
     @property
     def detector(self) -> Detector:
@@ -256,7 +263,8 @@ class Grounder:
             return part
         texts = [data.captions[row] for row in rows]
         own = TaskData(data.images[rows], data.tokens[rows], np.arange(len(rows)), texts)
-        return part._replace(drawn=self.artist.drawings(own, task).load(own.owners, self.device))
+        drawn = self.artist.drawings(own, [self.artist.network(task)])
+        return part._replace(drawn=drawn.load(own.owners, self.device))
 
     def _routes(self, batch: Batch) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Of every pair its task, and the confidence."""

@@ -83,6 +83,24 @@ class Learned:
         """The parameters as the method uses them."""
         return resolve(self.parameters)
 
+    def drawing_folder(self) -> Path:
+        """The folder of what draws masks.
+
+        Raises:
+            DataError: it is not whole, or masks come from elsewhere.
+        """
+        from lpi.diffusion.parts import GENERATOR, VAE, WEIGHTS
+
+        if (masks := self.resolved["drawings.masks"]) != "drawn":
+            raise DataError(f"{self.source}: drawings.masks={masks} is for comparisons in the pipeline alone")
+        home = self.drawing
+        if home is None or not (home / VAE / WEIGHTS).exists() or not [*(home / GENERATOR).glob(f"*/{WEIGHTS}")]:
+            raise DataError(
+                f"{self.source} lacks what draws masks, {home or DRAWING}/{VAE} or {home or DRAWING}/{GENERATOR}; let"
+                " the pipeline run to its end, or export it again"
+            )
+        return home
+
     @cached_property
     def detecting(self) -> Parameters:
         """The same, with the detector's folder where it is included."""
@@ -192,7 +210,7 @@ class Learned:
             raise DataError(f"{folder} is no export of lpi, or is damaged: {error!r}") from None
 
     def save(self, folder: Path, extra: Mapping[str, Any] | None = None) -> None:
-        """Write all but the frozen model.
+        """Write all but the frozen model and what draws masks.
 
         Args:
             folder: is made where it is missing.

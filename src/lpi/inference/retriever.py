@@ -1,17 +1,18 @@
 """Find images for texts, images and captions with what was learned: five lines from a folder of pictures to results."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lpi.continual.calibration import Calibration
 from lpi.inference.decoding import Decoder, ahead
 from lpi.inference.encoder import Encoded, Encoder
 from lpi.inference.inputs import InputError, Picture, Pictures, Texts, name_of, pictures_of, texts_of
 from lpi.inference.learned import Learned
 from lpi.inference.models import default_name, load_model
 from lpi.inference.results import Hit, Results
-from lpi.inference.search import Vectors, best, together
+from lpi.inference.search import Singles, Vectors, best, together
 from lpi.runtime.devices import device_from_environment
 from lpi.runtime.startup import import_open_clip
 
@@ -157,12 +158,11 @@ class Retriever:
         vectors, number = self.images.vectors, self._number(task)
         route, sure = self._route(asked)
         calibration = self.encoder.calibration
-        features = [under(encoded, route) for _, encoded in asked]
-        rows = self.images.near(features, route, number, k)
-        compared = vectors if rows is None else vectors.part(rows)
-        kinds = [calibration if modality == "text" else None for modality, _ in asked]
-        scores = together([compared.under(own, route, kind) for own, kind in zip(features, kinds, strict=True)])
-        order = best(scores, compared.allowed(number), k)
+        parts = [(under(encoded, route), calibration if m == "text" else None) for m, encoded in asked]
+        rows = self.images.near(lambda task: summed(parts, task), route, number, k)
+        scores = together([vectors.under(feature, route, kind, rows) for feature, kind in parts])
+        allowed = vectors.allowed(number) if rows is None else np.ones(len(rows), bool)
+        order = best(scores, allowed, k)
         found = self.images.hits(scores[order], order if rows is None else rows[order], self.tasks)[:k]
         results = Results(found, self.tasks[route] if self.tasks else None, sure if self.tasks else None)
         if explain:
@@ -221,10 +221,19 @@ class Retriever:
         return "; ".join(told) or None
 
 
-def under(query: Encoded, task: int) -> npt.NDArray[np.float32]:
+def under(query: Encoded, task: int) -> Singles:
     """The features (E,) of a query under a task, if it is among its likeliest; else under the likeliest."""
-    features: npt.NDArray[np.float32] = query.routed[0, int((query.candidates[0] == task).argmax())]
+    features: Singles = query.routed[0, int((query.candidates[0] == task).argmax())]
     return features
+
+
+def summed(parts: Sequence[tuple[Singles, Calibration | None]], task: int) -> Singles:
+    """What orders images that are compared under a task as all parts of a query together do, (E,).
+
+    parts: the features (E,) of each, and what its scores are calibrated by.
+    """
+    total: Singles = np.sum([part if kind is None else part / kind.gap[task] for part, kind in parts], axis=0)
+    return total.astype(np.float32)
 
 
 class Indexed:
@@ -258,9 +267,9 @@ class Indexed:
         ]
 
     def near(
-        self, features: Sequence[npt.NDArray[np.float32]], task: int, only: int | None, count: int
+        self, feature: Callable[[int], Singles], task: int, only: int | None, count: int
     ) -> npt.NDArray[Any] | None:
-        """The rows that are to be compared with queries; None: all. See `lpi.index.approximate`."""
+        """The rows that are to be compared with a query; None: all. See `lpi.index.approximate`."""
         return None
 
     def is_there(self, name: str) -> bool:

@@ -37,37 +37,34 @@ class Vectors:
 
     def plain(self, query: Singles) -> Singles:
         """Cosines of the frozen features with a query (E,): (n,)."""
-        return np.concatenate([self.frozen[block] @ query for block in self._blocks()])
+        return np.concatenate([self.frozen[block] @ query for block in _blocks(len(self))])
 
-    def under(self, query: Singles, task: int, calibration: Calibration | None) -> Singles:
-        """Scores (n,) of a query (E,) under the prompts of a task, as `lpi.continual.pairs` compares."""
+    def under(
+        self, query: Singles, task: int, calibration: Calibration | None, rows: Integers | None = None
+    ) -> Singles:
+        """Scores (k,) of a query (E,) under the prompts of a task, as `lpi.continual.pairs` compares.
+
+        rows: (k,) of the images that are compared; None: all.
+        """
         asked, tasks = query[None], np.array([task])
-        return np.concatenate(
-            [
-                RoutedImages(self.routed[block], np.asarray(self.candidates[block]), calibration).scores(asked, tasks)[
-                    0
-                ]
-                for block in self._blocks()
-            ]
-        )
+        count = len(self) if rows is None else len(rows)
+        parts = [block if rows is None else rows[block] for block in _blocks(count)]
+        images = (RoutedImages(self.routed[part], np.asarray(self.candidates[part]), calibration) for part in parts)
+        return np.concatenate([own.scores(asked, tasks)[0] for own in images])
 
     def encoded(self, rows: Integers) -> Encoded:
         """Those of some images, in memory."""
         frozen, routed, candidates = self.frozen[rows], self.routed[rows], self.candidates[rows]
         return Encoded(frozen, routed, candidates, np.ones(len(rows), np.float32))
 
-    def part(self, rows: Integers) -> "Vectors":
-        """Those of some images, by themselves."""
-        used = None if self.used is None else self.used[rows]
-        return Vectors(self.frozen[rows], self.routed[rows], np.asarray(self.candidates[rows]), used)
-
-    def _blocks(self) -> list[slice]:
-        return [slice(start, start + BLOCK) for start in range(0, max(len(self), 1), BLOCK)]
-
     def allowed(self, task: int | None) -> npt.NDArray[np.bool_]:
         """(n,) which images are there, and have the task among their likeliest."""
         there = np.ones(len(self), bool) if self.used is None else self.used
         return there if task is None else there & (np.asarray(self.candidates) == task).any(axis=1)
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, max(count, 1), BLOCK)]
 
 
 def best(scores: Singles, allowed: npt.NDArray[np.bool_], count: int) -> Integers:

@@ -163,14 +163,23 @@ def check_room(parameters: Parameters, room: Room) -> None:
 def check_own_tasks(parameters: Parameters) -> None:
     """Refuse tasks with data of their own for methods that would change earlier tasks.
 
+    parameters: resolved.
+
     Raises:
         ParameterError: names the task and the method.
     """
-    if (own := load_own_tasks()) and not method_class(parameters["method"]).keepable:
-        raise ParameterError(
-            f"tasks.{next(iter(own))}.data needs a method with prompts of a task's own, which {parameters['method']}"
-            " has not"
-        )
+    if (own := load_own_tasks()) and (reason := why_no_own_tasks(parameters)):
+        raise ParameterError(f"tasks.{next(iter(own))}.data: {reason}")
+
+
+def why_no_own_tasks(parameters: Parameters) -> str | None:
+    """What speaks against tasks with data of their own in a pipeline; None: nothing."""
+    kind, name = method_class(parameters["method"]), parameters["method"]
+    if not kind.leaves_earlier(parameters):
+        return f"method {name} goes on learning what earlier tasks use, so none can be added"
+    if kind.draws:
+        return f"method {name} would draw all masks anew; `lpi add-task NAME DATA --out DIR` adds it to an export"
+    return None
 
 
 def check_sections(parameters: Parameters) -> None:

@@ -50,6 +50,11 @@ class DiffPromptLPI(PerTask):
     def check(cls, parameters: Parameters) -> None:
         drawn.check_settings(parameters)
 
+    @classmethod
+    def leaves_earlier(cls, parameters: Parameters) -> bool:
+        """Adapters of their own stay; shared ones go on learning."""
+        return bool(parameters[f"{cls.method_name()}.adapters"] == "own")
+
     def _adapters(self) -> drawn.DrawnPrompts:
         made = drawn.DrawnPrompts(self.settings, self.method_name(), self.system.widths)
         return made.to(self.anchor[0].device)

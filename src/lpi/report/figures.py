@@ -294,7 +294,12 @@ def distance_matrix(similarity: ArrayLike, names: Sequence[str], path: Path, thr
 
 @house_style
 def start_losses(
-    losses: ArrayLike, chosen: Sequence[int], names: Sequence[str], path: Path, what: str = "loss"
+    losses: ArrayLike,
+    chosen: Sequence[int],
+    names: Sequence[str],
+    path: Path,
+    what: str = "loss",
+    percent: bool = False,
 ) -> Figure:
     """Heat map of the losses before training, the task to be trained in rows.
 
@@ -306,9 +311,9 @@ def start_losses(
         chosen: (T,) the column from which the task starts, which is outlined.
         names: of the T tasks.
         path: the PNG to write.
-        what: was measured; where it ends in "(%)", a share, which is shown in percent.
+        what: was measured.
+        percent: whether it is a share, which is shown in percent.
     """
-    percent = what.endswith("(%)")
     losses = _square(losses, names) * (100 if percent else 1)
     differences = np.ma.masked_invalid(losses - losses[:, :1])
     figure, axes = new(COLUMN, COLUMN)

@@ -22,12 +22,14 @@ class Trained:
         tasks: the names of the states.
         names: of the tasks.
         measure: what was measured to choose where a task starts.
+        percent: whether that is a share, which is shown in percent.
     """
 
     states: Path
     tasks: Sequence[str]
     names: Sequence[str]
     measure: str = "loss"
+    percent: bool = False
 
     @property
     def verdicts(self) -> list[Verdict | None]:
@@ -67,5 +69,10 @@ class Trained:
             csv.writer(file, lineterminator="\n").writerows(starts.table(names))
         if starts.measured:
             figures.start_losses(
-                starts.losses, starts.chosen.tolist(), names, metrics / "plots" / "start.png", self.measure
+                starts.losses,
+                starts.chosen.tolist(),
+                names,
+                metrics / "plots" / "start.png",
+                self.measure,
+                self.percent,
             )

@@ -105,7 +105,7 @@ class Service:
             Missing: there was none of this key, or its file is gone.
         """
         try:
-            image = read_rgb(Path(self._shown[key]), "the image")
+            image = read_rgb(Path(self._shown[key]), "the image", least=THUMBNAIL)
         except (KeyError, ImageError):
             raise Missing("there is no such image") from None
         image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

@@ -1,17 +1,13 @@
 """Referring expressions of the user as one task of a stream."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lpi.data.own_tasks import Bring
-from lpi.data.referring.stream import select_referred
+from lpi.data.own_tasks import Bring, named
+from lpi.data.referring.stream import select_one_referred
 from lpi.data.sources import own_boxes
 from lpi.data.split import Rules, Selection
-
-import numpy as np
-import numpy.typing as npt
 
 FORM = ("box", "unit", "turned")  # the parameters `folder.*` that say how boxes are read
 
@@ -26,14 +22,10 @@ def boxed(rules: Rules, has_words: Callable[[str], bool], parameters: Mapping[st
         file: what is read, see `lpi.data.tables.find.find`.
     """
     form = {name: parameters[f"folder.{name}"] for name in FORM}
-    together = replace(rules, assignment="one", order="given")
 
     def bring(raw: Path, folder: str, name: str) -> Selection:
         own_boxes.fetch(raw, file, **form, max_broken=rules.max_broken, name=folder)
-        return replace(select_referred(raw, 1, together, _no_embedding, has_words), names=[name])
+        with named(folder):
+            return select_one_referred(raw, name, rules, has_words)
 
     return bring
-
-
-def _no_embedding(expressions: list[str]) -> npt.NDArray[np.float32]:
-    raise TypeError(f"one task needs no clusters of {len(expressions)} expressions")

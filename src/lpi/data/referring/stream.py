@@ -128,25 +128,48 @@ def select_referred(
     Raises:
         DataError: fewer tasks than wanted, or a task without pairs in a split; see also `read_referred`.
     """
-    source = Source.load(raw)
+    source, parts = Source.load(raw), _readable(raw, has_words)
+    rule = source.assignment if rules.assignment == "default" else rules.assignment
+    groups = list(dict.fromkeys(kind.group for kind in read_categories(raw, "train")))
+    names, task_of = tasks_of(parts, groups, rule, count, embed)
+    try:
+        return _selected(source, parts, names, task_of, count, rules)
+    except DataError as error:
+        raise DataError(f"{raw}: {error} (stream.assignment={rules.assignment})") from None
+
+
+def select_one_referred(raw: Path, name: str, rules: Rules, has_words: Callable[[str], bool] = bool) -> Selection:
+    """All expressions of a data set as one task of this name, whatever tasks the data has.
+
+    Raises:
+        DataError: a split has no pairs; see also `read_referred`.
+    """
+    plain = replace(rules, order="given")
+    return _selected(Source.load(raw), _readable(raw, has_words), [name], lambda thing: name, 1, plain)
+
+
+def _readable(raw: Path, has_words: Callable[[str], bool]) -> Parts:
+    """The objects with the expressions that the detector can read; says which it cannot."""
     parts, lost = with_words({split: read_referred(raw, split) for split in SPLITS}, has_words)
     if lost:
         told = f"{'; '.join(lost[:SHOWN])}{' ...' * (len(lost) > SHOWN)}"
         print(f"warning: {len(lost)} expressions without words are left out: {told}", file=sys.stderr)
-    rule = source.assignment if rules.assignment == "default" else rules.assignment
-    groups = list(dict.fromkeys(kind.group for kind in read_categories(raw, "train")))
-    names, task_of = tasks_of(parts, groups, rule, count, embed)
+    return parts
+
+
+def _selected(source: Source, parts: Parts, names: list[str], task_of: TaskOf, count: int, rules: Rules) -> Selection:
+    """The first tasks of the order, with the splits filled up; DataError if there are too few, or one lacks pairs."""
     if lacks_val(parts, source.divided):
         print(FROM_TRAIN, flush=True)
     parts = completed(parts, source.divided, task_of)
     found = {split: by_task(things, task_of) for split, things in parts.items()}
     trained: Counter[str | None] = Counter({name: len(items) for name, items in found["train"].items()})
-    names = task_order(names, trained, rules.order, source.aspects)
-    chosen = {split: [thing for thing in things if task_of(thing) in names[:count]] for split, things in parts.items()}
-    if problems := [*too_few(names, count), *incomplete(chosen, source.divided, task_of)]:
-        raise DataError(f"{raw}: {problems[0]} (stream.assignment={rules.assignment})")
-    images = {split: [found[split][name] for name in names[:count]] for split in SPLITS}
-    return Selection(names[:count], {**images, "test": [capped(items, rules.test_cap) for items in images["test"]]})
+    chosen = task_order(names, trained, rules.order, source.aspects)[:count]
+    kept = {split: [thing for thing in things if task_of(thing) in chosen] for split, things in parts.items()}
+    if problems := [*too_few(chosen, count), *incomplete(kept, source.divided, task_of)]:
+        raise DataError(problems[0])
+    images = {split: [found[split][name] for name in chosen] for split in SPLITS}
+    return Selection(chosen, {**images, "test": [capped(items, rules.test_cap) for items in images["test"]]})
 
 
 def by_task(things: Iterable[Referred], task_of: TaskOf) -> dict[str, list[Item]]:

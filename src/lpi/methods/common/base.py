@@ -92,6 +92,11 @@ class Method(nn.Module, ABC):
         """
 
     @classmethod
+    def leaves_earlier(cls, parameters: Parameters) -> bool:
+        """Whether a further task changes nothing of earlier ones."""
+        return cls.keepable
+
+    @classmethod
     def inserted_tokens(cls, parameters: Parameters) -> int:
         """The number of prompt tokens that take places of the text context."""
         return int(parameters["prompt_length"])
