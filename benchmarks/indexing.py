@@ -1,6 +1,7 @@
 """How fast folders are indexed and searched, and what several vectors of an image cost and bring.
 
     python benchmarks/indexing.py                    # docs/results/index_rates.csv, search_times.csv
+    python benchmarks/indexing.py --parts large      # docs/results/search_large.csv
     python benchmarks/indexing.py --parts vectors    # docs/results/index_vectors.csv, where `make repro` has run
 
 index_rates.csv: images per second of the packaged run (every image under its three likeliest tasks, and without
@@ -12,6 +13,11 @@ memory. memory_mb: by how much indexing exceeds the process with its loaded mode
 
 search_times.csv: milliseconds of a query (the median of several) by the number of images: its encoding; the search by
 lpi under three vectors an image; a product of all vectors with the query by numpy, and the ten largest of it.
+
+search_large.csv: a million drawn images under three of twelve tasks each, the lists of near ones
+(lpi.index.approximate): seconds and megabytes to make them; milliseconds of the first query and of a later one (the
+median), and of a comparison with all; how many images are compared, and the share of the ten best that are among them.
+`only one task`: with --task.
 
 index_vectors.csv: recall of the finished run's test split when every image is stored under its 1, 2, 3 or 4 likeliest
 tasks, and the bytes of an image.
@@ -27,16 +33,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lpi import Retriever
 from lpi.continual.pairs import RoutedPairs
 from lpi.data.stream import TaskData
+from lpi.index import approximate
 from lpi.index.folder import FolderIndex
 from lpi.inference import decoding
 from lpi.inference.encoder import Encoder
 from lpi.inference.models import load_model
+from lpi.inference.retriever import summed
 from lpi.inference.search import Vectors, best
 from lpi.metrics import recall_at
 from lpi.parameters import Parameters
@@ -206,6 +215,65 @@ def search_times() -> list[dict[str, Any]]:
     return rows
 
 
+def drawn(count: int, width: int, places: int, tasks: int) -> Vectors:
+    """Images whose vectors vary the less the later the dimension, with a direction of every task."""
+    rng = np.random.default_rng(0)
+    deviation = (1 / np.sqrt(1 + np.arange(width))).astype(np.float32)
+    directions = 0.5 * rng.normal(size=(tasks, width)).astype(np.float32) * deviation
+    candidates = rng.permuted(np.tile(np.arange(tasks, dtype=np.int32), (count, 1)), axis=1)[:, :places].copy()
+    routed = np.empty((count, places, width), np.float32)
+    for start in range(0, count, 50_000):
+        own = candidates[start : start + 50_000]
+        made = (rng.normal(size=(len(own), 1, width)) * deviation + directions[own]).astype(np.float32)
+        routed[start : start + len(own)] = made / np.linalg.norm(made, axis=2, keepdims=True)
+    return Vectors(routed[:, 0], routed, candidates)
+
+
+def large(count: int = 1_000_000, width: int = 128, queries: int = 60) -> list[dict[str, Any]]:
+    """The rows of search_large.csv."""
+    calibration = Retriever.load("committed:retrieval").encoder.calibration
+    vectors = drawn(count, width, 3, 12)
+    rng, rows = np.random.default_rng(1), []
+    with tempfile.TemporaryDirectory() as place:
+        path, start = Path(place, "nearest.faiss"), time.perf_counter()
+        approximate.build(vectors, path, lambda added: None)
+        made = {"build_s": time.perf_counter() - start, "file_mb": path.stat().st_size / 2**20}
+        for title in ("all", "only one task"):
+            found = approximate.Approximate(path, vectors)
+            times, exact_times, shares, compared = [], [], [], []
+            for _ in range(queries):
+                image = int(rng.integers(count))
+                task = int(vectors.candidates[image, 0])
+                noise = rng.normal(size=width) / np.sqrt(1 + np.arange(width))
+                query = (vectors.routed[image, 0] + 0.1 * noise).astype(np.float32)
+                only = None if title == "all" else task
+                parts = [(query / np.linalg.norm(query), calibration)]
+                start = time.perf_counter()
+                near = found.near(partial(summed, parts), task, only, 10)
+                assert near is not None, "too few were found"
+                scores = vectors.under(parts[0][0], task, calibration, near)
+                ours = near[best(scores, np.ones(len(near), bool), 10)]
+                times.append(time.perf_counter() - start)
+                start = time.perf_counter()
+                true = best(vectors.under(parts[0][0], task, calibration), vectors.allowed(only), 10)
+                exact_times.append(time.perf_counter() - start)
+                shares.append(np.isin(true, ours).mean())
+                compared.append(len(near))
+            told = {"first_ms": times[0], "later_ms": np.median(times[1:]), "exact_ms": np.median(exact_times)}
+            rows.append(
+                {
+                    "images": count,
+                    "width": width,
+                    "query": title,
+                    **{name: round(value, 1) for name, value in made.items()},
+                    **{name: round(1000 * float(value), 1) for name, value in told.items()},
+                    "compared": round(float(np.mean(compared))),
+                    "recall": round(100 * float(np.mean(shares)), 1),
+                }
+            )
+    return rows
+
+
 def vectors() -> list[dict[str, Any]]:
     """The rows of index_vectors.csv, of the run in the present folder."""
     learned = load_model(".")
@@ -230,6 +298,7 @@ def vectors() -> list[dict[str, Any]]:
 PARTS = {
     "rates": ("index_rates", rates),
     "search": ("search_times", search_times),
+    "large": ("search_large", large),
     "vectors": ("index_vectors", vectors),
 }
 

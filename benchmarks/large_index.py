@@ -314,7 +314,6 @@ def build(name: str, place: Path) -> dict[str, float]:
 
 def query(name: str, place: Path) -> dict[str, float]:
     """Search an index that was made."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # libraries have threads of their own
     library, queries = load(name, place)
     before, start = memory(), time.perf_counter()
     library.open()
@@ -475,6 +474,8 @@ def main() -> None:
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
+        if options.step == "query":
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core: libraries have threads of their own
         print(json.dumps(STEPS[options.step](options.libraries[0], options.place)))
     else:
         run(options.counts, options.width, options.libraries)
