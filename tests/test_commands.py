@@ -209,7 +209,7 @@ RULES: tuple[tuple[str, Callable[[str], None]], ...] = (  # the first pattern th
         BOXES,
     ),
     (r"for i in \$\(seq 12 39\); do .* >> params\.yaml", CHAIN),
-    (r"git checkout \.", DRAWN),
+    (r"git checkout params\.yaml dvc\.lock metrics", DRAWN),
     (r"sbatch .*", SLURM),
     (r"sky jobs launch .*", SKY),
     (r"pre-commit install", has_hooks),

@@ -247,12 +247,17 @@ def test_a_changed_rank_reruns_only_what_depends_on_it(repository):
     assert set(TRAIN) <= set(restored(back))
 
 
-def test_the_readme_takes_a_changed_rank_back(repository):
-    """`git checkout params.yaml` before the next section, because `dvc exp run` leaves the rank in the file."""
-    repository.dvc("exp", "run", "-S", "rank=2")
-    assert repository.parameters()["rank"] == 2
-    repository.run("git", "checkout", "params.yaml")
-    assert repository.parameters()["rank"] == 4
+def test_a_run_that_is_not_finished_is_not_loaded(repository):
+    """Otherwise prompts would get the parameters of another run."""
+    assert load_model(repository.folder).tasks == ["tool", "sport"]
+    repository.set({"lr": 0.5, "routing.candidates": 2})
+    told = (
+        r"is not that of the finished run: lr=0.5 \(was 0.024\), routing.candidates=2 \(was 1\); `dvc repro` finishes"
+    )
+    with pytest.raises(DataError, match=told):
+        load_model(repository.folder)
+    repository.set({"lr": "24e-3", "routing.candidates": 1})
+    assert load_model(repository.folder).tasks == ["tool", "sport"], "the same number in another spelling"
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,14 @@ def test_a_task_is_added_and_the_python_of_the_page_runs(elsewhere, tiny_clip, t
     from lpi.export.write import export
 
     export(learned(write_clip(tiny_clip, tmp_path / "clip"), epochs=1), folder / "my-prompts")
-    (tmp_path / "holidays").mkdir()
+    (tmp_path / "doodles").mkdir()
     (folder / "photos").mkdir()
     lines = ["image,caption"]
     for number in range(6):
-        picture("white", number).save(tmp_path / "holidays" / f"{number}.png")
+        picture("white", number).save(tmp_path / "doodles" / f"{number}.png")
         picture("red", number).save(folder / "photos" / f"{number}.png")
         lines.append(f"{number}.png,snow {number}")
-    (tmp_path / "holidays" / "captions.csv").write_text("\n".join(lines))
+    (tmp_path / "doodles" / "captions.csv").write_text("\n".join(lines))
     added = next(block for block in BLOCKS if "add-task" in block)
     assert "my-prompts-2: 4 tasks; earlier ones are as before" in run(added, elsewhere).stdout
     shutil.copy(ROOT / "src/lpi/exported/samples/stickers/animal-0.png", folder / "scene.png")

@@ -8,24 +8,26 @@ from pathlib import Path
 from lpi.commands.common import add_model, print_json
 from lpi.runtime.errors import UserError
 
-EXAMPLES = """DATA is a folder of images with captions, in any form that docs/data.md names; for a model that finds
-boxes, of pictures with expressions and boxes. The prompts of the new task are used only if they help on its validation
-images. Earlier tasks stay as they are, to the byte.
+EXAMPLES = """DATA is a folder of images with captions, such as a table captions.csv with the columns image and caption
+(docs/data.md has other forms); for a model that finds boxes, of pictures with expressions and boxes. The frozen model
+must know such pictures: the one that comes with lpi knows drawings of emoji. The prompts of the new task are used only
+if they help on its validation images. Earlier tasks stay as they are, to the byte.
 
 With --out, a new export is written. Without, the run in the present folder learns the task: DATA is copied to data/own,
 params.yaml gets an entry, and `dvc repro` runs.
 
 examples:
-  lpi add-task holidays ~/holidays --model my-prompts --out my-prompts-2
-  lpi add-task holidays ~/holidays --out ~/with-holidays
-  lpi add-task holidays ~/holidays"""
+  lpi add-task doodles ~/doodles --model my-prompts --out my-prompts-2
+  lpi add-task doodles ~/doodles"""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name")
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new export; without it the present run goes on")
-    add_model(parser, "what LPI_MODEL names, else the run that comes with lpi")
+    add_model(
+        parser, "and with --out what LPI_MODEL names, else the run that comes with lpi; without --out this folder"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -14,9 +14,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("expression", help="what to look for")
     parser.add_argument("-k", type=int, default=1, metavar="N", help="how many boxes (1)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the annotated picture; without it IMAGE-located.png")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the annotated picture; without it IMAGE-located.png in this folder"
+    )
     parser.add_argument("--explain", action="store_true", help="also show what the detector finds without prompts")
-    add_model(parser, "what LPI_MODEL names, else the run that comes with lpi", "a detector")
+    add_model(parser, "what LPI_GROUNDER names, else the run that comes with lpi", "a detector")
 
 
 def run(options: argparse.Namespace) -> None:

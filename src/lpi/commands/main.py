@@ -28,10 +28,11 @@ EXAMPLES = """examples:
   lpi caption dogs.jpg --captions lines.txt
   lpi locate scene.png "the dog on a red card"
   lpi export my-prompts
-  lpi add-task holidays ~/holidays --model my-prompts --out my-prompts-2
+  lpi add-task doodles ~/doodles --model my-prompts --out my-prompts-2
 
-`lpi VERB --help` says more. Models: the folder of an export or of a finished run, hf-hub:ORGANISATION/NAME, or a CLIP
-of open_clip by name, such as ViT-B-32/openai. What LPI_MODEL names is the default, else the run that comes with lpi."""
+`lpi VERB --help` says more. Models: the folder of an export or of a finished run (in a clone: --model .),
+hf-hub:ORGANISATION/NAME, or a CLIP of open_clip by name, such as ViT-B-32/openai. Without --model, `index`, `caption`
+and `locate` take the run that comes with lpi, or what LPI_MODEL, for `locate` LPI_GROUNDER, names."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -21,7 +21,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=Path, metavar="DIR", help="the folder of the index")
     add_model(parser, "that of the index")
     parser.add_argument(
-        "--grounder", metavar="NAME", help="what locates things: an export, a run, or a detector by name"
+        "--grounder",
+        metavar="NAME",
+        help="what locates things: an export, a run, or a detector by name; without it what LPI_GROUNDER names, else"
+        " the run that comes with lpi",
     )
     parser.add_argument("--host", default=HOST, help=f"the address to listen on ({HOST}: this machine alone)")
     parser.add_argument("--port", type=int, default=PORT, help=f"({PORT})")
@@ -30,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
-        raise UserError("the page needs further packages: pip install 'lpi[serve]', in a clone '.[serve]'")
+        raise UserError("the page needs further packages: `pip install '.[serve]'` in a clone installs them")
     from lpi.serve.app import create_app
     from lpi.serve.start import report_of, service_of
 

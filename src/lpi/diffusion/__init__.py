@@ -1,1 +1,1 @@
-"""Diff-Prompt (Li et al., ICLR 2025): masks of what is meant, drawn by a diffusion model, for prompts."""
+"""Diff-Prompt (Yan et al., ICLR 2025): masks of what is meant, drawn by a diffusion model, for prompts."""

@@ -131,7 +131,10 @@ class FolderIndex(Indexed):
         if not self.store.meta["complete"]:
             told.append("the index is not complete: `lpi index` was interrupted, and goes on when it is run again")
         if missing := self.encoder.tasks[len(self.store.meta["tasks"]) :]:
-            told.append(f"the index is older than the task {', '.join(missing)}: `lpi index` brings it up to date")
+            told.append(
+                f"the index is older than the task {', '.join(missing)}: `lpi index FOLDER --model"
+                f" {self.encoder.name}` brings it up to date"
+            )
         if is_large(self.vectors) and self.approximate is None:
             told.append(
                 "the index is so large that a search takes long; `pip install faiss-cpu` and `lpi index` make it fast"

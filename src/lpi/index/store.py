@@ -272,6 +272,14 @@ class Store:
             path.unlink()
 
 
+def model_of(folder: Path) -> str | None:
+    """What the model of an index is called; None where there is no index."""
+    if not (folder / TABLE).exists():
+        return None
+    name: str = Store(folder).meta["model"]
+    return name
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Keep other writers out of an index.

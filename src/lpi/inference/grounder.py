@@ -131,8 +131,8 @@ class Grounder:
 
         Args:
             model: the folder of an export or of a finished workspace, `hf-hub:ORGANISATION/NAME`, or a detector without
-                prompts by its name, such as IDEA-Research/grounding-dino-tiny or `embedded`; None: LPI_MODEL, else the
-                committed run.
+                prompts by its name, such as IDEA-Research/grounding-dino-tiny or `embedded`; None: LPI_GROUNDER, else
+                the committed run.
 
         Raises:
             UserError: it cannot be loaded, or is a model for retrieval.

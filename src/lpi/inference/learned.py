@@ -19,7 +19,7 @@ from lpi.data.errors import DataError
 from lpi.data.stream import MODALITIES, load_features
 from lpi.methods import create_method, method_class, resolve
 from lpi.methods.common.base import Method
-from lpi.parameters import PARAMS_FILE, Parameters, load_chain, load_parameters
+from lpi.parameters import PARAMS_FILE, Parameters, flatten, load_chain, load_parameters, read_yaml
 from lpi.systems.base import System
 
 import numpy as np
@@ -157,6 +157,7 @@ class Learned:
             raise DataError(
                 f"{folder} holds no finished run: data/stream is missing; `dvc repro` there makes it"
             ) from None
+        _check_finished(folder, chain[-1])
         last = data / "states" / chain[-1]
         tensors, _ = read_state(last)
         summary = folder / "metrics" / "summary.json"
@@ -241,6 +242,29 @@ class Learned:
         partial = folder / f"{CONFIG}.part"
         partial.write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", "utf-8")
         partial.replace(folder / CONFIG)
+
+
+def _check_finished(folder: Path, last: str) -> None:
+    """DataError where params.yaml has other values than those that the states were made and evaluated with."""
+    lock, now = folder / "dvc.lock", dict(flatten(read_yaml(folder / PARAMS_FILE)))
+    stages = read_yaml(lock).get("stages", {}) if lock.exists() else {}
+    used: dict[str, Any] = {}
+    for stage in (f"train@{last}", "evaluate"):
+        used |= flatten(stages.get(stage, {}).get("params", {}).get(str(PARAMS_FILE), {}))
+    if changed := [
+        f"{name}={now.get(name)} (was {value})" for name, value in used.items() if _differ(now, name, value)
+    ]:
+        raise DataError(
+            f"{folder / PARAMS_FILE} is not that of the finished run: {', '.join(changed)}; `dvc repro` finishes it"
+        )
+
+
+def _differ(now: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Whether a parameter has another value, however numbers are spelled."""
+    try:
+        return float(now[name]) != float(value)
+    except (KeyError, TypeError, ValueError):
+        return now.get(name) != value
 
 
 def _key(parts: Mapping[str, Any], modality: str, task: int) -> TaskKeys:

@@ -10,7 +10,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import PARAMS_FILE
 from lpi.runtime.errors import UserError
 
-VARIABLE = "LPI_MODEL"
+VARIABLES = {"retrieval": "LPI_MODEL", "grounding": "LPI_GROUNDER"}  # of the environment, by pipeline
 EXPORTED = Path(__file__).parents[1] / "exported"  # the committed runs, by pipeline
 PATTERNS = ["*.json", "*.safetensors", "*.md", "LICENSE*", "NOTICE*"]
 HUB = "hf-hub:"
@@ -22,8 +22,8 @@ class ModelError(UserError, ValueError):
 
 
 def default_name(pipeline: str = "retrieval") -> str:
-    """LPI_MODEL, else the committed run of a pipeline, whose export is in the package."""
-    if name := os.environ.get(VARIABLE):
+    """LPI_MODEL or LPI_GROUNDER, else the committed run of a pipeline, whose export is in the package."""
+    if name := os.environ.get(VARIABLES[pipeline]):
         return name
     return f"{COMMITTED}{pipeline}"
 

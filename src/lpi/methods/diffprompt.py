@@ -1,4 +1,4 @@
-"""Diff-Prompt (Li et al., ICLR 2025): prompts are made of a mask that a diffusion model draws for every pair.
+"""Diff-Prompt (Yan et al., ICLR 2025): prompts are made of a mask that a diffusion model draws for every pair.
 
 As published, one set of adapters and of prompts of all items is trained on all tasks together.
 """
