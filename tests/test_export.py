@@ -17,7 +17,6 @@ from lpi.inference.encoder import Encoder
 from lpi.inference.inputs import InputError
 from lpi.inference.learned import CONFIG, KEYS, MODEL, Learned
 from lpi.inference.models import ModelError, load_model
-from lpi.parameters import parse_parameters
 
 import committed
 import numpy as np
@@ -106,13 +105,6 @@ def test_a_model_that_others_can_load_is_named(clip, tmp_path):
     export(named, tmp_path / "made")
     assert not (tmp_path / "made" / MODEL).exists()
     assert "`ViT-B-32/openai`" in (tmp_path / "made" / "README.md").read_text()
-
-
-def test_a_method_that_draws_masks_is_refused_by_name(stream):
-    own = committed.text("grounding/params.yaml")
-    parameters = parse_parameters(yaml.safe_load(own)).changed({"method": "diffprompt"})
-    with pytest.raises(DataError, match="method diffprompt draws masks, which works in the pipeline alone so far"):
-        Learned("x", parameters, stream.tasks, stream.tensors, stream.keys)
 
 
 def test_the_card_says_what_it_is(stream):

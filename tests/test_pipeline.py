@@ -15,6 +15,7 @@ from pathlib import Path
 from lpi import Retriever
 from lpi.continual.ranks import FROZEN, METHOD, StreamRanks
 from lpi.data.coco import SPLITS
+from lpi.data.errors import DataError
 from lpi.data.stream import TaskData
 from lpi.export.write import export
 from lpi.inference.models import load_model

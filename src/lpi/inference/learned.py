@@ -251,20 +251,18 @@ def _check_finished(folder: Path, last: str) -> None:
     used: dict[str, Any] = {}
     for stage in (f"train@{last}", "evaluate"):
         used |= flatten(stages.get(stage, {}).get("params", {}).get(str(PARAMS_FILE), {}))
-    if changed := [
-        f"{name}={now.get(name)} (was {value})" for name, value in used.items() if _differ(now, name, value)
-    ]:
-        raise DataError(
-            f"{folder / PARAMS_FILE} is not that of the finished run: {', '.join(changed)}; `dvc repro` finishes it"
-        )
+    changed = {name: value for name, value in used.items() if _differ(now.get(name), value)}
+    if changed:
+        told = ", ".join(f"{name}={now.get(name)} (was {value})" for name, value in changed.items())
+        raise DataError(f"{folder / PARAMS_FILE} is not that of the finished run: {told}; `dvc repro` finishes it")
 
 
-def _differ(now: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether a parameter has another value, however numbers are spelled."""
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter differ, however numbers are spelled."""
     try:
-        return float(now[name]) != float(value)
-    except (KeyError, TypeError, ValueError):
-        return now.get(name) != value
+        return float(one) != float(other)
+    except (TypeError, ValueError):
+        return bool(one != other)
 
 
 def _key(parts: Mapping[str, Any], modality: str, task: int) -> TaskKeys:
