@@ -280,18 +280,18 @@ def comparison(ours: Rows, others: Mapping[Place, Rows], first: Callable[[Place]
     return list(lines.values())
 
 
-def comparison_table(shown: Shown, stream: str, found: Groups) -> str:
-    """LPI with its own routing against every other line of a stream."""
+def comparison_table(shown: Shown, stream: str, found: Groups, label: str = "lpi") -> str:
+    """LPI, or another label, with its own routing against every other line of a stream."""
     group = {place: rows for place, rows in shown.group("methods", found).items() if place.stream == stream}
-    ours = Place(stream, "lpi", OWN)
+    ours = Place(stream, label, OWN)
     if ours not in group:
-        return MISSING.format(f"lpi on the stream {stream}")
+        return MISSING.format(f"{label} on the stream {stream}")
     others = {place: rows for place, rows in group.items() if place != ours and place.routing != "oracle"}
 
     def first(place: Place) -> list[str]:
         return [place.label, routed(shown, place, group[place])]
 
-    header = ["lpi minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
+    header = [f"{label} minus", "routing", "gain (points)", "p", "forgetting (points)", "p"]
     return markdown(header, comparison(group[ours], others, first))
 
 
@@ -493,6 +493,10 @@ OF_STUDY: dict[str, tuple[str, Callable[[Groups], str]]] = {  # name -> the grou
     ),
     "grounding methods": ("grounding methods", partial(whole_methods, OF_GROUNDING, "aspects")),
     "grounding comparison": ("grounding methods", partial(comparison_table, OF_GROUNDING, "aspects")),
+    "grounding comparison, smallest": (
+        "grounding methods",
+        partial(comparison_table, OF_GROUNDING, "aspects", label="smallest lpi"),
+    ),
     "grounding components": ("grounding components", partial(components_table, OF_GROUNDING)),
     "grounding routing": ("grounding routing", partial(routing_table, OF_GROUNDING)),
     "grounding pictures": ("grounding pictures", partial(crossed, OF_GROUNDING, "pictures", "pictures per task")),
