@@ -7,7 +7,7 @@
 Every trial of benchmarks/search.yaml runs on all streams, with one seed, and is evaluated on the validation split by
 all routings with a name from the same trained states. First the learning rates; then, parameter by parameter, the
 further values, at the best settings so far. A change of these has to be worth `MARGIN` points; a smaller size (`SIZES`)
-is taken if it costs less than that, since between equal settings the one with fewer numbers is better. What counts is the gain
+is taken where it costs less than that: of equal settings the one with fewer numbers is better. What counts is the gain
 of average R@1 over the frozen model, routed as params.yaml says, in mean over the streams. The best settings go into
 benchmarks/study.yaml by hand, with what a method reads of `start` where params.yaml has another value. Rows record all
 parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it,
@@ -92,8 +92,8 @@ def follow(
 ) -> tuple[list[str], dict[str, Any]]:
     """How far the results so far lead: the settings to try, in order, and the best of them.
 
-    First the rates, then parameter by parameter. A value that gains less than `MARGIN` is not taken, unless it makes the
-    method smaller and costs less than that.
+    First the rates, then parameter by parameter. A value that gains less than `MARGIN` is not taken, unless it makes
+    the method smaller and costs less than that.
     """
     planned: list[str] = []
     known: dict[str, Any] = {}
