@@ -6,8 +6,8 @@
 
 Every trial of benchmarks/search.yaml runs on all streams, with one seed, and is evaluated on the validation split by
 all routings with a name from the same trained states. First the learning rates; then, parameter by parameter, the
-further values, at the best settings so far. A change of these has to be worth `MARGIN` points; a smaller size (`SIZES`)
-is taken where it costs less than that: of equal settings the one with fewer numbers is better. What counts is the gain
+further values, at the best settings so far. A change of these has to be worth `MARGIN` points; where the declaration
+names `sizes`, a smaller one is taken if it costs less than that: fewer numbers that are as good. What counts is the gain
 of average R@1 over the frozen model, routed as params.yaml says, in mean over the streams. The best settings go into
 benchmarks/study.yaml by hand, with what a method reads of `start` where params.yaml has another value. Rows record all
 parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it,
@@ -34,7 +34,6 @@ from workers import Workers
 
 NAME = "search"  # of the declaration and of the table
 MARGIN = 0.5  # points; less is no reason to change a setting: seeds differ by more
-SIZES = ("depth", "rank", "prompt_length", "interaction.rank", "l2p.size")  # the smaller, the fewer numbers
 Gains = dict[str, dict[str, float]]  # settings as JSON -> stream -> gain
 
 
@@ -105,7 +104,7 @@ def follow(
             break
         found = best({one: tried[one] for one in candidates}, streams)
         of_known, of_found = (means(tried, streams).get(json.dumps(one), -np.inf) for one in (known, found))
-        smaller = name in SIZES and found[name] < known.get(name, usual.get(name, -np.inf))
+        smaller = name in space.get("sizes", ()) and found[name] < known.get(name, usual.get(name, -np.inf))
         known = found if of_found >= of_known + (-MARGIN if smaller else MARGIN) else known
     return planned, known
 
