@@ -7,7 +7,7 @@
 Every trial of benchmarks/search.yaml runs on all streams, with one seed, and is evaluated on the validation split by
 all routings with a name from the same trained states. First the learning rates; then, parameter by parameter, the
 further values, at the best settings so far. A change of these has to be worth `MARGIN` points; where the declaration
-names `sizes`, a smaller one is taken if it costs less than that: fewer numbers that are as good. What counts is the gain
+names `sizes`, a smaller one is taken if it costs less than that: as good, with fewer numbers. What counts is the gain
 of average R@1 over the frozen model, routed as params.yaml says, in mean over the streams. The best settings go into
 benchmarks/study.yaml by hand, with what a method reads of `start` where params.yaml has another value. Rows record all
 parameters that the trial and its data have read; after a change of one, delete the rows of the methods that read it,
