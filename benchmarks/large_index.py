@@ -20,7 +20,6 @@ queries, one by one, on one core:
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -280,9 +279,10 @@ def unit(values: npt.NDArray[np.floating[Any]]) -> Vectors:
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
-def memory() -> float:
-    """Of this process, in MiB, at present."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+def memory(what: str = "VmRSS") -> float:
+    """Of this process, in MiB: "VmRSS" at present, "VmHWM" the largest."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1024
 
 
 def share(found: list[Rows], true: list[Rows]) -> float:
@@ -304,10 +304,11 @@ def load(name: str, place: Path) -> tuple[Library, Vectors]:
 def build(name: str, place: Path) -> dict[str, float]:
     """Make the index of a library."""
     library, _ = load(name, place)
+    Path("/proc/self/clear_refs").write_text("5")  # the largest memory so far is forgotten
     before, start = memory(), time.perf_counter()
     library.build()
     seconds = time.perf_counter() - start
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    largest = memory("VmHWM")
     size = sum(path.stat().st_size for path in library.place.rglob("*") if path.is_file())
     return {"build_s": seconds, "build_mb": largest - before, "disk_mb": size / 2**20}
 
@@ -351,7 +352,6 @@ def grow(name: str, place: Path) -> dict[str, float]:
     """Write more, until somebody kills this process."""
     library, _ = load(name, place)
     library.open()
-    print("writing", flush=True)
     library.grow()
     return {}
 
@@ -384,42 +384,23 @@ def result_of(process: "subprocess.Popen[str]") -> dict[str, float]:
     return json.loads(told.splitlines()[-1])
 
 
-def crash(name: str, place: Path, seconds: float) -> str:
-    """Kill a process halfway through writing, and open what it leaves.
+def crash(name: str, place: Path) -> str:
+    """Kill a process while it writes, and open what it leaves."""
 
-    seconds: that the writing takes when it is not interrupted.
-    """
-    process = child("grow", name, place)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(seconds)
+    def state() -> dict[Path, tuple[int, int]]:
+        files = (path for path in (place / name).rglob("*") if path.is_file())
+        return {path: ((told := path.stat()).st_mtime_ns, told.st_size) for path in files}
+
+    before, process = state(), child("grow", name, place)
+    while process.poll() is None and state() == before:
+        time.sleep(0.001)
+    time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     try:
         return "opens" if result_of(child("opens", name, place))["found"] > WANTED else "opens, vectors lost"
     except RuntimeError:
         return "damaged"
-
-
-def writing_seconds(name: str, place: Path) -> float:
-    """From the first change of a file to the end of the growing, of a copy; so a later kill meets the middle of it."""
-    copy = place / "copy"
-    shutil.copytree(place / name, copy / name)
-    for part in ("vectors", "tasks", "queries"):
-        (copy / f"{part}.npy").symlink_to(place / f"{part}.npy")
-    before = {path: path.stat().st_mtime_ns for path in (copy / name).rglob("*") if path.is_file()}
-    process, start, first = child("grow", name, copy), time.perf_counter(), 0.0
-    assert process.stdout is not None
-    process.stdout.readline()
-    start = time.perf_counter()
-    while process.poll() is None:
-        now = {path: path.stat().st_mtime_ns for path in (copy / name).rglob("*") if path.is_file()}
-        if not first and now != before:
-            first = time.perf_counter() - start
-        time.sleep(0.002)
-    whole = time.perf_counter() - start
-    shutil.rmtree(copy)
-    return (first + whole) / 2
 
 
 def measure(name: str, place: Path) -> dict[str, Any]:
@@ -429,7 +410,7 @@ def measure(name: str, place: Path) -> dict[str, Any]:
     made |= result_of(child("query", name, place, threads=1))
     shutil.rmtree(place / name)
     (place / "whole").rename(place / name)
-    made |= {"crash": crash(name, place, writing_seconds(name, place))}
+    made |= {"crash": crash(name, place)}
     shutil.rmtree(place / name)
     return made
 

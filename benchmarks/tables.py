@@ -44,6 +44,7 @@ FILES = (
     Path("docs/stream.md"),
     Path("docs/grounding.md"),
     Path("docs/diffprompt.md"),
+    Path("docs/use.md"),
 )
 RESULTS = Path("docs/results")
 MISSING = "No results of {} yet."
