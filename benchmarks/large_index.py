@@ -30,6 +30,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from lpi.index.approximate import LISTS
+
 import numpy as np
 import numpy.typing as npt
 from results import read_rows, write_rows
@@ -114,7 +116,7 @@ class Faiss(Library):
         import faiss
 
         count, width = self.vectors.shape
-        lists = int(4 * np.sqrt(count))
+        lists = int(LISTS * np.sqrt(count))
         how = width, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         index = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(width), *how)
         drawn = np.random.default_rng(SEED).choice(count, min(count, 40 * lists), replace=False)
@@ -223,7 +225,7 @@ class Lance(Library):
         import lancedb
 
         table = lancedb.connect(self.place).create_table("images", self._batches(), schema=self._schema())
-        lists = int(4 * np.sqrt(len(self.vectors)))
+        lists = int(LISTS * np.sqrt(len(self.vectors)))
         table.create_index(metric="dot", index_type="IVF_FLAT", num_partitions=lists)
         table.create_scalar_index("task", index_type="BITMAP")
 
