@@ -32,6 +32,7 @@ from lpi.systems import load_system
 import numpy as np
 import torch
 from drawn_streams import DRAWN
+from measuring import median_seconds
 from pipelines import Settings
 from results import Rows, write_rows
 from workers import Workers
@@ -127,13 +128,7 @@ def without_gradient(function: Callable[[], Any]) -> Callable[[], Any]:
 
 def milliseconds(function: Callable[[], Any]) -> float:
     """Of one item of a batch: the median of some rounds, after one for warming up."""
-    function()
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1000 * float(np.median(times)) / BATCH
+    return 1000 * median_seconds(function, ROUNDS) / BATCH
 
 
 def measure(settings: Settings, folder: Path) -> dict[str, Rows]:

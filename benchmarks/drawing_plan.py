@@ -16,6 +16,7 @@ from lpi.models.backbone import Backbone
 from lpi.parameters import Parameters
 
 import torch
+from plan import Saved
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,20 +51,16 @@ def generator_call(parameters: Parameters) -> tuple[MaskDiT, Callable[[], Tensor
 
 def kept_for_gradients(network: nn.Module, call: Callable[[], object]) -> int:
     """Bytes that autograd keeps of a call, besides weights."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    kept: dict[int, int] = {}
+    saved = Saved(network)
+    with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+        call()
+    return saved.bytes
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        made = call()  # is held, so that no storage is used twice
-        total = sum(kept.values())
-        del made
-    return total
+def drawn(parameters: Parameters, expressions: Mapping[str, int], tasks: int) -> tuple[int, int]:
+    """How many networks draw, and how many masks they draw; those of training are drawn by one each."""
+    networks = tasks if parameters["generator.tasks"] == "each" else 1
+    return networks, expressions["train"] + networks * (expressions["val"] + expressions["test"])
 
 
 def drawing_work(parameters: Parameters, expressions: Mapping[str, int], tasks: int) -> dict[str, float]:
@@ -79,23 +76,21 @@ def drawing_work(parameters: Parameters, expressions: Mapping[str, int], tasks: 
     both = operations(lambda: decode(vae, encode(vae, mask)))
     _, call = generator_call(parameters)
     one, steps = operations(call), parameters["drawings.steps"]
-    generators = tasks if parameters["generator.tasks"] == "each" else 1
-    drawn = expressions["train"] + generators * (expressions["val"] + expressions["test"])
+    networks, masks = drawn(parameters, expressions, tasks)
     work = {name: 0.0 for name in ("mask_vae", "generator")}
     for name, forward in (("mask_vae", both), ("generator", one)):
         if parameters[f"{name}.weights"] == TRAINED:
-            passes = generators if name == "generator" else 1
+            passes = networks if name == "generator" else 1
             updates = parameters[f"{name}.updates"] * parameters[f"{name}.batch_size"]
             work[name] = TRAINING * passes * updates * forward
-    return {**work, "drawings": drawn * (steps * one + both)}
+    return {**work, "drawings": masks * (steps * one + both)}
 
 
 def drawing_disk(parameters: Parameters, expressions: Mapping[str, int], tasks: int) -> int:
     """Bytes of what is drawn."""
     sizes, states = network_sizes(parameters), {*states_wanted(parameters, parameters["drawings.steps"])}
-    generators = tasks if parameters["generator.tasks"] == "each" else 1
-    drawn = expressions["train"] + generators * (expressions["val"] + expressions["test"])
-    return HALF * drawn * len(states) * sizes.channels * sizes.side**2
+    _, masks = drawn(parameters, expressions, tasks)
+    return HALF * masks * len(states) * sizes.channels * sizes.side**2
 
 
 def drawing_lines(parameters: Parameters, expressions: Mapping[str, int], tasks: int, rate: float) -> list[str]:

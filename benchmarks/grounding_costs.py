@@ -14,7 +14,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from lpi.runtime.devices import describe, synchronize
 
 import numpy as np
 import torch
+from measuring import median_seconds
 from results import write_rows
 
 RESULTS = Path("docs/results")
@@ -50,9 +50,9 @@ def measure(name: str, placement: str, batch: int, rounds: int, device: torch.de
         detector.loss(detector.detect(images, tokens, *prompts), boxes).mean().backward()
         synchronize(device)
 
-    seconds = {"look_ms": median(look, rounds)}
+    seconds = {"look_ms": median_seconds(look, rounds)}
     if prompts:
-        seconds["step_ms"] = median(step, rounds)
+        seconds["step_ms"] = median_seconds(step, rounds)
     memory = gpu_peak() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     common = {"placement": placement, "batch": batch, "device": describe(device)}
     return {
@@ -65,17 +65,6 @@ def measure(name: str, placement: str, batch: int, rounds: int, device: torch.de
 def prompts_of(detector: Any, device: torch.device) -> list[torch.Tensor]:
     depth = min(DEPTH, detector.layers)
     return [(0.02 * torch.randn(depth, LENGTH, width, device=device)).requires_grad_() for width in detector.widths]
-
-
-def median(function: Any, rounds: int) -> float:
-    """Seconds."""
-    function()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def _white() -> Any:

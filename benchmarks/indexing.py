@@ -31,7 +31,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,13 +51,14 @@ from lpi.parameters import Parameters
 
 import numpy as np
 import torch
+from measuring import forget_largest, median_seconds, memory
 from PIL import Image
 from results import write_rows
 
 RESULTS = Path("docs/results")
 MODELS = {"with prompts": "committed:retrieval", "CLIP alone": "embedded"}
 PICTURES, PHOTOGRAPHS = 2048, 192
-BATCH, ROUNDS = 64, 5
+BATCH = 64
 SIZES = 1_000, 10_000, 100_000
 QUERY = "a hammer in a red frame"
 
@@ -101,17 +101,6 @@ def textured(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
 
 
-def seconds(function: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    """The median of some calls, after one for warming up."""
-    function()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
-
-
 def in_memory(model: str, count: int = 1024) -> dict[str, float]:
     """Images per second that are in memory: by open_clip, and by lpi."""
     encoder = Retriever.load(model).encoder
@@ -128,7 +117,7 @@ def in_memory(model: str, count: int = 1024) -> dict[str, float]:
         for start in range(0, count, BATCH):
             encoder.images(pixels[start : start + BATCH])
 
-    return {"open_clip": count / seconds(by_open_clip, 3), "in memory": count / seconds(by_lpi, 3)}
+    return {"open_clip": count / median_seconds(by_open_clip, 3), "in memory": count / median_seconds(by_lpi, 3)}
 
 
 def index(model: str, folder: Path, whole: bool) -> dict[str, float]:
@@ -137,7 +126,7 @@ def index(model: str, folder: Path, whole: bool) -> dict[str, float]:
         decoding.SPARE = 0
     encoder = Retriever.load(model).encoder
     encoder.images(np.zeros((1, *encoder.backbone.resize()(Image.new("RGB", (8, 8))).size, 3), np.uint8))
-    Path("/proc/self/clear_refs").write_text("5")  # the largest memory so far is forgotten
+    forget_largest()
     loaded = memory("VmRSS")
     home = folder.with_suffix(".index")
     first = FolderIndex.update(folder, encoder, home).done
@@ -149,12 +138,6 @@ def index(model: str, folder: Path, whole: bool) -> dict[str, float]:
         "again": again.unchanged / again.seconds,
         "memory_mb": largest - loaded,
     }
-
-
-def memory(what: str) -> float:
-    """Of this process in MiB: "VmRSS" at present, "VmHWM" the largest."""
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1024
 
 
 def indexed_apart(model: str, folder: Path, whole: bool = False) -> dict[str, float]:
@@ -196,7 +179,7 @@ def search_times() -> list[dict[str, Any]]:
     retriever = Retriever.load("committed:retrieval")
     encoder, rng, rows = retriever.encoder, np.random.default_rng(0), []
     query = retriever.encode_texts(QUERY)
-    encoding = seconds(lambda: retriever.encode_texts(QUERY), 20)
+    encoding = median_seconds(lambda: retriever.encode_texts(QUERY), 20)
     for count in SIZES:
         routed = rng.normal(size=(count, encoder.candidates, encoder.width)).astype(np.float32)
         routed /= np.linalg.norm(routed, axis=2, keepdims=True)
@@ -210,7 +193,7 @@ def search_times() -> list[dict[str, Any]]:
         def product(flat: Any = flat, feature: Any = feature) -> None:
             np.argpartition(-(flat @ feature), 10)
 
-        times = {"encoding": encoding, "search": seconds(search, 20), "numpy": seconds(product, 20)}
+        times = {"encoding": encoding, "search": median_seconds(search, 20), "numpy": median_seconds(product, 20)}
         rows.append({"images": count, **{f"{name}_ms": round(1000 * value, 2) for name, value in times.items()}})
     return rows
 

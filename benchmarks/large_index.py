@@ -34,6 +34,7 @@ from lpi.index.approximate import LISTS
 
 import numpy as np
 import numpy.typing as npt
+from measuring import forget_largest, memory
 from results import read_rows, write_rows
 
 RESULTS = Path("docs/results/large_index.csv")
@@ -281,12 +282,6 @@ def unit(values: npt.NDArray[np.floating[Any]]) -> Vectors:
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
-def memory(what: str = "VmRSS") -> float:
-    """Of this process, in MiB: "VmRSS" at present, "VmHWM" the largest."""
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1024
-
-
 def share(found: list[Rows], true: list[Rows]) -> float:
     """Of the true ones that are among those found."""
     return float(np.mean([np.isin(theirs, ours).mean() for ours, theirs in zip(found, true, strict=True)]))
@@ -306,7 +301,7 @@ def load(name: str, place: Path) -> tuple[Library, Vectors]:
 def build(name: str, place: Path) -> dict[str, float]:
     """Make the index of a library."""
     library, _ = load(name, place)
-    Path("/proc/self/clear_refs").write_text("5")  # the largest memory so far is forgotten
+    forget_largest()
     before, start = memory(), time.perf_counter()
     library.build()
     seconds = time.perf_counter() - start

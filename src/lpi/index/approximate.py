@@ -16,7 +16,7 @@ from lpi.inference.search import Vectors
 import numpy as np
 import numpy.typing as npt
 
-EXACT = 60_000_000  # numbers that one compares in about 50 ms (docs/use.md): up to here all vectors are compared
+EXACT = 80_000_000  # numbers that one compares in about 50 ms (docs/use.md): up to here all vectors are compared
 BLOCK = 65_536  # images that are added at a time
 SEARCHED = 192  # lists that a query looks into: 99.7 % of the best were found (docs/use.md)
 LISTS = 4  # times the root of the number of vectors
@@ -142,7 +142,10 @@ class Approximate:
         allowed = self._vectors.allowed(only)
         if only is not None and int(allowed.sum()) * self._index.d <= EXACT:
             return np.flatnonzero(allowed)
-        found = [self._search(feature(own), self._group(own, own != task, only), 4 * count + 16) for own in self._tasks]
+        found = [
+            self._search(feature(own), self._group(own, own != task, only, allowed), 4 * count + 16)
+            for own in self._tasks
+        ]
         rows = np.unique(np.concatenate(found))
         rows = rows[allowed[rows]]
         if len(rows) < min(count, int(allowed[: self.built].sum())):
@@ -156,21 +159,21 @@ class Approximate:
         rows: Rows = found[0][found[0] >= 0] // self._places
         return rows
 
-    def _group(self, task: int, likeliest: bool, only: int | None) -> Any:
+    def _group(self, task: int, likeliest: bool, only: int | None, allowed: npt.NDArray[np.bool_]) -> Any:
         """Which vectors are those under a task, of images of which it is the likeliest, or among these.
 
         Kept where all images are wanted: a bit for each vector.
         """
         if only is not None:
-            return self._selector(task, likeliest, only)
+            return self._selector(task, likeliest, allowed)
         key = task, likeliest
         if key not in self._groups:
-            self._groups[key] = self._selector(task, likeliest, None)
+            self._groups[key] = self._selector(task, likeliest, allowed)
         return self._groups[key]
 
-    def _selector(self, task: int, likeliest: bool, only: int | None) -> Any:
+    def _selector(self, task: int, likeliest: bool, allowed: npt.NDArray[np.bool_]) -> Any:
         own = self._candidates == task
         if likeliest:
             own[:, 1:] = False
-        own &= self._vectors.allowed(only)[: self.built, None]
+        own &= allowed[: self.built, None]
         return _faiss().IDSelectorBitmap(np.packbits(own.reshape(-1), bitorder="little"))
